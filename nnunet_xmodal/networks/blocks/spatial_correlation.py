@@ -1,0 +1,104 @@
+"""Spatial correlated feature fusion, SCFF (Zhang et al., Cross-Modal Self-Attention Distillation, 2020, Eq. 5–7)."""
+
+from itertools import permutations
+
+import torch
+from torch import nn
+
+SOFTMAX_READINGS = ("dual", "row", "all")
+
+
+def spatial_correlation(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Z with z_ij = x_iᵀ·y_j / C̃ (Eq. 5, 6): `(B, C̃, N)`, `(B, C̃, N)` → `(B, N, N)`."""
+    return torch.einsum("bci,bcj->bij", x, y) / x.shape[1]
+
+
+def project(values: torch.Tensor, correlation: torch.Tensor, reading: str) -> torch.Tensor:
+    """F̂ ⊗ Z_G (Eq. 7): the values at positions i of one stream, seen from the positions j of the other.
+
+    Args:
+        values: `(B, C̃, N)`.
+        correlation: Z as `(B, N, N)`, i over the values' positions.
+        reading: what the paper's "spatial softmax" sums to one over: "dual" the values' positions i, so that every
+            output is a weighted mean of values; "row" the other's positions j; "all" both at once.
+
+    Shape: → `(B, C̃, N)`.
+    """
+    if reading == "dual":
+        weights = correlation.softmax(1)
+    elif reading == "row":
+        weights = correlation.softmax(2)
+    else:
+        weights = correlation.flatten(1).softmax(1).view_as(correlation)
+    return torch.einsum("bci,bij->bcj", values, weights)
+
+
+class SpatialCorrelatedFeatureFusion(nn.Module):
+    """Fuses the streams' features by what correlates between their positions.
+
+    A 1×1 convolution shared by all streams takes the features to C̃ = C/2; for each ordered pair of streams the
+    features of the first are projected by their correlation with the second; everything is concatenated, and taken
+    to `out_channels` by a 1×1 convolution where the widths differ (for two streams 2·C̃ = C, nothing to do).
+
+    Eq. 7 uses Z_G for one direction and its transpose for the other; with a row softmax used twice ("row") one of the
+    two is no weighted mean, so "dual" takes a softmax per direction.
+
+    Products and softmax run in float32 with autocast off: unscaled logits leave float16.
+
+    Args:
+        conv_op: nn.Conv1d, nn.Conv2d or nn.Conv3d.
+        channels: C of each stream's features, at least 2.
+        n_streams: at least 2.
+        out_channels: width of the fused features, C if None.
+        softmax: "dual" (default), "row" or "all".
+
+    Shape: list of `n_streams` × `(B, C, *spatial)` → `(B, out_channels, *spatial)`; memory grows with N² positions.
+
+    Raises:
+        ValueError: for fewer than two streams or channels, or an unknown reading of the softmax.
+    """
+
+    def __init__(
+        self,
+        conv_op: type[nn.Module],
+        channels: int,
+        n_streams: int = 2,
+        out_channels: int | None = None,
+        softmax: str = "dual",
+    ):
+        super().__init__()
+        if n_streams < 2:
+            raise ValueError(f"SCFF fuses at least two streams, got {n_streams}")
+        if channels < 2:
+            raise ValueError(f"SCFF halves the channels of its input and needs at least 2, got {channels}")
+        if softmax not in SOFTMAX_READINGS:
+            raise ValueError(f"softmax must be one of {', '.join(SOFTMAX_READINGS)}, got {softmax!r}")
+        self.softmax = softmax
+        self.n_streams = n_streams
+        self.out_channels = channels if out_channels is None else out_channels
+        width = channels // 2
+        self.general = conv_op(channels, width, kernel_size=1)
+        pairs = n_streams * (n_streams - 1)
+        fused_width = pairs * width
+        same_width = fused_width == self.out_channels
+        self.out = nn.Identity() if same_width else conv_op(fused_width, self.out_channels, kernel_size=1)
+
+    def forward(self, stream_features: list[torch.Tensor]) -> torch.Tensor:
+        general = [self.general(features) for features in stream_features]  # S × B C̃ *spatial
+        shape, dtype = general[0].shape, general[0].dtype
+        with torch.autocast(general[0].device.type, enabled=False):
+            exact = torch.promote_types(dtype, torch.float32)
+            flat = [features.flatten(2).to(exact) for features in general]  # S × B C̃ N
+            fused = [
+                project(x, spatial_correlation(x, y), self.softmax).view(shape).to(dtype)
+                for x, y in permutations(flat, 2)
+            ]
+        return self.out(torch.cat(fused, 1))  # B S(S-1)·C̃ *spatial → B C_out *spatial
+
+    def compute_conv_feature_map_size(self, size: list[int]) -> int:
+        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        positions = 1
+        for side in size:
+            positions *= side
+        n = self.n_streams * self.general.out_channels * positions
+        return n if isinstance(self.out, nn.Identity) else n + self.out_channels * positions

@@ -1,0 +1,97 @@
+"""One encoder per stream, their skips fused per level (the "Encoder sub-network" of CSAD, Fig. 1)."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+Fusion = Callable[[type[nn.Module], int, int], nn.Module]
+"""`(conv_op, channels, n_streams)` → module that fuses the streams' bottleneck features."""
+
+
+class MultiStreamEncoder(nn.Module):
+    """Offers nnU-Net's `UNetDecoder` what a single encoder would: skips from fine to coarse, widths, strides, ….
+
+    On every level the streams' features are concatenated. With two or more streams a 1×1 convolution then brings
+    them back to the plan's width, so that the decoder costs what it costs in nnU-Net: on S-fold skips it would cost
+    S² as much. One stream passes unchanged.
+
+    Args:
+        stream_channels: per stream the indices of the channels that its encoder reads.
+        encoder_of: number of channels → encoder.
+        reduce_skips: False leaves the plain concatenation, S·C channels wide.
+        fusion: makes the block that takes the place of concatenation at the bottleneck, e.g. SCFF.
+
+    Shape: `(B, input_channels, *spatial)` → list over levels of `(B, output_channels[level], *spatial_of_level)`.
+    """
+
+    def __init__(
+        self,
+        stream_channels: list[list[int]],
+        encoder_of: Callable[[int], nn.Module],
+        reduce_skips: bool = True,
+        fusion: Fusion | None = None,
+    ):
+        super().__init__()
+        self.stream_channels = stream_channels
+        self.streams = nn.ModuleList(encoder_of(len(channels)) for channels in stream_channels)
+        first = self.streams[0]
+        widths = list(first.output_channels)
+        n_streams = len(self.streams)
+
+        self.fusion = None if fusion is None else fusion(first.conv_op, widths[-1], n_streams)
+        concatenated = widths if self.fusion is None else widths[:-1]
+        reduce = reduce_skips and n_streams > 1
+        self.reductions = nn.ModuleList(
+            first.conv_op(n_streams * width, width, kernel_size=1) if reduce else nn.Identity()
+            for width in concatenated
+        )
+        factor = 1 if reduce else n_streams
+        self.output_channels = [factor * width for width in concatenated] + widths[len(concatenated) :]
+
+        # what UNetDecoder asks of its encoder
+        self.strides = first.strides
+        self.kernel_sizes = first.kernel_sizes
+        self.conv_op = first.conv_op
+        self.conv_bias = first.conv_bias
+        self.norm_op, self.norm_op_kwargs = first.norm_op, first.norm_op_kwargs
+        self.nonlin, self.nonlin_kwargs = first.nonlin, first.nonlin_kwargs
+        self.dropout_op, self.dropout_op_kwargs = first.dropout_op, first.dropout_op_kwargs
+
+    def stream_features(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
+        """F_m^k as `[stream k][level m]`, each `(B, C_m, *spatial_m)`."""
+        return [encoder(_channels(x, channels)) for encoder, channels in zip(self.streams, self.stream_channels)]
+
+    def fuse(self, stream_features: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """`[stream][level]` → skips of the decoder, `[level]`."""
+        levels = list(zip(*stream_features))
+        skips = [
+            reduction(torch.cat(level, 1) if len(level) > 1 else level[0])
+            for reduction, level in zip(self.reductions, levels)
+        ]
+        if self.fusion is not None:
+            skips.append(self.fusion(list(levels[-1])))
+        return skips
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return self.fuse(self.stream_features(x))
+
+    def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
+        """Numbers in the outputs of all convolutions for one sample of this size, nnU-Net's measure of memory."""
+        size = sum(encoder.compute_conv_feature_map_size(input_size) for encoder in self.streams)
+        for level, stride in enumerate(self.strides):
+            input_size = [side // s for side, s in zip(input_size, stride)]
+            if level < len(self.reductions):
+                if not isinstance(self.reductions[level], nn.Identity):
+                    size += np.prod([self.output_channels[level], *input_size], dtype=np.int64)
+            else:
+                size += self.fusion.compute_conv_feature_map_size(input_size)
+        return size
+
+
+def _channels(x: torch.Tensor, channels: list[int]) -> torch.Tensor:
+    """The given channels of x; a view, not a copy, where they lie side by side."""
+    if channels == list(range(channels[0], channels[0] + len(channels))):
+        return x[:, channels[0] : channels[0] + len(channels)]
+    return x[:, channels]

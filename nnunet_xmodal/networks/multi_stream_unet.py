@@ -1,0 +1,82 @@
+"""U-Net with one encoder per stream: the network of CSAD, SCFF and their baselines (Zhang et al., 2020, Fig. 1)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
+from torch import nn
+
+from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
+from nnunet_xmodal.networks.input_check import check_input
+from nnunet_xmodal.networks.multi_stream_encoder import Fusion, MultiStreamEncoder
+from nnunet_xmodal.networks.unet_plan import encoder_of, unused_heads_without_gradient, with_unnamed
+
+
+class MultiStreamUNet(nn.Module):
+    """Encoders of nnU-Net's plan side by side, nnU-Net's decoder behind them.
+
+    The constructor takes what nnU-Net's plans hold, so that plans can name this class, and the blocks of the paper.
+    With one stream and no block it is nnU-Net's own network.
+
+    Args:
+        input_channels, num_classes, deep_supervision: as nnU-Net passes them.
+        streams: per encoder the indices of its channels; channels that none names (those of a cascade) go to all.
+        ignored_channels: image channels that no encoder reads.
+        reduce_skips, fusion: see MultiStreamEncoder.
+        distillation: makes pairs of attention maps of the encoders' features; used in training mode only.
+        architecture: `arch_kwargs` of PlainConvUNet or ResidualEncoderUNet plans.
+
+    Shape: `(B, input_channels, *spatial)` → logits `(B, num_classes, *spatial)`, or a list of them from fine to
+    coarse with deep supervision; in training mode with distillation `(logits, pairs of log attention maps)`.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        streams: list[list[int]],
+        deep_supervision: bool = False,
+        *,
+        ignored_channels: Sequence[int] = (),
+        reduce_skips: bool = True,
+        fusion: Fusion | None = None,
+        distillation: DistillationPaths | None = None,
+        **architecture,
+    ):
+        super().__init__()
+        self.input_channels = input_channels
+        self.encoder = MultiStreamEncoder(
+            with_unnamed(streams, input_channels, ignored_channels),
+            partial(encoder_of, architecture),
+            reduce_skips,
+            fusion,
+        )
+        self.decoder = UNetDecoder(
+            self.encoder, num_classes, architecture["n_conv_per_stage_decoder"], deep_supervision
+        )
+        unused_heads_without_gradient(self.decoder.seg_layers, deep_supervision)
+        self.distillation = distillation
+        self.total_stride = np.prod(self.encoder.strides, axis=0).tolist()
+
+    def forward(self, x: torch.Tensor):
+        check_input(x, self.input_channels, self.total_stride, self.training)
+        stream_features = self.encoder.stream_features(x)
+        logits = self.decoder(self.encoder.fuse(stream_features))
+        if self.training and self.distillation is not None:
+            return logits, self.distillation(stream_features)
+        return logits
+
+    def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
+        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        return self.encoder.compute_conv_feature_map_size(input_size) + self.decoder.compute_conv_feature_map_size(
+            input_size
+        )
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """nnU-Net's initialisation for both of its encoder families."""
+        InitWeights_He(1e-2)(module)
+        init_last_bn_before_add_to_0(module)

@@ -1,0 +1,118 @@
+"""What nnU-Net's plans say about a U-Net, ready to build encoders and decoders from."""
+
+from __future__ import annotations
+
+import pydoc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from torch import nn
+
+from nnunet_xmodal.errors import XModalError
+
+
+@dataclass(frozen=True)
+class UNetPlan:
+    """A configuration of nnU-Net's plans together with the numbers that only nnU-Net knows at run time.
+
+    Attributes:
+        architecture: `arch_kwargs` with classes in the place of their names, of either planner family.
+        input_channels: image channels and, in a cascade, one per label of the previous stage.
+        num_classes: heads of the output.
+        deep_supervision: one output per decoder level instead of the finest alone.
+        streams: per encoder the indices of its image channels.
+    """
+
+    architecture: dict
+    input_channels: int
+    num_classes: int
+    deep_supervision: bool
+    streams: list[list[int]]
+
+    @classmethod
+    def from_configuration(
+        cls,
+        configuration,
+        input_channels: int,
+        num_classes: int,
+        deep_supervision: bool,
+        streams: list[list[int]],
+    ) -> UNetPlan:
+        """From nnU-Net's ConfigurationManager.
+
+        Raises:
+            XModalError: if the patch is too small for the number of levels.
+        """
+        architecture = dict(configuration.network_arch_init_kwargs)
+        for name in configuration.network_arch_init_kwargs_req_import:
+            if architecture.get(name) is not None:
+                architecture[name] = pydoc.locate(architecture[name])
+        architecture.pop("streams", None)
+        check_patch_size(configuration.patch_size, architecture["strides"])
+        return cls(architecture, input_channels, num_classes, deep_supervision, streams)
+
+    @property
+    def arguments(self) -> dict:
+        """What the constructors of our networks take."""
+        return {
+            "input_channels": self.input_channels,
+            "num_classes": self.num_classes,
+            "streams": self.streams,
+            "deep_supervision": self.deep_supervision,
+            **self.architecture,
+        }
+
+
+def encoder_of(architecture: dict, input_channels: int) -> PlainConvEncoder | ResidualEncoder:
+    """One encoder of an architecture, which returns its skips from fine to coarse."""
+    family = ResidualEncoder if "n_blocks_per_stage" in architecture else PlainConvEncoder
+    arguments = {key: value for key, value in architecture.items() if key != "n_conv_per_stage_decoder"}
+    return family(input_channels, return_skips=True, **arguments)
+
+
+def with_unnamed(
+    streams: list[list[int]], input_channels: int, ignored_channels: Sequence[int] = ()
+) -> list[list[int]]:
+    """Adds to every stream the input channels that none of them names: the one-hot labels of a cascade.
+
+    Args:
+        ignored_channels: image channels that no stream reads, in the baselines with one modality.
+    """
+    named = {index for stream in streams for index in stream} | set(ignored_channels)
+    unnamed = [index for index in range(input_channels) if index not in named]
+    return [[*stream, *unnamed] for stream in streams]
+
+
+def check_patch_size(patch_size, strides) -> None:
+    """
+    Raises:
+        XModalError: if a side of the patch is not divisible by the network's strides along it, or the bottleneck has
+            a single position, which instance normalisation cannot normalise.
+    """
+    total = np.prod([np.broadcast_to(stride, len(patch_size)) for stride in strides], axis=0)
+    sides = [int(side) for side in patch_size]
+    if any(side % int(stride) for side, stride in zip(sides, total)):
+        raise XModalError(
+            f"the plans ask for {len(strides)} levels, which divide the patch by {total.tolist()}, but its size is "
+            f"{sides}: take fewer levels or a patch size divisible by these numbers."
+        )
+    if prod(side // int(stride) for side, stride in zip(sides, total)) < 2:
+        raise XModalError(
+            f"the plans ask for {len(strides)} levels, which leave a single position of the patch {sides} at the "
+            "bottleneck: take fewer levels or a larger patch."
+        )
+
+
+def unused_heads_without_gradient(seg_layers: nn.ModuleList, deep_supervision: bool) -> None:
+    """Freezes the heads that a network without deep supervision never calls.
+
+    nnU-Net builds them all so that checkpoints load either way; DistributedDataParallel stops at a parameter that
+    gets no gradient.
+    """
+    if not deep_supervision:
+        for head in seg_layers[:-1]:
+            head.requires_grad_(False)

@@ -1,0 +1,69 @@
+"""Metadata of nnunet-xmodal.
+
+`trainers/` and `planners/` lie beside the package in the repository, where people look for them, and
+become `nnunet_xmodal.trainers` and `nnunet_xmodal.planners` when installed: the packages are listed
+one by one so that nothing ever appears as a top-level `trainers`.
+"""
+
+from pathlib import Path
+
+from setuptools import setup
+
+INSIDE = [
+    "nnunet_xmodal",
+    *(
+        f"nnunet_xmodal.{name}"
+        for name in (
+            "commands",
+            "data",
+            "evaluation",
+            "losses",
+            "networks",
+            "networks.blocks",
+            "plugin",
+            "prediction",
+        )
+    ),
+]
+
+setup(
+    name="nnunet-xmodal",
+    version="0.1.0",
+    description="nnU-Net v2 for several imaging modalities at once: cross-modal attention, distillation and fusion",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*INSIDE, "nnunet_xmodal.trainers", "nnunet_xmodal.planners"],
+    package_dir={
+        "nnunet_xmodal": "nnunet_xmodal",
+        "nnunet_xmodal.trainers": "trainers",
+        "nnunet_xmodal.planners": "planners",
+    },
+    install_requires=[
+        "torch>=2.4",
+        "nnunetv2>=2.8.1,<3",
+        "dynamic-network-architectures>=0.4.1,<0.5",
+        "batchgenerators>=0.25.1",
+        "batchgeneratorsv2>=0.3.0",
+        "SimpleITK>=2.2.1",
+        "numpy>=1.24",
+        "scipy",
+        "matplotlib",
+        "tqdm",
+    ],
+    extras_require={"test": ["pytest>=8", "ruff", "setuptools>=64", "wheel"]},
+    entry_points={
+        "console_scripts": [
+            "nnUNetXModal_env = nnunet_xmodal.commands.env:main",
+            "nnUNetXModal_plan_and_preprocess = nnunet_xmodal.commands.plan_and_preprocess:main",
+            "nnUNetXModal_predict = nnunet_xmodal.commands.predict:main",
+            "nnUNetXModal_demo = nnunet_xmodal.commands.demo:main",
+        ]
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Intended Audience :: Science/Research",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)

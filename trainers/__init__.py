@@ -1,0 +1,42 @@
+"""Every trainer by name, each imported only when asked for.
+
+Beside the names of the table, `<trainer>_<N>epochs` and `<trainer>_<N>epochs_<M>its` (M iterations per epoch, a
+fifth of them for validation) exist for every trainer here and for nnU-Net's own `nnUNetTrainer`.
+"""
+
+from importlib import import_module
+
+_MODULE_OF = {
+    "nnUNetTrainerMultiStream": "multi_stream",
+    "nnUNetTrainerSCFF": "csad",
+    "nnUNetTrainerCSADNoSCFF": "csad",
+    "nnUNetTrainerCSAD": "csad",
+    "nnUNetTrainerCSADPLC": "csad",
+    "nnUNetTrainerCSADEarlyFusion": "csad",
+    "nnUNetTrainerCSADLateFusion": "csad",
+    "nnUNetTrainerCSADPaper": "csad_paper",
+    "nnUNetTrainerStream0": "single_stream",
+    "nnUNetTrainerStream1": "single_stream",
+    "nnUNetTrainerStream2": "single_stream",
+    "nnUNetTrainerStream3": "single_stream",
+}
+
+TRAINERS = tuple(_MODULE_OF)
+"""Names of all trainers, without those of a given length."""
+
+
+def __getattr__(name: str) -> type:
+    if name in _MODULE_OF:
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    # only names that can be trainers: import machinery asks for __path__ and the like
+    if name.startswith("nnUNetTrainer"):
+        from nnunet_xmodal.trainers.lengths import trainer_of_length
+
+        trainer = trainer_of_length(name)
+        if trainer is not None:
+            return trainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *TRAINERS])
