@@ -13,6 +13,7 @@ from nnunet_xmodal.data.batch_check import check_batch, check_labels
 from nnunet_xmodal.data.streams import channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
 from nnunet_xmodal.trainers.lengths import without_length
 
 
@@ -29,6 +30,8 @@ class XModalTrainer(nnUNetTrainer):
 
     deep_supervision = True
 
+    predictor_class = SegmentationPredictor  # what nnUNetXModal_predict predicts with
+
     def __init__(
         self,
         plans: dict,
@@ -38,7 +41,7 @@ class XModalTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         plans.setdefault("continue_training", False)
-        # whatever reads only these plans (prediction from a folder or a zip, the next stage of a cascade) sees the streams
+        # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
             **plans.get("xmodal", {}),
             "streams": streams_of(plans, _architecture(plans, configuration), dataset_json),
@@ -124,7 +127,9 @@ class XModalTrainer(nnUNetTrainer):
         try:
             checkpoint = torch.load(filename, map_location="cpu", weights_only=False, mmap=True)
         except Exception as error:
-            raise XModalError(f"{filename} is no readable checkpoint ({error}): delete it to go on from an older one.") from error
+            raise XModalError(
+                f"{filename} is no readable checkpoint ({error}): delete it to go on from an older one."
+            ) from error
         trainer = checkpoint["trainer_name"]
         if without_length(trainer) != without_length(type(self).__name__):
             raise XModalError(f"{filename} was written by {trainer} and cannot be loaded by {type(self).__name__}.")

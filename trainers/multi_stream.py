@@ -3,7 +3,6 @@
 import json
 import os
 
-import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.data.atomic_files import write_json

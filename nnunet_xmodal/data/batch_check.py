@@ -44,7 +44,7 @@ def check_labels(dataset, label_manager) -> None:
         if unknown:
             raise XModalError(
                 f"the label map of {case} holds the value {min(unknown)}, which dataset.json does not name: add it "
-                "to \"labels\" or correct the file, then preprocess again."
+                'to "labels" or correct the file, then preprocess again.'
             )
 
 

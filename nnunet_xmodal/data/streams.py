@@ -30,7 +30,9 @@ def parse_streams(streams: Sequence[Sequence[str | int]], channel_names: Sequenc
     indices = []
     for stream in streams:
         if not stream or isinstance(stream, str):
-            raise XModalError(f"the streams {streams!r} hold {stream!r}, which is not a list of channels; known are {known}.")
+            raise XModalError(
+                f"the streams {streams!r} hold {stream!r}, which is not a list of channels; known are {known}."
+            )
         indices.append([_index_of(channel, channel_names, known) for channel in stream])
     named = [index for stream in indices for index in stream]
     for index, name in enumerate(channel_names):

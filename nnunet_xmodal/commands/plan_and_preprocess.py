@@ -1,0 +1,69 @@
+"""`nnUNetXModal_plan_and_preprocess`: nnU-Net's command with our planners, streams and checks."""
+
+import argparse
+
+from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags of `nnUNetv2_plan_and_preprocess`, with its defaults, and `--streams`."""
+    p = argparse.ArgumentParser(
+        prog="nnUNetXModal_plan_and_preprocess",
+        description="nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and "
+        "a check of every file before anything is written.",
+    )
+    p.add_argument("-d", nargs="+", type=int, required=True, help="dataset IDs, e.g. 2 4 5")
+    p.add_argument(
+        "--streams",
+        nargs="+",
+        metavar="CHANNEL+CHANNEL",
+        help="channels of each stream, by name or number: --streams T1+T1c T2+FLAIR; default: dataset.json's "
+        '"xmodal", else one stream per channel',
+    )
+    p.add_argument("-pl", default="ExperimentPlanner", help="planner (default: ExperimentPlanner), e.g. XModalPlanner")
+    p.add_argument("-fpe", default="DatasetFingerprintExtractor", help="fingerprint extractor class of nnU-Net")
+    p.add_argument("-npfp", type=int, default=8, help="processes for checks and fingerprint (default: 8)")
+    p.add_argument(
+        "--verify_dataset_integrity", action="store_true", help="run nnU-Net's own check as well; ours always runs"
+    )
+    p.add_argument("--no_pp", action="store_true", help="plan only, do not preprocess")
+    p.add_argument(
+        "--clean", action="store_true", help="recompute an existing fingerprint: needed after changes of the data"
+    )
+    p.add_argument("-gpu_memory_target", type=float, help="GPU memory to plan for, in GB")
+    p.add_argument("-preprocessor_name", default="DefaultPreprocessor", help="preprocessor class of nnU-Net")
+    p.add_argument(
+        "-overwrite_target_spacing",
+        nargs="+",
+        type=float,
+        metavar="MM",
+        help="three numbers in mm, for 3d_fullres only",
+    )
+    p.add_argument("-overwrite_plans_name", help="name of the plans instead of the planner's own")
+    p.add_argument(
+        "-c",
+        nargs="+",
+        default=["2d", "3d_fullres", "3d_lowres"],
+        help="configurations to preprocess (default: 2d 3d_fullres 3d_lowres)",
+    )
+    p.add_argument(
+        "-np",
+        type=int,
+        nargs="+",
+        help="processes for preprocessing, one number or one per configuration (default: 8 for 2d, 3d_lowres, else 4)",
+    )
+    p.add_argument("--verbose", action="store_true", help="print more")
+    p.add_argument("--no_pbar", action="store_true", help="no progress bars")
+    return p
+
+
+@one_sentence_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = parser().parse_args(arguments)
+    from nnunet_xmodal.planning import plan_and_preprocess  # imports torch: not for --help
+
+    plan_and_preprocess(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`nnUNetXModal_predict`: nnU-Net's command for every model of this package."""
+
+import argparse
+import os
+
+from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags of `nnUNetv2_predict`, with its defaults, and `--attention_maps`."""
+    p = argparse.ArgumentParser(
+        prog="nnUNetXModal_predict",
+        description="nnUNetv2_predict with a check of every input file before anything is written; for segmentation "
+        "models its output is nnU-Net's.",
+    )
+    p.add_argument(
+        "-i", required=True, metavar="FOLDER", help="input images, <case>_0000, <case>_0001, … as in training"
+    )
+    p.add_argument("-o", required=True, metavar="FOLDER", help="output; made if it does not exist")
+    p.add_argument(
+        "-d", required=True, metavar="DATASET", help="name or ID of the dataset that the model was trained on"
+    )
+    p.add_argument("-p", default="nnUNetPlans", help="plans (default: nnUNetPlans)")
+    p.add_argument("-tr", default="nnUNetTrainer", help="trainer (default: nnUNetTrainer)")
+    p.add_argument("-c", required=True, help="configuration, e.g. 2d")
+    p.add_argument(
+        "-f", nargs="+", type=_fold, default=[0, 1, 2, 3, 4], help="folds to average, or all (default: 0 1 2 3 4)"
+    )
+    p.add_argument("-step_size", type=float, default=0.5, help="step of the sliding window in patches (default: 0.5)")
+    p.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
+    p.add_argument("--verbose", action="store_true", help="print more")
+    p.add_argument("--save_probabilities", action="store_true", help="also write probabilities, needed for ensembles")
+    p.add_argument("--continue_prediction", action="store_true", help="skip cases that are already predicted")
+    p.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: checkpoint_final.pth)")
+    p.add_argument(
+        "-npp", type=int, default=_from_environment("nnUNet_npp"), help="processes that preprocess (default: 3)"
+    )
+    p.add_argument("-nps", type=int, default=_from_environment("nnUNet_nps"), help="processes that write (default: 3)")
+    p.add_argument("-prev_stage_predictions", metavar="FOLDER", help="predictions of the previous stage of a cascade")
+    p.add_argument("-num_parts", type=int, default=1, help="how many such calls share the cases (default: 1)")
+    p.add_argument("-part_id", type=int, default=0, help="which of them this is, from 0 (default: 0)")
+    p.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    p.add_argument("--disable_progress_bar", action="store_true", help="no progress bar")
+    p.add_argument("--not_on_device", action="store_true", help="keep results off the GPU: for very large images")
+    p.add_argument(
+        "--attention_maps",
+        action="store_true",
+        help="also write OUTPUT/attention_maps/<case>_stream<k>_level<m>.nii.gz; 1 is uniform attention",
+    )
+    return p
+
+
+def _fold(word: str) -> int | str:
+    return word if word == "all" else int(word)
+
+
+def _from_environment(variable: str) -> int:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdecimal() else 3
+
+
+@one_sentence_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = parser().parse_args(arguments)
+    from nnunet_xmodal.prediction.run import predict  # imports torch: not for --help
+
+    predict(args)
+
+
+if __name__ == "__main__":
+    main()

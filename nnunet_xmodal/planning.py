@@ -1,0 +1,107 @@
+"""From a raw dataset to plans and preprocessed data, by nnU-Net's own functions."""
+
+import json
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprints,
+    plan_experiment_dataset,
+    preprocess,
+)
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
+
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.data.image_checks import check_cases, training_cases
+from nnunet_xmodal.data.streams import (
+    Streams,
+    channel_names_of,
+    describe_streams,
+    parse_streams,
+    streams_from_command_line,
+)
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.planners import PLANNERS, planner_class
+
+_DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
+_OTHER_PROCESSES = 4
+
+
+def plan_and_preprocess(args: Namespace) -> None:
+    """What `nnUNetv2_plan_and_preprocess` does, after a look at everything that it would only notice later.
+
+    Args:
+        args: see `commands/plan_and_preprocess.py`.
+
+    Raises:
+        XModalError: for a variable that is not set, an unknown dataset or planner, impossible streams, faulty files.
+    """
+    require_variables("nnUNet_raw", "nnUNet_preprocessed")
+    planner = planner_class(args.pl)
+    if args.overwrite_target_spacing is not None and len(args.overwrite_target_spacing) != 3:
+        raise XModalError(f"-overwrite_target_spacing takes three numbers in mm, got {args.overwrite_target_spacing}.")
+    streams = {dataset: _checked(dataset, args) for dataset in args.d}
+
+    print("Fingerprint extraction...")
+    extract_fingerprints(
+        args.d,
+        args.fpe,
+        args.npfp,
+        args.verify_dataset_integrity,
+        args.clean,
+        args.verbose,
+        show_progress_bar=not args.no_pbar,
+    )
+    print("Experiment planning...")
+    for dataset in args.d:
+        ours = args.pl in PLANNERS
+        _, plans_name = plan_experiment_dataset(
+            dataset,
+            partial(planner, streams=streams[dataset]) if ours else planner,
+            args.gpu_memory_target,
+            args.preprocessor_name,
+            args.overwrite_target_spacing,
+            args.overwrite_plans_name,
+        )
+        if streams[dataset] is not None and not ours:
+            _write_streams(dataset, plans_name, streams[dataset])
+    if not args.no_pp:
+        print("Preprocessing...")
+        processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
+        preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
+
+
+def _checked(dataset: int, args: Namespace) -> Streams | None:
+    """Checks a raw dataset; its streams if the command line or dataset.json gives any."""
+    try:
+        folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
+    except RuntimeError as error:
+        raise XModalError(
+            f"{nnUNet_raw} holds no single dataset with the ID {dataset}: {error}".splitlines()[0]
+        ) from error
+    file = folder / "dataset.json"
+    if not file.is_file():
+        raise XModalError(f"{file} is missing.")
+    try:
+        dataset_json = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise XModalError(f"{file} is not valid JSON ({error}).") from error
+    names = channel_names_of(dataset_json)
+    streams = None
+    if args.streams:
+        streams = streams_from_command_line(args.streams, names)
+    elif "streams" in dataset_json.get("xmodal", {}):
+        streams = parse_streams(dataset_json["xmodal"]["streams"], names)
+    check_cases(training_cases(folder, dataset_json), dataset_json, args.npfp, progress=not args.no_pbar)
+    print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))
+    return streams
+
+
+def _write_streams(dataset: int, plans_name: str, streams: Streams) -> None:
+    file = Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset) / f"{plans_name}.json"
+    plans = json.loads(file.read_text(encoding="utf-8"))
+    plans["xmodal"] = {**plans.get("xmodal", {}), "streams": streams}
+    write_json(plans, file)

@@ -1,0 +1,137 @@
+"""From the flags of `nnUNetXModal_predict` to predicted files, with the predictor that the model's trainer names."""
+
+import json
+import multiprocessing
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.file_path_utilities import get_output_folder
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunet_xmodal import discovery
+from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.data.image_checks import Case, cases_in_folder, check_cases
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
+from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
+
+
+def predict(args: Namespace) -> None:
+    """Checks model and images, then predicts.
+
+    Args:
+        args: see `commands/predict.py`.
+
+    Raises:
+        XModalError: before anything is written, for a missing model, fold or device, and for faulty images.
+    """
+    discovery.register()
+    model_folder = _model_folder(args)
+    dataset_json = json.loads((model_folder / "dataset.json").read_text(encoding="utf-8"))
+    _check_cascade(model_folder, args)
+    cases = _cases(args, dataset_json)
+    predictor = predictor_class(args.tr)(
+        tile_step_size=args.step_size,
+        use_gaussian=True,
+        use_mirroring=not args.disable_tta,
+        perform_everything_on_device=not args.not_on_device,
+        device=_device(args.device),
+        verbose=args.verbose,
+        verbose_preprocessing=args.verbose,
+        allow_tqdm=not args.disable_progress_bar,
+    )
+    predictor.initialize_from_trained_model_folder(str(model_folder), args.f, args.chk)
+    output = Path(args.o)
+    if args.attention_maps:
+        check_has_attention_maps(predictor)
+        predictor.attention_folder = output / "attention_maps"
+    check_cases(
+        cases, dataset_json, max(1, args.npp), not args.disable_progress_bar, doing=f"Checking {len(cases)} cases"
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    common = {
+        "save_probabilities": args.save_probabilities,
+        "overwrite": not args.continue_prediction,
+        "folder_with_segs_from_prev_stage": args.prev_stage_predictions,
+    }
+    if args.npp == 0 and args.nps == 0:
+        predictor.predict_from_files_sequential(args.i, args.o, **common)
+    else:
+        predictor.predict_from_files(
+            args.i,
+            args.o,
+            num_processes_preprocessing=args.npp,
+            num_processes_segmentation_export=args.nps,
+            num_parts=args.num_parts,
+            part_id=args.part_id,
+            **common,
+        )
+
+
+def predictor_class(trainer_name: str) -> type[nnUNetPredictor]:
+    """The predictor of a trainer's models: its `predictor_class`, nnU-Net's for trainers from elsewhere."""
+    trainer = recursive_find_trainer_class_by_name(trainer_name)
+    return getattr(trainer, "predictor_class", SegmentationPredictor)
+
+
+def _model_folder(args: Namespace) -> Path:
+    require_variables("nnUNet_results")
+    try:
+        folder = Path(get_output_folder(args.d, args.tr, args.p, args.c))
+    except (RuntimeError, ValueError) as error:
+        raise XModalError(f"-d {args.d} is no dataset with results: {str(error).splitlines()[0]}") from error
+    if not folder.is_dir():
+        raise XModalError(f"there is no model {folder}: train it, or check -d, -tr, -p and -c.")
+    for fold in args.f:
+        checkpoint = folder / f"fold_{fold}" / args.chk
+        if not checkpoint.is_file():
+            raise XModalError(f"{checkpoint} is missing: train that fold, or name the trained ones with -f.")
+        _check_trainer(checkpoint, args.tr)
+    return folder
+
+
+def _check_trainer(checkpoint: Path, trainer: str) -> None:
+    try:
+        name = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["trainer_name"]
+    except Exception as error:
+        raise XModalError(f"{checkpoint} is no readable checkpoint ({error}).") from error
+    if name != trainer:
+        raise XModalError(f"{checkpoint} was written by {name}, not by {trainer}: it lies in the wrong folder.")
+
+
+def _check_cascade(model_folder: Path, args: Namespace) -> None:
+    plans = json.loads((model_folder / "plans.json").read_text(encoding="utf-8"))
+    previous = plans["configurations"].get(args.c, {}).get("previous_stage")
+    if previous is not None and args.prev_stage_predictions is None:
+        raise XModalError(
+            f"{args.c} is the second stage of a cascade: predict {previous} first and give its output folder with "
+            "-prev_stage_predictions."
+        )
+
+
+def _cases(args: Namespace, dataset_json: dict) -> list[Case]:
+    if not 0 <= args.part_id < args.num_parts:
+        raise XModalError(f"-part_id {args.part_id} is not between 0 and {args.num_parts - 1}.")
+    cases = cases_in_folder(args.i, dataset_json)[args.part_id :: args.num_parts]
+    ending = dataset_json["file_ending"]
+    if args.prev_stage_predictions is not None:
+        for case in cases:
+            file = Path(args.prev_stage_predictions) / f"{case.name}{ending}"
+            if not file.is_file():
+                raise XModalError(f"{file} is missing: predict the previous stage of {case.name} first.")
+    if args.continue_prediction:
+        cases = [case for case in cases if not (Path(args.o) / f"{case.name}{ending}").is_file()]
+    return cases
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise XModalError("there is no CUDA device: add -device cpu.")
+        # as nnU-Net does: threads of torch do not help a GPU
+        torch.set_num_threads(1)
+    elif name == "cpu":
+        torch.set_num_threads(multiprocessing.cpu_count())
+    return torch.device(name)

@@ -1,0 +1,97 @@
+"""CSAD as its paper trained it (Zhang et al., Cross-Modal Self-Attention Distillation, 2020, Sec. III-C and IV-A)."""
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from torch import nn
+
+from nnunet_xmodal.losses.attention_distillation import DistilledSegmentationLoss
+from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
+from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
+
+_NOT_IN_THE_PAPER = (
+    GaussianNoiseTransform,
+    MultiplicativeBrightnessTransform,
+    ContrastTransform,
+    SimulateLowResolutionTransform,
+    GammaTransform,
+    MirrorTransform,
+)
+
+
+class nnUNetTrainerCSADPaper(nnUNetTrainerCSAD):
+    """SGD, Dice + β·WBCE + α·L_CSAD, batches of two, 100 epochs, rotation, zoom, shift and blur.
+
+    The paper prints no learning rate, momentum or schedule: 0.01, 0.9 and nnU-Net's polynomial decay are ours, and so
+    are the ranges of the augmentation. An epoch has nnU-Net's 250 iterations. Patches are those of the plans; the paper
+    resizes slices to 256×256.
+
+    Attributes:
+        alpha, beta, sigma, lam: α, β, σ, λ of Eq. 8–11.
+        rotation: largest angle in degrees, either way.
+        zoom: range of the factor.
+    """
+
+    deep_supervision = False
+    alpha, beta, sigma, lam = 1.0, 0.1, 1.0, 0.95
+    paper_batch_size = 2
+    momentum = 0.9
+    rotation = 15.0
+    zoom = (0.85, 1.15)
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = 100
+
+    def _set_batch_size_and_oversample(self):
+        self.configuration_manager.configuration["batch_size"] = self.paper_batch_size
+        super()._set_batch_size_and_oversample()
+
+    def _build_loss(self) -> nn.Module:
+        segmentation_loss = DiceAndWeightedBCE(
+            self.beta, self.sigma, self.lam, self.label_manager.has_regions, self.label_manager.ignore_label
+        )
+        return DistilledSegmentationLoss(segmentation_loss, self.alpha)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.network.parameters(), self.initial_lr, momentum=self.momentum)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        self.inference_allowed_mirroring_axes = None
+        rotation = np.deg2rad(self.rotation)
+        return (-rotation, rotation), dummy_2d, initial_patch_size, None
+
+    @classmethod
+    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+        stock = super().get_training_transforms(*args, **kwargs)
+        kept = [t for t in stock.transforms if not isinstance(_inner(t), _NOT_IN_THE_PAPER)]
+        for transform in kept:
+            if isinstance(transform, SpatialTransform):
+                transform.p_rotation = transform.p_scaling = 1
+                transform.scaling = cls.zoom
+                # nnU-Net loads more than a patch: where the patch is cut from it is the shift
+                transform.random_crop = True
+                transform.patch_center_dist_from_border = [side // 2 for side in transform.patch_size]
+        return ComposeTransforms(kept)
+
+
+def _inner(transform):
+    return transform.transform if isinstance(transform, RandomTransform) else transform
