@@ -45,8 +45,12 @@ def attention_maps(
     image, undo_padding = padded(predictor, image)
     slicers = predictor._internal_get_sliding_window_slicers(image.shape[1:])
     tile_weight = compute_gaussian(
-        tuple(predictor.configuration_manager.patch_size), sigma_scale=1 / 8, value_scaling_factor=10
-    ).float()
+        tuple(predictor.configuration_manager.patch_size),
+        sigma_scale=1 / 8,
+        value_scaling_factor=10,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
     weight = torch.zeros(image.shape[1:])
     for slicer in slicers:
         weight[slicer[1:]] += tile_weight
