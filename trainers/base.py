@@ -1,6 +1,6 @@
 """What every trainer of this project adds to nnU-Net's."""
 
-import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -108,10 +108,14 @@ class XModalTrainer(nnUNetTrainer):
         super().set_deep_supervision_enabled(enabled and self.enable_deep_supervision)
 
     def save_checkpoint(self, filename: str) -> None:
-        temporary = f"{filename}.tmp"
-        super().save_checkpoint(temporary)
-        if os.path.isfile(temporary):  # absent on other ranks and with checkpointing disabled
-            os.replace(temporary, filename)
+        temporary = Path(f"{filename}.tmp")
+        try:
+            super().save_checkpoint(str(temporary))
+            if temporary.is_file():  # absent on other ranks and with checkpointing disabled
+                temporary.replace(filename)
+        finally:
+            if self.local_rank == 0:
+                temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """Loads a checkpoint of this trainer.
@@ -126,14 +130,14 @@ class XModalTrainer(nnUNetTrainer):
     def _check_checkpoint(self, filename: str) -> None:
         try:
             checkpoint = torch.load(filename, map_location="cpu", weights_only=False, mmap=True)
+            trainer, plans = checkpoint["trainer_name"], checkpoint["init_args"]["plans"]
         except Exception as error:
             raise XModalError(
                 f"{filename} is no readable checkpoint ({error}): delete it to go on from an older one."
             ) from error
-        trainer = checkpoint["trainer_name"]
         if without_length(trainer) != without_length(type(self).__name__):
             raise XModalError(f"{filename} was written by {trainer} and cannot be loaded by {type(self).__name__}.")
-        theirs = checkpoint["init_args"]["plans"].get("xmodal", {}).get("streams")
+        theirs = plans.get("xmodal", {}).get("streams")
         ours = self.plans_manager.plans["xmodal"]["streams"]
         if theirs != ours:
             raise XModalError(

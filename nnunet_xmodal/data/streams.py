@@ -17,7 +17,12 @@ def channel_names_of(dataset_json: dict) -> list[str]:
     names = dataset_json.get("channel_names", dataset_json.get("modality"))
     if not names:
         raise XModalError('dataset.json has no "channel_names"; add for example {"0": "T2W", "1": "ADC"}.')
-    return [names[str(index)] for index in range(len(names))]
+    numbers = [str(index) for index in range(len(names))]
+    if set(names) != set(numbers):
+        raise XModalError(
+            f'"channel_names" of dataset.json number the channels {", ".join(names)}: count them from 0 without a gap.'
+        )
+    return [names[number] for number in numbers]
 
 
 def parse_streams(streams: Sequence[Sequence[str | int]], channel_names: Sequence[str]) -> Streams:
@@ -28,8 +33,10 @@ def parse_streams(streams: Sequence[Sequence[str | int]], channel_names: Sequenc
     """
     known = ", ".join(f"{index} ({name})" for index, name in enumerate(channel_names))
     indices = []
+    if not isinstance(streams, list | tuple):
+        raise XModalError(f"the streams {streams!r} are no list of lists of channels; known are {known}.")
     for stream in streams:
-        if not stream or isinstance(stream, str):
+        if not stream or not isinstance(stream, list | tuple):
             raise XModalError(
                 f"the streams {streams!r} hold {stream!r}, which is not a list of channels; known are {known}."
             )
@@ -81,6 +88,8 @@ def streams_of(plans: dict, configuration_architecture: dict, dataset_json: dict
         plans.get("xmodal", {}),
         (dataset_json or {}).get("xmodal", {}),
     ):
+        if not isinstance(place, dict):
+            raise XModalError(f'"xmodal" is {place!r}: write it as {{"streams": [["T1"], ["T2"]]}}.')
         if "streams" in place:
             return parse_streams(place["streams"], names)
     return [[index] for index in range(n_channels)]

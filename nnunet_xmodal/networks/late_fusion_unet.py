@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class LateFusionDecoder(nn.Module):
         self.max_positions = max_positions
         self.streams = nn.ModuleList()
         for stream in encoder.streams:
-            decoder = UNetDecoder(stream, num_classes, n_conv_per_stage, deep_supervision)
+            decoder = UNetDecoder(stream, num_classes, n_conv_per_stage, deep_supervision=False)
             decoder.seg_layers = nn.ModuleList()  # the heads sit behind the fusion
             self.streams.append(decoder)
         n_streams = len(encoder.streams)
@@ -76,21 +77,26 @@ class LateFusionDecoder(nn.Module):
         """Numbers in the outputs of its convolutions for one sample of the *encoder's* input size."""
         size = self.fusion.compute_conv_feature_map_size(at_most(input_size, self.max_positions))
         for decoder in self.streams:
-            # UNetDecoder counts heads of its own, which lie here
-            size += decoder.compute_conv_feature_map_size(input_size)
+            # UNetDecoder counts a head of its own, which lies here
+            size += decoder.compute_conv_feature_map_size(input_size) - self.seg_layers[0].out_channels * prod(
+                input_size
+            )
         sides = [input_size]
         for stride in self.streams[0].encoder.strides[1:-1]:
             sides.append([side // s for side, s in zip(sides[-1], stride)])
         heads = sides if self.deep_supervision else sides[:1]
-        per_decoder = sum(np.prod([self.seg_layers[0].out_channels, *side], dtype=np.int64) for side in heads)
-        return size - (len(self.streams) - 1) * per_decoder
+        return size + self.seg_layers[0].out_channels * sum(prod(side) for side in heads)
 
 
 def at_most(size: Sequence[int], positions: int) -> tuple[int, ...]:
     """The size with the same proportions and at most this many positions: `(96, 80)`, 1024 → `(35, 29)`."""
-    total = float(np.prod(size))
-    scale = min(1.0, (positions / total) ** (1 / len(size)))
-    return tuple(max(1, int(side * scale)) for side in size)
+    sides = list(size)
+    while True:
+        scale = min(1.0, (positions / prod(sides)) ** (1 / len(sides)))
+        shrinkable = [side for side in sides if side * scale >= 1]
+        if len(shrinkable) == len(sides):
+            return tuple(max(1, int(side * scale)) for side in size)
+        sides = shrinkable  # a side that cannot go below one position leaves the rest to the others
 
 
 def _decode(decoder: UNetDecoder, skips: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 NORMALISATIONS = ("sum", "mean")
@@ -38,12 +39,17 @@ class AttentionMapGenerationBlock(nn.Module):
         self.normalisation = normalisation
 
     def forward(self, features: torch.Tensor, size: Sequence[int] | None = None) -> torch.Tensor:
+        # the upsampled features are four or eight times the features; recomputing them in the backward pass is cheaper
+        # than to keep them
+        activation = checkpoint(self._activation, features, size, use_reentrant=False, preserve_rng_state=False)
+        return F.log_softmax(activation.flatten(1), dim=1).view_as(activation)  # G
+
+    def _activation(self, features: torch.Tensor, size: Sequence[int] | None) -> torch.Tensor:
+        """R∘P: `(B, C, *spatial)` → `(B, *size)`."""
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(torch.promote_types(features.dtype, torch.float32))
             if size is not None and tuple(size) != tuple(features.shape[2:]):
                 mode = _INTERPOLATION[features.ndim - 2]
                 features = F.interpolate(features, tuple(size), mode=mode, align_corners=False)  # P
-            activation = spatial_map(features)  # B *size
-            if self.normalisation == "mean":
-                activation = activation / features.shape[1]
-            return F.log_softmax(activation.flatten(1), dim=1).view_as(activation)  # G
+            activation = spatial_map(features)  # R: B *size
+            return activation / features.shape[1] if self.normalisation == "mean" else activation

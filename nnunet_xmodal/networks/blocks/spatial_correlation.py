@@ -87,10 +87,11 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         general = [self.general(features) for features in stream_features]  # S × B C̃ *spatial
         shape, dtype = general[0].shape, general[0].dtype
         with torch.autocast(general[0].device.type, enabled=False):
+            largest = torch.finfo(dtype).max  # sums over positions, in the reading "row", can leave float16
             exact = torch.promote_types(dtype, torch.float32)
             flat = [features.flatten(2).to(exact) for features in general]  # S × B C̃ N
             fused = [
-                project(x, spatial_correlation(x, y), self.softmax).view(shape).to(dtype)
+                project(x, spatial_correlation(x, y), self.softmax).view(shape).clamp(-largest, largest).to(dtype)
                 for x, y in permutations(flat, 2)
             ]
         return self.out(torch.cat(fused, 1))  # B S(S-1)·C̃ *spatial → B C_out *spatial

@@ -1,0 +1,118 @@
+"""Every network under torch.compile and, as the script that the test itself starts, on two ranks."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnunet_xmodal import trainers
+from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
+from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
+from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
+from nnunet_xmodal.networks.late_fusion_unet import LateFusionUNet
+from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
+
+
+def paths(scheme):
+    return DistillationPaths(scheme, AttentionMapGenerationBlock())
+
+
+NETWORKS = {
+    "streams": MultiStreamUNet,
+    "CSAD": partial(MultiStreamUNet, fusion=SpatialCorrelatedFeatureFusion, distillation=paths("ILC")),
+    "PLC, row softmax": partial(
+        MultiStreamUNet,
+        fusion=partial(SpatialCorrelatedFeatureFusion, softmax="row"),
+        distillation=paths("PLC"),
+    ),
+    "late fusion": partial(LateFusionUNet, fusion=SpatialCorrelatedFeatureFusion, distillation=paths("ILC")),
+}
+CASES = [
+    ("streams", 2, True, False),
+    ("CSAD", 2, False, True),
+    ("PLC, row softmax", 2, True, True),
+    ("late fusion", 2, False, True),
+    ("CSAD", 3, False, False),
+    ("late fusion", 3, False, False),
+]
+
+
+def tensors_of(output):
+    if isinstance(output, torch.Tensor):
+        return [output]
+    return [tensor for part in output for tensor in tensors_of(part)]
+
+
+@pytest.mark.parametrize("name, dimensions, residual, deep_supervision", CASES)
+def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, residual, deep_supervision):
+    options = {"deep_supervision": deep_supervision, "widths": (4, 8)}
+    arguments = make_unet_arguments([[0, 2], [1]], dimensions, residual, **options)
+    network = NETWORKS[name](**arguments)
+    x = torch.randn(2, 3, *(16,) * dimensions)
+    for training in (True, False):
+        torch._dynamo.reset()
+        network.train(training)
+        compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+        outputs, expected = tensors_of(compiled(x)), tensors_of(network(x))
+        assert len(outputs) == len(expected)
+        for output, reference in zip(outputs, expected):
+            torch.testing.assert_close(output, reference, rtol=1e-4, atol=1e-4)
+        if training:
+            sum(output.mean() for output in outputs).backward()
+            assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deep_supervision", [True, False])
+@pytest.mark.parametrize("name", ["nnUNetTrainerCSAD", "nnUNetTrainerCSADLateFusion"])
+def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
+    make_trainer, make_plans, tmp_path, name, deep_supervision
+):
+    trainer_class = type(name, (getattr(trainers, name),), {"deep_supervision": deep_supervision})
+    trainer = make_trainer(trainer_class, make_plans())
+    trainer.is_ddp = True  # the loss as trainers build it there: a weight of 1e-6 where it is 0 alone
+    loss = trainer._build_loss()
+    if deep_supervision:
+        assert 0 < loss.segmentation_loss.weight_factors[-1] < 1e-5
+    targets = [[torch.randint(0, 3, (2, 1, side, side)) for side in (16, 8)] for rank in range(2)]
+    torch.save(
+        {
+            "network": trainer.network,
+            "loss": loss,
+            "data": [torch.randn(2, 2, 16, 16) for rank in range(2)],
+            "target": targets if deep_supervision else [finest for finest, _ in targets],
+        },
+        tmp_path / "task.pt",
+    )
+
+    result = subprocess.run(
+        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    before, first, second = trainer.network.state_dict(), *(torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first.keys() == before.keys()
+    assert all(torch.equal(first[key], second[key]) for key in before)
+    unchanged = {key for key in before if torch.equal(first[key], before[key])}
+    frozen = {name for name, parameter in trainer.network.named_parameters() if not parameter.requires_grad}
+    assert unchanged == frozen
+
+
+def train_on_rank(rank: int, folder: Path) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    task = torch.load(folder / "task.pt", weights_only=False)
+    network = torch.nn.parallel.DistributedDataParallel(task["network"].train())
+    optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.99, nesterov=True)
+    for _ in range(3):
+        optimizer.zero_grad()
+        task["loss"](network(task["data"][rank]), task["target"][rank]).backward()
+        optimizer.step()
+    torch.save(network.module.state_dict(), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)

@@ -1,0 +1,198 @@
+"""What every trainer must do, whatever its method; in process, on random batches."""
+
+import io
+import pickle
+
+import pytest
+import torch
+
+from nnunet_xmodal import trainers
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.trainers import TRAINERS
+
+ARCHITECTURES = [(2, False), (2, True), (3, False), (3, True)]
+KINDS = ["labels", "labels+ignore", "regions", "regions+ignore"]
+
+
+def channels_for(name):
+    return 4 if name in ("nnUNetTrainerStream2", "nnUNetTrainerStream3") else 2
+
+
+@pytest.fixture
+def make(make_trainer, make_plans, make_dataset_json):
+    def make(name, dimensions=2, residual=False, kind="labels"):
+        channels = channels_for(name)
+        return make_trainer(name, make_plans(dimensions, residual, channels), make_dataset_json(kind, channels))
+
+    return make
+
+
+def batch_for(trainer):
+    """What nnU-Net's loader and transforms hand to a trainer."""
+    labels, patch = trainer.label_manager, trainer.configuration_manager.patch_size
+    scales = trainer._get_deep_supervision_scales() or [[1.0] * len(patch)]
+    targets = []
+    for scale in scales:
+        size = [int(side * share) for side, share in zip(patch, scale)]
+        if labels.has_regions:
+            targets.append(torch.rand(2, len(labels.foreground_regions) + labels.has_ignore_label, *size) < 0.3)
+        else:
+            targets.append(torch.randint(0, 3 + labels.has_ignore_label, (2, 1, *size), dtype=torch.int16))
+    return {
+        "data": torch.randn(2, trainer.num_input_channels, *patch),
+        "target": targets if trainer.enable_deep_supervision else targets[0],
+        "keys": ["case_0", "case_1"],
+    }
+
+
+def build(trainer, deep_supervision):
+    return trainer.build_network_architecture(
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        trainer.num_input_channels,
+        trainer.label_manager.num_segmentation_heads,
+        deep_supervision,
+    )
+
+
+@pytest.mark.parametrize("dimensions, residual", ARCHITECTURES)
+@pytest.mark.parametrize("name", TRAINERS)
+def test_builds_learns_saves_loads_and_pickles(make, name, dimensions, residual):
+    trainer = make(name, dimensions, residual)
+    batch = batch_for(trainer)
+
+    trainer.network.train()
+    loss = trainer._build_loss()(trainer.network(batch["data"]), batch["target"])
+    loss.backward()
+    assert torch.isfinite(loss) and loss.ndim == 0
+    for parameter_name, parameter in trainer.network.named_parameters():
+        if parameter.requires_grad and ".seg_layers." not in parameter_name:
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
+
+    x = batch["data"]
+    trainer.set_deep_supervision_enabled(False)
+    with torch.no_grad():
+        untrained = trainer.network.eval()(x)
+    trainer.set_deep_supervision_enabled(True)
+    trainer.network.train()
+    trainer.train_step(batch)
+    trainer.set_deep_supervision_enabled(False)
+    with torch.no_grad():
+        expected = trainer.network.eval()(x)
+        assert expected.shape == (2, trainer.label_manager.num_segmentation_heads, *x.shape[2:])
+        assert not torch.allclose(untrained, expected)
+
+        file = io.BytesIO()
+        torch.save(trainer.network.state_dict(), file)
+        file.seek(0)
+        predictor = build(trainer, deep_supervision=False)
+        predictor.load_state_dict(torch.load(file))
+        assert torch.equal(predictor.eval()(x), expected)
+        if not residual:  # nnU-Net's own residual blocks hold a lambda
+            assert torch.equal(pickle.loads(pickle.dumps(trainer.network))(x), expected)
+
+    trainer_class = type(trainer)
+    assert trainer_class is getattr(trainers, name)
+    assert pickle.loads(pickle.dumps(trainer_class)) is trainer_class
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", TRAINERS)
+def test_trains_and_validates_on_labels_regions_and_an_ignore_label(make, name, kind):
+    trainer = make(name, kind=kind)
+    batch = batch_for(trainer)
+    trainer.network.train()
+    first = trainer.train_step(batch)["loss"]
+    for _ in range(5):
+        last = trainer.train_step(batch)["loss"]
+    assert last < first
+
+    trainer.network.eval()
+    with torch.no_grad():
+        result = trainer.validation_step(batch)
+    foreground = 2
+    assert all(len(result[key]) == foreground for key in ("tp_hard", "fp_hard", "fn_hard"))
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_deep_supervision_is_switched_both_ways(make, name):
+    trainer = make(name)
+    x = batch_for(trainer)["data"]
+    network = trainer.network.eval()
+    for enabled in (False, True, False):
+        trainer.set_deep_supervision_enabled(enabled)
+        with torch.no_grad():
+            output = network(x)
+        assert isinstance(output, list) == (enabled and trainer.enable_deep_supervision)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name):
+    without = type("nnUNetTrainerWithout", (getattr(trainers, name),), {"deep_supervision": False})
+    trainer = make_trainer(without, make_plans(channels=channels_for(name)))
+    trainer.network.train()
+    batch = batch_for(trainer)
+    assert batch["target"].shape[2:] == batch["data"].shape[2:]
+    trainer.train_step(batch)
+    assert all(p.grad is not None for p in trainer.network.parameters() if p.requires_grad)
+    trainer.set_deep_supervision_enabled(True)  # nnU-Net does so at the end of every validation
+    assert not trainer.network.decoder.deep_supervision
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_streams_travel_in_the_plans_that_are_saved(make_trainer, make_plans, make_dataset_json, name):
+    """The model folder alone must build the same network: dataset.json is not asked again."""
+    streams = [["FLAIR"], ["T1c", "T1"], ["T2"]] if name != "nnUNetTrainerStream3" else [["FLAIR"], [1], [0], [2]]
+    dataset_json = make_dataset_json(channels=4) | {"xmodal": {"streams": streams}}
+    trainer = make_trainer(name, make_plans(channels=4), dataset_json)
+    expected = [[3], [1], [0], [2]] if name == "nnUNetTrainerStream3" else [[3], [1, 0], [2]]
+    assert trainer.plans_manager.plans["xmodal"]["streams"] == expected
+    read_by = build(trainer, deep_supervision=False).encoder.stream_channels
+    assert read_by == trainer.network.encoder.stream_channels
+    alone = name.removeprefix("nnUNetTrainerStream")
+    if alone.isdecimal():
+        assert read_by == [expected[int(alone)]]
+    elif name == "nnUNetTrainerCSADEarlyFusion":
+        assert read_by == [[0, 1, 2, 3]]
+    else:
+        assert read_by == expected
+
+
+FUSING = [name for name in TRAINERS if "CSAD" in name or name == "nnUNetTrainerSCFF"]
+
+
+@pytest.mark.parametrize("name", [name for name in FUSING if name != "nnUNetTrainerCSADEarlyFusion"])
+def test_fusion_of_one_stream_is_refused(make_trainer, make_plans, name):
+    with pytest.raises(XModalError, match=rf"{name} fuses two or more streams but the plans hold one, \[\[0\]\]"):
+        make_trainer(name, make_plans(channels=1))
+
+
+def test_a_stream_that_is_not_there_is_refused(make_trainer, make_plans):
+    with pytest.raises(XModalError, match=r"nnUNetTrainerStream2 reads stream 2 but the plans hold 2, \[\[0"):
+        make_trainer("nnUNetTrainerStream2", make_plans())
+
+
+def test_nan_in_a_batch_names_the_case(make):
+    trainer = make("nnUNetTrainerCSAD")
+    batch = batch_for(trainer)
+    batch["data"][1, 0, 3, 3] = float("nan")
+    with pytest.raises(XModalError, match="the preprocessed case case_1 holds NaN or infinite voxels"):
+        trainer.train_step(batch)
+
+
+@pytest.mark.parametrize(
+    "name, streams, fused, distilled",
+    [
+        ("nnUNetTrainerMultiStream", 2, False, None),
+        ("nnUNetTrainerSCFF", 2, True, None),
+        ("nnUNetTrainerCSADNoSCFF", 2, False, "ILC"),
+        ("nnUNetTrainerCSAD", 2, True, "ILC"),
+        ("nnUNetTrainerCSADPLC", 2, True, "PLC"),
+        ("nnUNetTrainerCSADEarlyFusion", 1, False, "ILC"),
+    ],
+)
+def test_rows_of_the_papers_tables(make, name, streams, fused, distilled):
+    network = make(name).network
+    assert len(network.encoder.streams) == streams
+    assert (network.encoder.fusion is not None) == fused
+    assert (network.distillation and network.distillation.scheme) == distilled

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnunet_xmodal.errors import XModalError
+
+
+@pytest.fixture
+def make(make_trainer, make_plans):
+    def make(name="nnUNetTrainerCSAD", streams=None):
+        return make_trainer(name, make_plans(channels=3, streams=streams or [[0, 1], [2]]))
+
+    return make
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return str(tmp_path / "checkpoint_latest.pth")
+
+
+def weights_of(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.network.parameters()])
+
+
+def change_weights(trainer):
+    with torch.no_grad():
+        for parameter in trainer.network.parameters():
+            parameter.add_(torch.randn_like(parameter))
+
+
+def test_what_is_saved_is_loaded(make, checkpoint):
+    trainer, other = make(), make()
+    trainer.current_epoch = 4
+    trainer.save_checkpoint(checkpoint)
+    assert not torch.equal(weights_of(trainer), weights_of(other))
+    other.load_checkpoint(checkpoint)
+    assert torch.equal(weights_of(trainer), weights_of(other))
+    assert other.current_epoch == 5
+
+
+def test_nothing_but_the_checkpoint_is_left(make, checkpoint):
+    make().save_checkpoint(checkpoint)
+    assert [path.name for path in Path(checkpoint).parent.glob("checkpoint_latest*")] == ["checkpoint_latest.pth"]
+
+
+def test_the_final_name_is_there_in_full_or_not_at_all(make, checkpoint, monkeypatch):
+    """torch.save stops half-way: the disk is full, the process is killed."""
+    trainer = make()
+    trainer.save_checkpoint(checkpoint)
+    saved, bytes_of_saved = weights_of(trainer), Path(checkpoint).read_bytes()
+
+    def half_a_save(content, path):
+        assert Path(path) != Path(checkpoint)
+        Path(path).write_bytes(bytes_of_saved[: len(bytes_of_saved) // 2])
+        raise OSError("No space left on device")
+
+    change_weights(trainer)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", half_a_save)
+        for path in (checkpoint, checkpoint.replace("latest", "best")):
+            with pytest.raises(OSError, match="No space left"):
+                trainer.save_checkpoint(path)
+    assert not Path(checkpoint.replace("latest", "best")).exists()
+    assert Path(checkpoint).read_bytes() == bytes_of_saved
+    trainer.load_checkpoint(checkpoint)
+    assert torch.equal(weights_of(trainer), saved)
+
+    change_weights(trainer)
+    trainer.save_checkpoint(checkpoint)  # what the failed attempt left does not matter
+    assert Path(checkpoint).read_bytes() != bytes_of_saved
+    make().load_checkpoint(checkpoint)
+
+
+def test_checkpointing_switched_off_writes_nothing(make, checkpoint):
+    trainer = make()
+    trainer.disable_checkpointing = True
+    trainer.save_checkpoint(checkpoint)
+    assert not Path(checkpoint).exists()
+
+
+def test_a_checkpoint_of_another_trainer_is_refused(make, checkpoint):
+    make("nnUNetTrainerSCFF").save_checkpoint(checkpoint)
+    trainer = make()
+    before = weights_of(trainer)
+    with pytest.raises(XModalError) as error:
+        trainer.load_checkpoint(checkpoint)
+    assert str(error.value) == (
+        f"{checkpoint} was written by nnUNetTrainerSCFF and cannot be loaded by nnUNetTrainerCSAD."
+    )
+    assert torch.equal(weights_of(trainer), before)
+
+
+def test_another_length_is_the_same_trainer(make, checkpoint):
+    short, long = make("nnUNetTrainerCSAD_2epochs_4its"), make("nnUNetTrainerCSAD")
+    short.save_checkpoint(checkpoint)
+    long.load_checkpoint(checkpoint)
+    assert torch.equal(weights_of(short), weights_of(long))
+
+
+@pytest.mark.parametrize("streams", [[[2], [0, 1]], [[1, 0], [2]], [[0], [1, 2]]])
+def test_a_checkpoint_of_other_streams_is_refused(make, checkpoint, streams):
+    """Also where the shapes of all weights agree, as in the second."""
+    make().save_checkpoint(checkpoint)
+    with pytest.raises(XModalError) as error:
+        make(streams=streams).load_checkpoint(checkpoint)
+    assert f"{checkpoint} was trained with the streams [[0, 1], [2]]" in str(error.value)
+    assert f"now say {streams}: restore the streams, or train anew without --c" in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_named(make, checkpoint, share):
+    trainer = make()
+    trainer.save_checkpoint(checkpoint)
+    content = Path(checkpoint).read_bytes()
+    Path(checkpoint).write_bytes(content[: int(share * len(content))])
+    before = weights_of(trainer)
+    with pytest.raises(XModalError, match="is no readable checkpoint .*: delete it to go on from") as error:
+        trainer.load_checkpoint(checkpoint)
+    assert str(error.value).startswith(checkpoint)
+    assert torch.equal(weights_of(trainer), before)
+
+
+def test_a_file_of_something_else_is_named(make, checkpoint):
+    torch.save({"weights": 1}, checkpoint)
+    with pytest.raises(XModalError, match="is no readable checkpoint") as error:
+        make().load_checkpoint(checkpoint)
+    assert str(error.value).startswith(checkpoint)
+
+
+def test_saved_every_epoch(make):
+    assert make().save_every == 1
