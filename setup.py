@@ -47,6 +47,7 @@ setup(
         "batchgenerators>=0.25.1",
         "batchgeneratorsv2>=0.3.0",
         "SimpleITK>=2.2.1",
+        "nibabel>=2.3",
         "numpy>=1.24",
         "scipy",
         "matplotlib",

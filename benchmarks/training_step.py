@@ -3,7 +3,8 @@
     python benchmarks/training_step.py -d 501 -c 2d_b8
     python benchmarks/training_step.py -d 501 -c 3d_fullres --repeats 3
 
-Trainers take turns, so that a busy machine slows all of them; ratios of medians are to the first trainer. Data is random:
+Trainers take turns, so that a busy machine slows all of them; ratios of medians are to the first trainer. Data is
+random:
 the time of a step does not depend on it. Nothing is written outside a temporary folder.
 """
 

@@ -10,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal.data.batch_check import check_batch, check_labels
+from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.streams import channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.unet_plan import UNetPlan
@@ -40,6 +41,7 @@ class XModalTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
     ):
+        require_variables("nnUNet_preprocessed", "nnUNet_results")
         plans.setdefault("continue_training", False)
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {

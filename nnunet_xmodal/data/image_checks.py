@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nibabel
 import numpy as np
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from tqdm import tqdm
@@ -120,7 +121,7 @@ def label_values(dataset_json: dict) -> frozenset[int]:
 def check_cases(
     cases: list[Case], dataset_json: dict, processes: int = 1, progress: bool = True, doing: str = "Checking images"
 ) -> None:
-    """Reads every file once, with the reader that nnU-Net will use.
+    """Reads every file once.
 
     Raises:
         XModalError: for the first case with an unreadable image, NaN or infinite voxels, channels (or a label map) of
@@ -168,16 +169,31 @@ class _Check:
 
     def _read(self, file: Path) -> tuple[np.ndarray, dict]:
         try:
-            reader = determine_reader_writer_from_dataset_json(self.dataset_json, str(file), verbose=False)()
-            array, properties = reader.read_images([str(file)])
+            return _read_nifti(file) if file.name.endswith((".nii", ".nii.gz")) else self._read_like_nnunet(file)
         except Exception as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise _Unreadable(f"{file} cannot be read ({reason}): replace it by an intact file.") from error
+
+    def _read_like_nnunet(self, file: Path) -> tuple[np.ndarray, dict]:
+        reader = determine_reader_writer_from_dataset_json(self.dataset_json, str(file), verbose=False)()
+        array, properties = reader.read_images([str(file)])
         geometry = {"size": array.shape[1:], "spacing": properties.get("spacing")}
-        for stuff, names in (("sitk_stuff", ("origin", "direction")), ("nibabel_stuff", ("original_affine",))):
-            for name in names:
-                geometry[name] = properties.get(stuff, {}).get(name)
+        for name in ("origin", "direction"):
+            geometry[name] = properties.get("sitk_stuff", {}).get(name)
         return array, {name: value for name, value in geometry.items() if value is not None}
+
+
+def _read_nifti(file: Path) -> tuple[np.ndarray, dict]:
+    """With nibabel: ITK's reader turns NaN into zero and fills up a truncated file, without a word."""
+    image = nibabel.load(file)
+    affine = image.affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return np.asanyarray(image.dataobj), {
+        "size": image.shape,
+        "spacing": spacing,
+        "origin": affine[:3, 3],
+        "direction": affine[:3, :3] / spacing,
+    }
 
 
 class _Unreadable(Exception):

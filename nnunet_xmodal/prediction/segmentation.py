@@ -35,9 +35,24 @@ class SegmentationPredictor(nnUNetPredictor):
             )
             yield case
 
-    def predict_from_files_sequential(self, inputs, outputs, save_probabilities=False, overwrite=True, previous=None):
+    def predict_from_files_sequential(
+        self,
+        list_of_lists_or_source_folder: str | list[list[str]],
+        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
+        save_probabilities: bool = False,
+        overwrite: bool = True,
+        folder_with_segs_from_prev_stage: str | None = None,
+    ):
+        files = (list_of_lists_or_source_folder, output_folder_or_list_of_truncated_output_files)
+        options = {
+            "save_probabilities": save_probabilities,
+            "overwrite": overwrite,
+            "folder_with_segs_from_prev_stage": folder_with_segs_from_prev_stage,
+        }
         if self.attention_folder is None:
-            return super().predict_from_files_sequential(inputs, outputs, save_probabilities, overwrite, previous)
+            return super().predict_from_files_sequential(*files, **options)
         # nnU-Net's sequential loop keeps data and properties to itself; its data iterator hands out both
         print("Attention maps need nnU-Net's data iterator: one process preprocesses and one writes.")
-        return self.predict_from_files(inputs, outputs, save_probabilities, overwrite, 1, 1, previous)
+        return self.predict_from_files(
+            *files, num_processes_preprocessing=1, num_processes_segmentation_export=1, **options
+        )

@@ -1,0 +1,58 @@
+"""`nnUNetXModal_demo`: from raw data to predictions on generated phantoms, in minutes."""
+
+import argparse
+from pathlib import Path
+
+from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+from nnunet_xmodal.demo import DEFAULT_TRAINERS, DEVICES, Demo
+
+
+@one_sentence_errors
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="nnUNetXModal_demo",
+        description="Walks the whole way: generates two-channel phantoms whose lesions only both channels together "
+        "tell from decoys, plans, preprocesses, trains on five folds, predicts new cases, and leaves a table "
+        "(results.md) and a figure (cases.png). About 7 minutes on two CPU cores. Called again it goes on where it was "
+        "interrupted; other trainers, lengths or folds are added to what a folder holds.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--folder", type=Path, default=Path("nnUNetXModal_demo"), help="where everything is written")
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="auto: an NVIDIA GPU if there is one, otherwise the CPU"
+    )
+    parser.add_argument("--epochs", type=int, default=Demo.epochs, help="epochs of each training")
+    parser.add_argument("--iterations", type=int, default=Demo.iterations, help="training steps per epoch")
+    parser.add_argument(
+        "--folds", type=int, default=Demo.folds, help="how many folds of nnU-Net's five are trained, 1 to 5"
+    )
+    parser.add_argument(
+        "--trainers",
+        nargs="+",
+        metavar="TRAINER",
+        default=argparse.SUPPRESS,
+        help=f"trainers that are compared (default: {' '.join(DEFAULT_TRAINERS)})",
+    )
+    parser.add_argument(
+        "--configuration", default=Demo.configuration, help="configuration of nnU-Net's plans, e.g. 2d or 3d_fullres"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=Demo.batch_size, help="samples per step, in place of the plan's batch size"
+    )
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="an own dataset in nnU-Net's raw format (…/DatasetXXX_Name, at least five training cases) instead of "
+        "phantoms; it is read and not written to. Give it more --epochs",
+    )
+    parser.add_argument(
+        "--cases",
+        type=int,
+        default=Demo.cases,
+        help="new cases (imagesTs) that are predicted and shown; of a dataset without any, cases that the first fold "
+        "did not train on",
+    )
+    parser.add_argument("--seed", type=int, default=Demo.seed, help="of the phantoms; trainings themselves are random")
+    Demo(**vars(parser.parse_args(arguments))).run()

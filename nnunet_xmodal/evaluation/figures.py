@@ -1,0 +1,138 @@
+"""A figure of cases: channels, reference, predictions, attention maps; one row per case."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+TRUTH, PREDICTION = "#35d04f", "#ff5a36"
+_ATTENTION = LogNorm(0.01, 100, clip=True)
+_INCH = 1.75  # side of a panel
+
+
+@dataclass
+class CasePanels:
+    """One slice of a case; every array `(y, x)` on the grid of the image.
+
+    Attributes:
+        name: stands beside the row.
+        channels: title → intensities.
+        truth: labels, or None where nobody has drawn them.
+        predictions: trainer → labels.
+        dice: trainer → Dice of the whole case's foreground, as a fraction, or None.
+        attention: title → attention relative to uniform, which is 1.
+        aspect: height of a pixel over its width.
+    """
+
+    name: str
+    channels: Mapping[str, np.ndarray]
+    truth: np.ndarray | None
+    predictions: Mapping[str, np.ndarray]
+    dice: Mapping[str, float | None] = field(default_factory=dict)
+    attention: Mapping[str, np.ndarray] = field(default_factory=dict)
+    aspect: float = 1.0
+
+
+def clearest_slice(truth: np.ndarray | None, *predictions: np.ndarray) -> int:
+    """Slice of label maps `(z, y, x)` with most foreground in the truth, else in the predictions, else the middle."""
+    for volumes in ([truth] if truth is not None else [], predictions):
+        area = sum(((volume > 0).sum((1, 2)) for volume in volumes), start=np.zeros(1))
+        if area.any():
+            return int(area.argmax())
+    return len(predictions[0]) // 2
+
+
+def foreground_dice(prediction: np.ndarray, truth: np.ndarray | None) -> float | None:
+    """Dice of everything that is not background; None without truth, or where both are empty."""
+    if truth is None:
+        return None
+    predicted, true = prediction > 0, truth > 0
+    size = predicted.sum() + true.sum()
+    return float(2 * (predicted & true).sum() / size) if size else None
+
+
+def draw_cases(cases: Sequence[CasePanels], path: str) -> None:
+    """Writes the figure; the first case decides which columns there are."""
+    first = cases[0]
+    n_labels, n_maps = len(first.channels) + len(first.predictions), len(first.attention)
+    figure = Figure(figsize=(_INCH * (n_labels + n_maps) + 1.2, _INCH * len(cases) + 0.95), dpi=160, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        len(cases),
+        n_labels + n_maps,
+        left=0.3 / figure.get_figwidth(),
+        right=1 - 0.85 / figure.get_figwidth(),
+        top=1 - 0.5 / figure.get_figheight(),
+        bottom=0.4 / figure.get_figheight(),
+        wspace=0.04,
+        hspace=0.04,
+    )
+    for row, case in enumerate(cases):
+        axes = [figure.add_subplot(grid[row, column]) for column in range(n_labels + n_maps)]
+        _draw_row(axes, case, titles=row == 0)
+    figure.legend(
+        handles=[Line2D([], [], color=TRUTH, label="reference"), Line2D([], [], color=PREDICTION, label="prediction")],
+        loc="lower left",
+        bbox_to_anchor=(0.3 / figure.get_figwidth(), 0.0),
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )
+    if n_maps:
+        bar = figure.add_axes((1 - 0.6 / figure.get_figwidth(), 0.15, 0.11 / figure.get_figwidth(), 0.65))
+        ticks = [0.01, 0.1, 1, 10, 100]
+        figure.colorbar(ScalarMappable(_ATTENTION, "magma"), cax=bar, ticks=ticks, format="%g", extend="both")
+        bar.tick_params(labelsize=7)
+        bar.set_title("1 =\nuniform", fontsize=7)
+    figure.savefig(path)
+
+
+def _draw_row(axes: Sequence, case: CasePanels, titles: bool) -> None:
+    remaining = iter(axes)
+    channels = list(case.channels.items())
+    for title, image in channels:
+        axis = next(remaining)
+        _image(axis, image, case.aspect)
+        _contour(axis, case.truth, TRUTH)
+        _title(axis, title, titles)
+    for trainer, prediction in case.predictions.items():
+        axis = next(remaining)
+        _image(axis, channels[0][1], case.aspect)
+        _contour(axis, case.truth, TRUTH)
+        _contour(axis, prediction, PREDICTION)
+        _title(axis, trainer.removeprefix("nnUNetTrainer") or "nnU-Net", titles)
+        if case.dice.get(trainer) is not None:
+            axis.text(
+                0.97, 0.03, f"Dice {100 * case.dice[trainer]:.0f}", transform=axis.transAxes, ha="right", color="white",
+                fontsize=7,
+            )  # fmt: skip
+    for title, attention in case.attention.items():
+        axis = next(remaining)
+        axis.imshow(attention, cmap="magma", norm=_ATTENTION, aspect=case.aspect, interpolation="nearest")
+        _contour(axis, case.truth, TRUTH)
+        _title(axis, title, titles)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    axes[0].set_ylabel(case.name, fontsize=7)
+
+
+def _image(axis, image: np.ndarray, aspect: float) -> None:
+    low, high = np.percentile(image, (1, 99))
+    axis.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+
+
+def _contour(axis, labels: np.ndarray | None, colour: str) -> None:
+    if labels is not None:
+        for value in np.unique(labels[labels > 0]):
+            axis.contour(labels == value, levels=[0.5], colors=colour, linewidths=1.1)
+
+
+def _title(axis, text: str, show: bool) -> None:
+    if show:
+        axis.set_title(text, fontsize=8)
