@@ -1,0 +1,110 @@
+"""Installed as a wheel and editable, beside a wheel-installed and beside an editable nnunetv2."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import distribution
+from pathlib import Path
+
+import nnunetv2
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+LOOKS_RIGHT = """
+import importlib.util, pickle
+from pathlib import Path
+import nnunetv2
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunet_xmodal import discovery
+discovery.register()
+import nnunet_xmodal.trainers, nnunet_xmodal.planners
+for name in ("nnUNetTrainerCSAD", "nnUNetTrainerCSAD_3epochs", "nnUNetTrainer_3epochs_4its"):
+    trainer = recursive_find_trainer_class_by_name(name)
+    assert pickle.loads(pickle.dumps(trainer)) is trainer, name
+for name in ("trainers", "planners"):
+    assert importlib.util.find_spec(name) is None, name
+assert Path(discovery.PLUGIN_FOLDER, "nnunet_xmodal_shim.py").is_file()
+print("nnunetv2", nnunetv2.__file__)
+print("trainers", nnunet_xmodal.trainers.__file__)
+"""
+
+
+def run(*command, cwd: Path) -> str:
+    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Path:
+    """The package's sources, copied so that building leaves nothing in the checkout."""
+    folder = tmp_path_factory.mktemp("sources") / "nnunet-xmodal"
+    for name in ("nnunet_xmodal", "trainers", "planners"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(sources, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, sources, cwd=folder)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def editable_nnunet(tmp_path_factory) -> Path:
+    """nnunetv2 as a source folder, made from the installed one."""
+    folder = tmp_path_factory.mktemp("nnunet")
+    package = Path(nnunetv2.__path__[0])
+    shutil.copytree(package, folder / "nnunetv2", ignore=shutil.ignore_patterns("__pycache__"))
+    version = distribution("nnunetv2").version
+    (folder / "pyproject.toml").write_text(
+        f'[project]\nname = "nnunetv2"\nversion = "{version}"\n'
+        '[build-system]\nrequires = ["setuptools>=64"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[tool.setuptools.packages.find]\ninclude = ["nnunetv2*"]\n'
+    )
+    return folder
+
+
+def fresh_environment(folder: Path) -> Path:
+    """A virtual environment that sees everything installed here but this package; torch is not installed anew."""
+    run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
+    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
+    here = Path(sysconfig.get_path("purelib"))
+    links = folder / "linked"
+    links.mkdir()
+    for entry in here.iterdir():
+        # this package, in whatever way it is installed here
+        if "nnunet_xmodal" not in entry.name and entry.suffix != ".pth":
+            (links / entry.name).symlink_to(entry)
+    (site / "linked.pth").write_text(str(links))
+    return python
+
+
+@pytest.mark.parametrize("nnunet", ["wheel", "editable"])
+@pytest.mark.parametrize("ours", ["wheel", "editable"])
+def test_installed(ours, nnunet, sources, wheel, editable_nnunet, tmp_path):
+    python = fresh_environment(tmp_path / "venv")
+    install = (python, "-m", "pip", "install", "--no-deps", "--no-build-isolation")
+    if nnunet == "editable":
+        for entry in (tmp_path / "venv" / "linked").glob("nnunetv2*"):
+            entry.unlink()
+        run(*install, "-e", editable_nnunet, cwd=tmp_path)
+    run(*install, *(["-e", sources] if ours == "editable" else [wheel]), cwd=tmp_path)
+    output = run(python, "-c", LOOKS_RIGHT, cwd=tmp_path)
+    assert (str(editable_nnunet) in output) == (nnunet == "editable")
+    assert (str(sources / "trainers") in output) == (ours == "editable")
+
+
+def test_an_uninstalled_checkout_says_what_to_do(sources, tmp_path):
+    python = fresh_environment(tmp_path / "venv")
+    done = subprocess.run([str(python), "-c", "import nnunet_xmodal"], cwd=sources, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "ImportError: nnunet_xmodal was imported from a checkout that is not installed: run" in done.stderr
