@@ -16,6 +16,7 @@ INSIDE = [
         for name in (
             "commands",
             "data",
+            "demo",
             "evaluation",
             "losses",
             "networks",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
-from nnunet_xmodal.demo import DEFAULT_TRAINERS, DEVICES, Demo
+from nnunet_xmodal.demo.settings import DEFAULT_TRAINERS, DEVICES, Demo
 
 
 @one_sentence_errors
@@ -55,4 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         "did not train on",
     )
     parser.add_argument("--seed", type=int, default=Demo.seed, help="of the phantoms; trainings themselves are random")
-    Demo(**vars(parser.parse_args(arguments))).run()
+    settings = vars(parser.parse_args(arguments))
+    from nnunet_xmodal.demo.walk import run  # imports scipy: not for --help
+
+    run(Demo(**settings))

@@ -1,20 +1,15 @@
 """The last steps of the demo: new cases are predicted by all folds and drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.data.streams import channel_names_of, describe_streams
-from nnunet_xmodal.progress import Progress
-
-if TYPE_CHECKING:
-    from nnunet_xmodal.demo import Demo
+from nnunet_xmodal.demo.progress import Progress
+from nnunet_xmodal.demo.settings import Demo
 
 _DEEPEST_LEVELS = 2  # whose attention is shown
 

@@ -1,0 +1,132 @@
+"""Settings of the demo and where its files lie."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nnunet_xmodal.errors import XModalError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DEFAULT_TRAINERS = ("nnUNetTrainer", "nnUNetTrainerCSAD")
+PHANTOMS = "Dataset950_Phantom"
+PLANS = "nnUNetPlans"
+
+
+@dataclass
+class Demo:
+    """
+    Attributes:
+        folder: gets raw data, preprocessed data, results, predictions, table, figure and a log.
+        epochs, iterations: length of each training; part of the trainer's name, so that lengths do not mix.
+        folds: the first so many of nnU-Net's five.
+        configuration: of nnU-Net's plans; a copy with `batch_size` is added to them and trained.
+        dataset: raw dataset that takes the place of phantoms.
+        cases: new cases that are predicted and shown.
+        seed: of the phantoms.
+
+    Raises:
+        XModalError: for values that make no sense, before anything is written.
+    """
+
+    folder: Path
+    device: str = "auto"
+    epochs: int = 6
+    iterations: int = 30
+    folds: int = 5
+    trainers: Sequence[str] = DEFAULT_TRAINERS
+    configuration: str = "2d"
+    batch_size: int = 8
+    dataset: Path | None = None
+    cases: int = 3
+    seed: int = 0
+
+    def __post_init__(self):
+        self.folder = Path(self.folder).resolve()
+        self.dataset = Path(self.dataset).resolve() if self.dataset is not None else None
+        for name in ("epochs", "iterations", "folds", "batch_size", "cases"):
+            if getattr(self, name) < 1:
+                raise XModalError(f"--{name} is {getattr(self, name)}: take 1 or more.")
+        if self.seed < 0:
+            raise XModalError(f"--seed is {self.seed}: take 0 or more.")
+        if self.folds > 5:
+            raise XModalError(f"--folds is {self.folds}, but nnU-Net's split has five: take 1 to 5.")
+        _check_trainers(self.trainers)
+        if self.dataset is not None:
+            _check_dataset(self.dataset)
+
+    @property
+    def dataset_name(self) -> str:
+        return PHANTOMS if self.dataset is None else self.dataset.name
+
+    @property
+    def raw(self) -> Path:
+        """The folder of the raw dataset."""
+        return self.dataset or self.folder / "nnUNet_raw" / PHANTOMS
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.folder / "nnUNet_preprocessed" / self.dataset_name
+
+    @property
+    def trained_configuration(self) -> str:
+        return f"{self.configuration}_b{self.batch_size}"
+
+    def of_length(self, trainer: str) -> str:
+        return f"{trainer}_{self.epochs}epochs_{self.iterations}its"
+
+    def model(self, trainer: str) -> Path:
+        identifier = f"{self.of_length(trainer)}__{PLANS}__{self.trained_configuration}"
+        return self.folder / "nnUNet_results" / self.dataset_name / identifier
+
+    def fold(self, trainer: str, fold: int) -> Path:
+        return self.model(trainer) / f"fold_{fold}"
+
+    def predictions(self, trainer: str) -> Path:
+        return self.folder / "predictions" / self.of_length(trainer)
+
+    @cached_property
+    def dataset_json(self) -> dict:
+        return json.loads((self.raw / "dataset.json").read_text(encoding="utf-8"))
+
+    def validation_cases(self, fold: int) -> list[str]:
+        return read_json(self.preprocessed / "splits_final.json")[fold]["val"]
+
+
+def _check_trainers(names: Sequence[str]) -> None:
+    from nnunet_xmodal.trainers import TRAINERS
+
+    known = ("nnUNetTrainer", *TRAINERS)
+    for name in names:
+        if name not in known:
+            raise XModalError(
+                f"--trainers names {name}, which is unknown here: take from {', '.join(known)}, and the length from "
+                "--epochs and --iterations."
+            )
+        if names.count(name) > 1:
+            raise XModalError(f"--trainers names {name} twice: once is enough.")
+
+
+def _check_dataset(folder: Path) -> None:
+    if not (folder / "dataset.json").is_file():
+        raise XModalError(f"--dataset {folder} holds no dataset.json: give a folder in nnU-Net's raw format.")
+    match = re.fullmatch(r"(Dataset\d{3}_).+", folder.name)
+    if not match:
+        raise XModalError(f"--dataset {folder} is not named DatasetXXX_Name with three digits: rename the folder.")
+    same_number = [path.name for path in folder.parent.glob(f"{match[1]}*") if path.is_dir() and path != folder]
+    if same_number:
+        raise XModalError(f"{folder.parent} holds {same_number[0]} with the same number as {folder.name}: change one.")
+    dataset = read_json(folder / "dataset.json")
+    if "file_ending" not in dataset:
+        raise XModalError(f'{folder / "dataset.json"} has no "file_ending": add for example ".nii.gz".')
+    n_cases = len(list((folder / "labelsTr").glob(f"*{dataset['file_ending']}")))
+    if n_cases < 5:
+        raise XModalError(
+            f"--dataset {folder} holds {n_cases} training cases in labelsTr, but five folds need at least 5: add cases."
+        )
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
