@@ -4,7 +4,7 @@
     python benchmarks/crossval_report.py -d 501 -c 2d_b8 -tr … -o report --attention SCFF=out_scff CSAD=out_csad
 
 `report/` gets table.md (overlap, mean ± SD over folds; Dice per fold; agreement of the attention maps), dice.png, and
-with `--attention` attention.png: the deepest level of both streams in each prediction folder, without the images themselves.
+with `--attention` attention.png: the deepest level of both streams in each prediction folder, without the images.
 """
 
 import argparse

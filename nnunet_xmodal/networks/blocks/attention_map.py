@@ -7,16 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+from nnunet_xmodal.networks.blocks.upsampled_spatial_map import upsampled_spatial_map
+
 NORMALISATIONS = ("sum", "mean")
 
 
 def spatial_map(features: torch.Tensor) -> torch.Tensor:
-    """R: the activation-based map S = Σ_t |F_t|², `(B, C, *spatial)` → `(B, *spatial)`.
-
-    In float32 at least: squares of activations above 256 leave float16.
-    """
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    """R: the activation-based map S = Σ_t |F_t|², `(B, C, *spatial)` → `(B, *spatial)`."""
     return features.square().sum(1)
 
 
@@ -39,17 +36,19 @@ class AttentionMapGenerationBlock(nn.Module):
         self.normalisation = normalisation
 
     def forward(self, features: torch.Tensor, size: Sequence[int] | None = None) -> torch.Tensor:
-        # the upsampled features are four or eight times the features; recomputing them in the backward pass is cheaper
-        # than to keep them
-        activation = checkpoint(self._activation, features, size, use_reentrant=False, preserve_rng_state=False)
-        return F.log_softmax(activation.flatten(1), dim=1).view_as(activation)  # G
+        with torch.autocast(features.device.type, enabled=False):
+            if features.dtype in (torch.float16, torch.bfloat16):
+                # recomputed in the backward pass, so that no copies in float32 are kept until then
+                activation = checkpoint(self._activation, features, size, use_reentrant=False, preserve_rng_state=False)
+            else:
+                activation = self._activation(features, size)
+            return F.log_softmax(activation.flatten(1), dim=1).view_as(activation)  # G
 
     def _activation(self, features: torch.Tensor, size: Sequence[int] | None) -> torch.Tensor:
-        """R∘P: `(B, C, *spatial)` → `(B, *size)`."""
-        with torch.autocast(features.device.type, enabled=False):
-            features = features.to(torch.promote_types(features.dtype, torch.float32))
-            if size is not None and tuple(size) != tuple(features.shape[2:]):
-                mode = _INTERPOLATION[features.ndim - 2]
-                features = F.interpolate(features, tuple(size), mode=mode, align_corners=False)  # P
-            activation = spatial_map(features)  # R: B *size
-            return activation / features.shape[1] if self.normalisation == "mean" else activation
+        """R∘P: `(B, C, *spatial)` → `(B, *size)`, in float32 at least: squares above 256 leave float16."""
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        if size is None or tuple(size) == tuple(features.shape[2:]):
+            activation = spatial_map(features)
+        else:
+            activation = upsampled_spatial_map(features, size)
+        return activation / features.shape[1] if self.normalisation == "mean" else activation
