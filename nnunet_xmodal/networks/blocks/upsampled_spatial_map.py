@@ -5,7 +5,7 @@ Linear interpolation makes a feature vector u(o) = Σ_k w_k(o)·f_k of the neigh
     Σ_t u_t(o)² = Σ_k Σ_l w_k(o)·w_l(o)·⟨f_k, f_l⟩,
 
 and neighbours are at most one step apart along every axis. The products ⟨f_i, f_(i+e)⟩, one map per offset e, are taken
-on the coarse grid; only they, which have no channels, are interpolated, axis by axis. Forward and backward take about 0.4 of
+on the coarse grid; only they, which have no channels, are interpolated, axis by axis. That takes about 0.4 of
 the time of upsampling and squaring, and autograd keeps nothing but the features.
 """
 
