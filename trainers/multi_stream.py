@@ -46,11 +46,11 @@ class nnUNetTrainerMultiStream(XModalTrainer):
 
     def on_train_start(self):
         super().on_train_start()
-        self._report_attention("start")
+        if self.current_epoch == 0:  # a continued training has its start behind it
+            self._report_attention("start")
 
     def on_train_end(self):
-        if self.current_epoch > 0:
-            self._report_attention("end")
+        self._report_attention("end")
         super().on_train_end()
 
     def _report_attention(self, when: str) -> None:
