@@ -62,10 +62,16 @@ def model(trainer: str, configuration: str = "2d", dataset: str = DATASET) -> Pa
 
 
 def resume(trainer: str) -> None:
-    fold = model(trainer) / "fold_0"
-    (fold / "checkpoint_final.pth").rename(fold / "checkpoint_latest.pth")
-    train(trainer, continue_training=True)
-    assert (fold / "checkpoint_final.pth").is_file()
+    """A training of two epochs goes on from the checkpoint of its first."""
+    from nnunetv2.run.run_training import run_training
+
+    name = f"{trainer}_2epochs_1its"
+    fold = model(trainer).parent / model(trainer).name.replace("_1epochs", "_2epochs") / "fold_0"
+    fold.mkdir(parents=True)
+    checkpoint = torch.load(model(trainer) / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    torch.save({**checkpoint, "trainer_name": name}, fold / "checkpoint_latest.pth")
+    run_training(DATASET, "2d", 0, name, continue_training=True, device=DEVICE)
+    assert torch.load(fold / "checkpoint_final.pth", weights_only=False)["current_epoch"] == 2
 
 
 def without_deep_supervision(trainer: str) -> None:

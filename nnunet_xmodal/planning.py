@@ -20,8 +20,8 @@ from nnunet_xmodal.data.streams import (
     Streams,
     channel_names_of,
     describe_streams,
-    parse_streams,
     streams_from_command_line,
+    streams_of_dataset,
 )
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.planners import PLANNERS, planner_class
@@ -90,11 +90,10 @@ def _checked(dataset: int, args: Namespace) -> Streams | None:
     except json.JSONDecodeError as error:
         raise XModalError(f"{file} is not valid JSON ({error}).") from error
     names = channel_names_of(dataset_json)
-    streams = None
-    if args.streams:
-        streams = streams_from_command_line(args.streams, names)
-    elif "streams" in dataset_json.get("xmodal", {}):
-        streams = parse_streams(dataset_json["xmodal"]["streams"], names)
+    streams = streams_from_command_line(args.streams, names) if args.streams else streams_of_dataset(dataset_json)
+    for key in ("file_ending", "labels"):
+        if key not in dataset_json:
+            raise XModalError(f'{file} has no "{key}", which nnU-Net needs.')
     check_cases(training_cases(folder, dataset_json), dataset_json, args.npfp, progress=not args.no_pbar)
     print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))
     return streams

@@ -3,7 +3,7 @@
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from nnunet_xmodal.data.streams import Streams, channel_names_of, parse_streams
+from nnunet_xmodal.data.streams import Streams, channel_names_of, parse_streams, streams_of_dataset
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 
 
@@ -37,7 +37,7 @@ class XModalPlanner(ExperimentPlanner):
         )
         self.UNet_class = MultiStreamUNet
         names = channel_names_of(self.dataset_json)
-        default = self.dataset_json.get("xmodal", {}).get("streams", [[index] for index in range(len(names))])
+        default = streams_of_dataset(self.dataset_json) or [[index] for index in range(len(names))]
         self.streams = parse_streams(streams or default, names)
 
     def static_estimate_VRAM_usage(

@@ -1,5 +1,6 @@
 """What every trainer of this project adds to nnU-Net's."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,7 @@ class XModalTrainer(nnUNetTrainer):
         return getattr(network, "_orig_mod", network)
 
     def on_train_start(self):
+        self._check_streams_of_other_folds()
         super().on_train_start()
         names = channel_names_of(self.dataset_json)
         self.print_to_log_file("Streams:", describe_streams(self.plans_manager.plans["xmodal"]["streams"], names))
@@ -98,8 +100,7 @@ class XModalTrainer(nnUNetTrainer):
     def get_tr_and_val_datasets(self):
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         if self.local_rank == 0:
-            for dataset in (dataset_tr, dataset_val):
-                check_labels(dataset, self.label_manager)
+            check_labels([dataset_tr, dataset_val], self.label_manager)
         return dataset_tr, dataset_val
 
     def train_step(self, batch: dict) -> dict:
@@ -110,24 +111,40 @@ class XModalTrainer(nnUNetTrainer):
         super().set_deep_supervision_enabled(enabled and self.enable_deep_supervision)
 
     def save_checkpoint(self, filename: str) -> None:
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return super().save_checkpoint(filename)  # writes nothing
         temporary = Path(f"{filename}.tmp")
         try:
             super().save_checkpoint(str(temporary))
-            if temporary.is_file():  # absent on other ranks and with checkpointing disabled
-                temporary.replace(filename)
+            temporary.replace(filename)
         finally:
-            if self.local_rank == 0:
-                temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Loads a checkpoint of this trainer.
 
         Raises:
             XModalError: if it is unreadable, of another trainer, or of a network with other streams.
         """
-        if isinstance(filename_or_checkpoint, str):
-            self._check_checkpoint(filename_or_checkpoint)
+        self._check_checkpoint(filename_or_checkpoint)
         super().load_checkpoint(filename_or_checkpoint)
+
+    def _check_streams_of_other_folds(self) -> None:
+        """
+        Raises:
+            XModalError: if folds that were trained with other streams would share this fold's plans.
+        """
+        model = Path(self.output_folder_base)
+        others = [path for path in model.glob("fold_*/checkpoint_*.pth") if path.parent.name != f"fold_{self.fold}"]
+        if not others or not (model / "plans.json").is_file():
+            return
+        theirs = json.loads((model / "plans.json").read_text(encoding="utf-8")).get("xmodal", {}).get("streams")
+        ours = self.plans_manager.plans["xmodal"]["streams"]
+        if theirs != ours:
+            raise XModalError(
+                f"{others[0].parent} was trained with the streams {theirs}, but the plans or dataset.json now say "
+                f"{ours}: restore the streams, or plan with another -overwrite_plans_name."
+            )
 
     def _check_checkpoint(self, filename: str) -> None:
         try:

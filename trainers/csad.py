@@ -38,17 +38,21 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
-        if len(plan.streams) < 2:
-            raise XModalError(
-                f"{cls.__name__} fuses two or more streams but the plans hold one, {plan.streams}: give dataset.json "
-                "two streams, or train nnUNetTrainerMultiStream."
-            )
+        cls._check_streams(plan)
         return MultiStreamUNet(
             **plan.arguments,
             reduce_skips=cls.reduce_skips,
             fusion=cls.fusion() if cls.fuse else None,
             distillation=cls.distillation(),
         )
+
+    @classmethod
+    def _check_streams(cls, plan: UNetPlan) -> None:
+        if len(plan.streams) < 2:
+            raise XModalError(
+                f"{cls.__name__} fuses two or more streams but the plans hold one, {plan.streams}: give dataset.json "
+                "two streams, or train nnUNetTrainerMultiStream."
+            )
 
     def _build_loss(self) -> nn.Module:
         return DistilledSegmentationLoss(super()._build_loss(), self.alpha)
@@ -77,7 +81,7 @@ class nnUNetTrainerCSADPLC(nnUNetTrainerCSAD):
 
 
 class nnUNetTrainerCSADEarlyFusion(nnUNetTrainerCSAD):
-    """One encoder for all channels, distillation from each of its levels to the next, Table III."""
+    """One encoder for all channels, distillation from each of its levels to the next, Table III; nothing to fuse."""
 
     fuse = False
 
@@ -88,10 +92,20 @@ class nnUNetTrainerCSADEarlyFusion(nnUNetTrainerCSAD):
 
 
 class nnUNetTrainerCSADLateFusion(nnUNetTrainerCSAD):
-    """One encoder and one decoder per stream, SCFF behind the decoders, Table III."""
+    """One encoder and one decoder per stream, SCFF behind the decoders, Table III; always fuses.
+
+    Attributes:
+        max_positions: to which the decoders' features are pooled for SCFF.
+    """
+
+    max_positions = 1024
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> LateFusionUNet:
-        if len(plan.streams) < 2:
-            raise XModalError(f"{cls.__name__} fuses two or more streams but the plans hold one, {plan.streams}.")
-        return LateFusionUNet(**plan.arguments, fusion=cls.fusion(), distillation=cls.distillation())
+        cls._check_streams(plan)
+        return LateFusionUNet(
+            **plan.arguments,
+            fusion=cls.fusion(),
+            distillation=cls.distillation(),
+            max_positions=cls.max_positions,
+        )

@@ -14,7 +14,6 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
-from nnunet_xmodal.losses.attention_distillation import DistilledSegmentationLoss
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
 
@@ -43,7 +42,9 @@ class nnUNetTrainerCSADPaper(nnUNetTrainerCSAD):
 
     deep_supervision = False
     alpha, beta, sigma, lam = 1.0, 0.1, 1.0, 0.95
+    epochs = 100
     paper_batch_size = 2
+    learning_rate = 0.01
     momentum = 0.9
     rotation = 15.0
     zoom = (0.85, 1.15)
@@ -57,7 +58,8 @@ class nnUNetTrainerCSADPaper(nnUNetTrainerCSAD):
         device: torch.device = torch.device("cuda"),
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = 100
+        self.num_epochs = self.epochs
+        self.initial_lr = self.learning_rate
 
     def _set_batch_size_and_oversample(self):
         self.configuration_manager.configuration["batch_size"] = self.paper_batch_size
@@ -67,7 +69,12 @@ class nnUNetTrainerCSADPaper(nnUNetTrainerCSAD):
         segmentation_loss = DiceAndWeightedBCE(
             self.beta, self.sigma, self.lam, self.label_manager.has_regions, self.label_manager.ignore_label
         )
-        return DistilledSegmentationLoss(segmentation_loss, self.alpha)
+        loss = super()._build_loss()
+        if self.enable_deep_supervision:
+            loss.segmentation_loss.loss = segmentation_loss  # keeps nnU-Net's weights of the levels
+        else:
+            loss.segmentation_loss = segmentation_loss
+        return loss
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.network.parameters(), self.initial_lr, momentum=self.momentum)

@@ -3,9 +3,11 @@
 import json
 import os
 
+import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.batch_check import check_batch
 from nnunet_xmodal.evaluation.attention_report import distillation_report, symmetric_kl_of_tiles
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
@@ -47,28 +49,35 @@ class nnUNetTrainerMultiStream(XModalTrainer):
     def on_train_start(self):
         super().on_train_start()
         if self.current_epoch == 0:  # a continued training has its start behind it
-            self._report_attention("start")
+            self._report_attention("start", next(self.dataloader_train))
 
     def on_train_end(self):
-        self._report_attention("end")
+        batch = next(self.dataloader_train)  # the loaders end with the training
         super().on_train_end()
+        self._report_attention("end", batch)
 
-    def _report_attention(self, when: str) -> None:
-        batch = next(self.dataloader_train)
-        if self.local_rank != 0:
-            return
+    def _report_attention(self, when: str, batch: dict) -> None:
+        """On every rank, because nnU-Net's batch Dice gathers over ranks; the first writes."""
+        check_batch(batch)
         # one sample, because this runs in float32 and 3D batches are planned for half of that
         data = batch["data"][:1].to(self.device)
         target = batch["target"]
         target = [t[:1].to(self.device) for t in target] if isinstance(target, list) else target[:1].to(self.device)
         self.plain_network.train()
-        report = distillation_report(
-            self.plain_network, self.segmentation_loss, self.measured_paths(), self.alpha, data, target
-        )
+        try:
+            report = distillation_report(
+                self.plain_network, self.segmentation_loss, self.measured_paths(), self.alpha, data, target
+            )
+        except torch.cuda.OutOfMemoryError:  # a report is not worth a training
+            self.print_to_log_file(f"No attention report at the {when} of training: not enough GPU memory in float32.")
+            return
+        if self.local_rank != 0:
+            return
+        ratio = report["gradient_ratio"]
         self._write_attention({when: report})
         self.print_to_log_file(
             f"Attention at the {when} of training: alpha*L_CSAD {report['alpha_L_CSAD']:.4g}, "
-            f"its encoder gradient {report['gradient_ratio']:.3g} of the segmentation loss's, "
+            f"its encoder gradient {'?' if ratio is None else format(ratio, '.3g')} of the segmentation loss's, "
             f"symmetric KL {report['symmetric_kl']:.4g}, effective support (stream x level) "
             + "; ".join(" ".join(f"{share:.2g}" for share in stream) for stream in report["effective_support"])
         )

@@ -14,7 +14,8 @@ def main(arguments: list[str] | None = None) -> None:
         description="Walks the whole way: generates two-channel phantoms whose lesions only both channels together "
         "tell from decoys, plans, preprocesses, trains on five folds, predicts new cases, and leaves a table "
         "(results.md) and a figure (cases.png). About 7 minutes on two CPU cores. Called again it goes on where it was "
-        "interrupted; other trainers, lengths or folds are added to what a folder holds.",
+        "interrupted; trainings of other trainers, lengths or folds are added to those that a folder holds, table and "
+        "figure are those of the last call.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--folder", type=Path, default=Path("nnUNetXModal_demo"), help="where everything is written")

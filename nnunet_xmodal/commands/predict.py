@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--attention_maps",
         action="store_true",
-        help="also write OUTPUT/attention_maps/<case>_stream<k>_level<m>.nii.gz; 1 is uniform attention",
+        help="also write OUTPUT/attention_maps/<case>_stream<k>_level<m>.nii.gz of the cases that this call predicts; "
+        "1 is uniform attention",
     )
     return p
 

@@ -4,18 +4,20 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
-    """Calls `write` with a temporary name of the same ending beside `path`, then renames."""
+    """Calls `write` with the same name in a temporary folder beside `path`, then renames.
+
+    In a folder of its own, because nnU-Net reads every file beside an image, and image writers choose the format by
+    the ending.
+    """
     path = Path(path)
-    # the ending stays last because image writers choose the format by it
-    temporary = path.with_name(f".tmp_{os.getpid()}_{path.name}")
-    try:
+    with TemporaryDirectory(prefix=".tmp_", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
         write(str(temporary))
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(content: object, path: str | Path) -> None:

@@ -1,5 +1,7 @@
 """Preprocessed data that a training should not swallow: NaN voxels, labels that dataset.json does not know."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 
@@ -26,11 +28,11 @@ def check_batch(batch: dict) -> None:
             )
 
 
-def check_labels(dataset, label_manager) -> None:
+def check_labels(datasets: Iterable, label_manager) -> None:
     """Reads the label map of every case once; −1, nnU-Net's mark for outside of the cropped image, is allowed.
 
     Args:
-        dataset: of nnU-Net, with `identifiers` and `load_case`.
+        datasets: of nnU-Net, with `identifiers` and `load_case`; fold `all` has the same cases in two.
 
     Raises:
         XModalError: names the case and the value.
@@ -38,7 +40,8 @@ def check_labels(dataset, label_manager) -> None:
     known = {-1, 0, *_flat(label_manager.all_labels)}
     if label_manager.ignore_label is not None:
         known.add(label_manager.ignore_label)
-    for case in dataset.identifiers:
+    cases = {case: dataset for dataset in datasets for case in dataset.identifiers}
+    for case, dataset in cases.items():
         _, segmentation, _, _ = dataset.load_case(case)
         unknown = {int(value) for value in np.unique(segmentation[0])} - known
         if unknown:

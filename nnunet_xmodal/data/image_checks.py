@@ -21,6 +21,9 @@ _TOLERANCE = 1e-3
 """Of spacing and origin in mm and of direction cosines; single precision headers differ by less."""
 
 
+_SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
+
+
 @dataclass(frozen=True)
 class Case:
     """Files of one case: one per channel, in the channels' order, perhaps a label map."""
@@ -44,8 +47,10 @@ def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
     names = channel_names_of(dataset_json)
     found: dict[str, set[int]] = {}
     for file in sorted(folder.iterdir()):
-        if not file.name.endswith(ending) or file.name.startswith("."):
+        if not file.name.endswith(ending):
             continue
+        if file.name.startswith("."):
+            raise XModalError(f"{file} is a hidden file that nnU-Net takes for an image: delete it.")
         match = re.fullmatch(r"(.+)_(\d{4})", file.name[: -len(ending)])
         if match is None:
             raise XModalError(f"{file} has no channel number: name it <case>_0000{ending}, <case>_0001{ending}, ….")
@@ -54,6 +59,9 @@ def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
         raise XModalError(f"the folder {folder} holds no files that end in {ending}.")
     cases = []
     for case, numbers in found.items():
+        if numbers == {0} and ending in _SEVERAL_CHANNELS_IN_A_FILE:
+            cases.append(Case(case, [folder / f"{case}_0000{ending}"]))
+            continue
         for number in range(len(names)):
             if number not in numbers:
                 missing = folder / f"{case}_{number:04d}{ending}"
@@ -139,12 +147,18 @@ class _Check:
 
     def __init__(self, dataset_json: dict):
         self.dataset_json = dataset_json
+        self.n_channels = len(channel_names_of(dataset_json))
 
     def __call__(self, case: Case) -> str | None:
         try:
             first = None
             for file in [*case.images, *([case.label] if case.label else [])]:
-                array, geometry = self._read(file)
+                array, geometry = self._read(file, is_label=file is case.label)
+                if len(case.images) == 1 and file is case.images[0] and len(array) != self.n_channels:
+                    return (
+                        f"{file} holds {len(array)} channels, but dataset.json names {self.n_channels}: add the other "
+                        "files of the case, or correct the names."
+                    )
                 if file is not case.label and not np.isfinite(array).all():
                     return f"{file} holds NaN or infinite voxels: replace them, for example by zero."
                 if file is case.label:
@@ -167,16 +181,18 @@ class _Check:
         except _Unreadable as error:
             return str(error)
 
-    def _read(self, file: Path) -> tuple[np.ndarray, dict]:
+    def _read(self, file: Path, is_label: bool) -> tuple[np.ndarray, dict]:
+        """`(C, *spatial)`, size, spacing and the like."""
         try:
-            return _read_nifti(file) if file.name.endswith((".nii", ".nii.gz")) else self._read_like_nnunet(file)
+            nifti = file.name.endswith((".nii", ".nii.gz"))
+            return _read_nifti(file) if nifti else self._read_like_nnunet(file, is_label)
         except Exception as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise _Unreadable(f"{file} cannot be read ({reason}): replace it by an intact file.") from error
 
-    def _read_like_nnunet(self, file: Path) -> tuple[np.ndarray, dict]:
+    def _read_like_nnunet(self, file: Path, is_label: bool) -> tuple[np.ndarray, dict]:
         reader = determine_reader_writer_from_dataset_json(self.dataset_json, str(file), verbose=False)()
-        array, properties = reader.read_images([str(file)])
+        array, properties = reader.read_seg(str(file)) if is_label else reader.read_images([str(file)])
         geometry = {"size": array.shape[1:], "spacing": properties.get("spacing")}
         for name in ("origin", "direction"):
             geometry[name] = properties.get("sitk_stuff", {}).get(name)
@@ -188,7 +204,7 @@ def _read_nifti(file: Path) -> tuple[np.ndarray, dict]:
     image = nibabel.load(file)
     affine = image.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    return np.asanyarray(image.dataobj), {
+    return np.asanyarray(image.dataobj)[None], {
         "size": image.shape,
         "spacing": spacing,
         "origin": affine[:3, 3],
@@ -215,7 +231,7 @@ def _shown(value) -> str:
 
 def _map(function: Callable, cases: list[Case], processes: int, progress: bool, doing: str) -> Iterable:
     bar = {"total": len(cases), "desc": doing, "disable": not progress}
-    if processes <= 1 or len(cases) == 1:
+    if processes <= 1 or len(cases) <= 1:
         yield from tqdm(map(function, cases), **bar)
         return
     with multiprocessing.get_context("spawn").Pool(min(processes, len(cases))) as pool:

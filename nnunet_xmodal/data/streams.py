@@ -68,6 +68,18 @@ def streams_from_command_line(words: Sequence[str], channel_names: Sequence[str]
     return parse_streams([[word] if word in channel_names else word.split("+") for word in words], channel_names)
 
 
+def streams_of_dataset(dataset_json: dict) -> Streams | None:
+    """The streams that dataset.json names, None if it names none.
+
+    Raises:
+        XModalError: see `parse_streams`; also if `"xmodal"` is not `{"streams": …}`.
+    """
+    entry = dataset_json.get("xmodal", {})
+    if not isinstance(entry, dict):
+        raise XModalError(f'"xmodal" of dataset.json is {entry!r}: write it as {{"streams": [["T1"], ["T2"]]}}.')
+    return parse_streams(entry["streams"], channel_names_of(dataset_json)) if "streams" in entry else None
+
+
 def streams_of(plans: dict, configuration_architecture: dict, dataset_json: dict | None) -> Streams:
     """The streams in force: those of our plans' architecture, else of `plans["xmodal"]`, else of dataset.json.
 
@@ -83,16 +95,11 @@ def streams_of(plans: dict, configuration_architecture: dict, dataset_json: dict
             f"dataset.json names {len(names)} channels ({', '.join(names)}) but the plans were made for {n_channels}: "
             "plan and preprocess again."
         )
-    for place in (
-        configuration_architecture.get("arch_kwargs", {}),
-        plans.get("xmodal", {}),
-        (dataset_json or {}).get("xmodal", {}),
-    ):
-        if not isinstance(place, dict):
-            raise XModalError(f'"xmodal" is {place!r}: write it as {{"streams": [["T1"], ["T2"]]}}.')
+    for place in (configuration_architecture.get("arch_kwargs", {}), plans.get("xmodal", {})):
         if "streams" in place:
             return parse_streams(place["streams"], names)
-    return [[index] for index in range(n_channels)]
+    of_dataset = None if dataset_json is None else streams_of_dataset(dataset_json)
+    return of_dataset or [[index] for index in range(n_channels)]
 
 
 def describe_streams(streams: Streams, channel_names: Sequence[str]) -> str:

@@ -82,7 +82,8 @@ def _attention(predictor, case: Case) -> dict[str, np.ndarray]:
     preprocessor = configuration.preprocessor_class(verbose=False)
     image, _, properties = preprocessor.run_case(case.images, None, plans, configuration, predictor.dataset_json)
     maps = attention_maps(predictor, torch.from_numpy(image))
-    streams, names = plans.plans["xmodal"]["streams"], channel_names_of(predictor.dataset_json)
+    names = channel_names_of(predictor.dataset_json)
+    streams = [[c for c in channels if c < len(names)] for channels in predictor.network.encoder.stream_channels]
     deepest = max(level for _, level in maps)
     return {
         f"attention to {describe_streams([streams[stream]], names)}\nlevel {level} of {deepest}": in_native_geometry(

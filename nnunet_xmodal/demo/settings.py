@@ -85,7 +85,7 @@ class Demo:
         return self.model(trainer) / f"fold_{fold}"
 
     def predictions(self, trainer: str) -> Path:
-        return self.folder / "predictions" / self.of_length(trainer)
+        return self.folder / "predictions" / self.model(trainer).name
 
     @cached_property
     def dataset_json(self) -> dict:
@@ -118,7 +118,10 @@ def _check_dataset(folder: Path) -> None:
     same_number = [path.name for path in folder.parent.glob(f"{match[1]}*") if path.is_dir() and path != folder]
     if same_number:
         raise XModalError(f"{folder.parent} holds {same_number[0]} with the same number as {folder.name}: change one.")
-    dataset = read_json(folder / "dataset.json")
+    try:
+        dataset = read_json(folder / "dataset.json")
+    except ValueError as error:
+        raise XModalError(f"{folder / 'dataset.json'} is not valid JSON ({error}).") from error
     if "file_ending" not in dataset:
         raise XModalError(f'{folder / "dataset.json"} has no "file_ending": add for example ".nii.gz".')
     n_cases = len(list((folder / "labelsTr").glob(f"*{dataset['file_ending']}")))

@@ -12,6 +12,7 @@ from time import monotonic
 from nnunet_xmodal import discovery
 from nnunet_xmodal.data.atomic_files import write_atomically, write_json
 from nnunet_xmodal.data.phantoms import write_phantom_dataset
+from nnunet_xmodal.data.streams import streams_of
 from nnunet_xmodal.demo.cases import predict_and_draw
 from nnunet_xmodal.demo.progress import Progress, clock
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
@@ -26,6 +27,7 @@ def run(demo: Demo) -> None:
     Raises:
         XModalError: if the folder holds something else, or the device or configuration does not exist.
     """
+    device = _torch_device(demo)
     _claim_folder(demo)
     _set_environment(demo)
     progress = Progress(demo.folder / "log.txt")
@@ -34,9 +36,10 @@ def run(demo: Demo) -> None:
         with progress.step(f"phantoms: {TRAINING_PHANTOMS} for training, {demo.cases} new"):
             write_phantom_dataset(demo.raw, TRAINING_PHANTOMS, demo.cases, demo.seed)
     with progress.step("loading nnU-Net"):
-        device = _torch_device(demo)
+        import nnunetv2.run.run_training  # noqa: F401  slow, hence under its own line
     progress.say(f"device: {device}")
     _plan_and_preprocess(demo, progress)
+    _check_trainers_and_new_cases(demo)
     _train(demo, progress, device)
     predict_and_draw(demo, progress, device)
     print(f"\n{_write_table(demo)}\n")
@@ -73,12 +76,11 @@ def _set_environment(demo: Demo) -> None:
     os.environ["nnUNet_def_n_proc"] = "1"
     os.environ["nnUNet_n_proc_DA"] = "1"
     # compiling takes longer than these trainings
-    os.environ.setdefault("nnUNet_compile", "false")
+    os.environ["nnUNet_compile"] = "false"
     discovery.register()
 
 
 def _torch_device(demo: Demo):
-    import nnunetv2.run.run_training  # noqa: F401  the slow import, under its own line of progress
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -121,6 +123,28 @@ def _plan_and_preprocess(demo: Demo, progress: Progress) -> None:
         plans = read_json(plans_file)
         copy = {"inherits_from": demo.configuration, "batch_size": demo.batch_size}
         write_json({**plans, "configurations": {**known, demo.trained_configuration: copy}}, plans_file)
+
+
+def _check_trainers_and_new_cases(demo: Demo) -> None:
+    """Notices before the first training what would stop the last one."""
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_xmodal import trainers
+    from nnunet_xmodal.data.image_checks import cases_in_folder, check_cases
+
+    plans = read_json(demo.preprocessed / f"{PLANS}.json")
+    streams = streams_of(plans, {}, demo.dataset_json)
+    manager = PlansManager({**plans, "xmodal": {"streams": streams}})
+    configuration = manager.get_configuration(demo.trained_configuration)
+    inputs = determine_num_input_channels(manager, configuration, demo.dataset_json)
+    outputs = manager.get_label_manager(demo.dataset_json).num_segmentation_heads
+    for name in demo.trainers:
+        if name in trainers.TRAINERS:
+            getattr(trainers, name).build_network_architecture(manager, configuration, inputs, outputs)
+    if (demo.raw / "imagesTs").is_dir() and any((demo.raw / "imagesTs").iterdir()):
+        new = cases_in_folder(demo.raw / "imagesTs", demo.dataset_json)[: demo.cases]
+        check_cases(new, demo.dataset_json, progress=False)
 
 
 def _train(demo: Demo, progress: Progress, device) -> None:

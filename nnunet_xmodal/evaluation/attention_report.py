@@ -35,7 +35,8 @@ def distillation_report(
 
     Returns:
         `segmentation_loss`, `alpha_L_CSAD`, `gradient_ratio` (norm of the encoder gradient of α·L_CSAD over that of
-        the segmentation loss), `symmetric_kl` (mean over pairs and samples), `effective_support` `[stream][level]`.
+        the segmentation loss; None where that is 0), `symmetric_kl` (mean over pairs and samples),
+        `effective_support` `[stream][level]`.
     """
     encoder_parameters = [p for p in network.encoder.parameters() if p.requires_grad]
     output = network(data)
@@ -50,7 +51,7 @@ def distillation_report(
     return {
         "segmentation_loss": loss.item(),
         "alpha_L_CSAD": distillation.item(),
-        "gradient_ratio": distillation_gradient / segmentation_gradient,
+        "gradient_ratio": distillation_gradient / segmentation_gradient if segmentation_gradient else None,
         "symmetric_kl": mean_symmetric_kl(pairs),
         "effective_support": support,
     }

@@ -108,7 +108,10 @@ def _decode(decoder: UNetDecoder, skips: list[torch.Tensor]) -> list[torch.Tenso
 
 
 class LateFusionUNet(nn.Module):
-    """One encoder and one decoder per stream, SCFF behind them; arguments and shapes as in MultiStreamUNet."""
+    """One encoder and one decoder per stream, SCFF behind them; arguments and shapes as in MultiStreamUNet.
+
+    `max_positions` is to how many positions the full resolution is pooled for SCFF.
+    """
 
     def __init__(
         self,
@@ -119,6 +122,7 @@ class LateFusionUNet(nn.Module):
         *,
         fusion: Fusion,
         distillation: DistillationPaths | None = None,
+        max_positions: int = 1024,
         **architecture,
     ):
         super().__init__()
@@ -127,7 +131,12 @@ class LateFusionUNet(nn.Module):
             with_unnamed(streams, input_channels), partial(encoder_of, architecture), reduce_skips=False
         )
         self.decoder = LateFusionDecoder(
-            self.encoder, num_classes, architecture["n_conv_per_stage_decoder"], deep_supervision, fusion
+            self.encoder,
+            num_classes,
+            architecture["n_conv_per_stage_decoder"],
+            deep_supervision,
+            fusion,
+            max_positions,
         )
         unused_heads_without_gradient(self.decoder.seg_layers, deep_supervision)
         self.distillation = distillation

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-Fusion = Callable[[type[nn.Module], int, int], nn.Module]
-"""`(conv_op, channels, n_streams)` → module that fuses the streams' bottleneck features."""
+Fusion = Callable[..., nn.Module]
+"""`(conv_op, channels, n_streams, out_channels=channels)` → module that fuses the streams' features of one level."""
 
 
 class MultiStreamEncoder(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch.nn import functional as F
 
 from nnunet_xmodal.data.atomic_files import write_atomically
@@ -18,7 +19,7 @@ from nnunet_xmodal.prediction.tiles import padded
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 StreamLevel = tuple[int, int]
-"""Number of the stream from 0, as in the trainers' names, and m of the paper, from 1 (fine) to N (bottleneck)."""
+"""Number of the network's encoder from 0, and m of the paper, from 1 (fine) to N (bottleneck)."""
 
 
 @torch.inference_mode()
@@ -41,7 +42,9 @@ def attention_maps(
         XModalError: if the network has no streams.
     """
     check_has_attention_maps(predictor)
-    amgb = amgb or AttentionMapGenerationBlock()
+    if amgb is None:  # as the model was trained
+        trainer = recursive_find_trainer_class_by_name(predictor.trainer_name)
+        amgb = AttentionMapGenerationBlock(getattr(trainer, "attention_normalisation", "sum"))
     image, undo_padding = padded(predictor, image)
     slicers = predictor._internal_get_sliding_window_slicers(image.shape[1:])
     tile_weight = compute_gaussian(
@@ -55,7 +58,7 @@ def attention_maps(
     for slicer in slicers:
         weight[slicer[1:]] += tile_weight
     maps: dict[StreamLevel, torch.Tensor] = {}
-    network = predictor.network.to(predictor.device).eval()
+    network = _uncompiled(predictor.network).to(predictor.device).eval()
     folds = predictor.list_of_parameters or [network.state_dict()]
     for parameters in folds:
         network.load_state_dict(parameters)
@@ -69,12 +72,16 @@ def attention_maps(
     return {key: (total / weight / len(folds))[undo_padding[1:]] for key, total in maps.items()}
 
 
+def _uncompiled(network: torch.nn.Module) -> torch.nn.Module:
+    return getattr(network, "_orig_mod", network)
+
+
 def check_has_attention_maps(predictor: nnUNetPredictor) -> None:
     """
     Raises:
         XModalError: if the loaded network has no streams.
     """
-    if not hasattr(getattr(predictor.network, "encoder", None), "stream_features"):
+    if not hasattr(getattr(_uncompiled(predictor.network), "encoder", None), "stream_features"):
         raise XModalError(
             f"the network of {predictor.trainer_name} has no attention maps; they exist for nnUNetTrainerMultiStream, "
             "nnUNetTrainerSCFF, nnUNetTrainerCSAD and their variants."
@@ -117,7 +124,9 @@ def write_attention_maps(
 
 def _with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
     geometry = properties.get("sitk_stuff")
-    if geometry is None:  # other readers of nnU-Net keep the spacing (z, y, x) only
+    if "nibabel_stuff" in properties:
+        geometry = _geometry_of(properties["nibabel_stuff"])
+    if geometry is None:  # readers of natural images keep the spacing (z, y, x) only
         image = sitk.GetImageFromArray(array)
         image.SetSpacing([float(s) for s in properties["spacing"][::-1]])
         return image
@@ -128,3 +137,14 @@ def _with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
     image.SetOrigin(geometry["origin"])
     image.SetDirection(geometry["direction"])
     return image
+
+
+def _geometry_of(nibabel_stuff: dict) -> dict:
+    """Spacing, origin and direction in ITK's convention (LPS) from the affine of nnU-Net's nibabel readers (RAS)."""
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ nibabel_stuff.get("reoriented_affine", nibabel_stuff["original_affine"])
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return {
+        "spacing": spacing.tolist(),
+        "origin": affine[:3, 3].tolist(),
+        "direction": (affine[:3, :3] / spacing).flatten().tolist(),
+    }

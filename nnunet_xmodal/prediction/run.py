@@ -9,6 +9,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_xmodal import discovery
 from nnunet_xmodal.data.environment import require_variables
@@ -57,7 +58,9 @@ def predict(args: Namespace) -> None:
         "folder_with_segs_from_prev_stage": args.prev_stage_predictions,
     }
     if args.npp == 0 and args.nps == 0:
-        predictor.predict_from_files_sequential(args.i, args.o, **common)
+        # files instead of the folder: nnU-Net's sequential way knows no parts
+        files = [[str(image) for image in case.images] for case in cases]
+        predictor.predict_from_files_sequential(files, args.o, **common)
     else:
         predictor.predict_from_files(
             args.i,
@@ -88,22 +91,28 @@ def _model_folder(args: Namespace) -> Path:
         checkpoint = folder / f"fold_{fold}" / args.chk
         if not checkpoint.is_file():
             raise XModalError(f"{checkpoint} is missing: train that fold, or name the trained ones with -f.")
-        _check_trainer(checkpoint, args.tr)
+        _check_checkpoint(checkpoint, args.tr)
     return folder
 
 
-def _check_trainer(checkpoint: Path, trainer: str) -> None:
+def _check_checkpoint(checkpoint: Path, trainer: str) -> None:
     try:
-        name = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["trainer_name"]
+        content = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
+        name, streams = content["trainer_name"], content["init_args"]["plans"].get("xmodal", {}).get("streams")
     except Exception as error:
         raise XModalError(f"{checkpoint} is no readable checkpoint ({error}).") from error
     if name != trainer:
         raise XModalError(f"{checkpoint} was written by {name}, not by {trainer}: it lies in the wrong folder.")
+    plans = checkpoint.parents[1] / "plans.json"
+    shared = json.loads(plans.read_text(encoding="utf-8")).get("xmodal", {}).get("streams")
+    if streams != shared:
+        raise XModalError(
+            f"{checkpoint} was trained with the streams {streams}, but {plans} says {shared}: train anew."
+        )
 
 
 def _check_cascade(model_folder: Path, args: Namespace) -> None:
-    plans = json.loads((model_folder / "plans.json").read_text(encoding="utf-8"))
-    previous = plans["configurations"].get(args.c, {}).get("previous_stage")
+    previous = PlansManager(str(model_folder / "plans.json")).get_configuration(args.c).previous_stage_name
     if previous is not None and args.prev_stage_predictions is None:
         raise XModalError(
             f"{args.c} is the second stage of a cascade: predict {previous} first and give its output folder with "

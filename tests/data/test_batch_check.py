@@ -32,6 +32,6 @@ def dataset(**segmentations):
 def test_known_labels_pass_and_the_unknown_is_named(all_labels, ignore):
     labels = SimpleNamespace(all_labels=all_labels, ignore_label=ignore)
     known = [-1, 0, 1, 2] + ([] if ignore is None else [ignore])
-    check_labels(dataset(a=known), labels)
+    check_labels([dataset(a=known)], labels)
     with pytest.raises(XModalError, match="label map of b holds the value 9"):
-        check_labels(dataset(a=known, b=[0, 9]), labels)
+        check_labels([dataset(a=known), dataset(b=[0, 9])], labels)

@@ -162,3 +162,32 @@ def test_a_missing_and_an_empty_folder(tmp_path):
         cases_in_folder(tmp_path / "nowhere", DATASET)
     with pytest.raises(XModalError, match=r"holds no files that end in \.nii\.gz"):
         cases_in_folder(tmp_path, DATASET)
+
+
+def test_nothing_to_check_is_fine():
+    check_cases([], DATASET, processes=2, progress=False)
+
+
+def test_a_hidden_file_that_nnunet_would_read(raw):
+    (raw / "imagesTr" / "._a_0000.nii.gz").write_bytes(b"of another system")
+    with pytest.raises(XModalError, match=r"\._a_0000\.nii\.gz is a hidden file"):
+        check(raw)
+
+
+def test_natural_images_hold_all_channels_in_one_file(tmp_path):
+    dataset = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "labels": {"background": 0, "road": 1},
+        "numTraining": 1,
+        "file_ending": ".png",
+    }
+    for folder, array, vector in (
+        ("imagesTr", np.zeros((8, 8, 3), "uint8"), True),
+        ("labelsTr", np.ones((8, 8), "uint8"), False),
+    ):
+        (tmp_path / folder).mkdir()
+        name = "a_0000.png" if vector else "a.png"
+        sitk.WriteImage(sitk.GetImageFromArray(array, isVector=vector), str(tmp_path / folder / name))
+    check(tmp_path, dataset)
+    with pytest.raises(XModalError, match=r"a_0000\.png holds 3 channels, but dataset\.json names 2"):
+        check(tmp_path, {**dataset, "channel_names": {"0": "R", "1": "G"}})

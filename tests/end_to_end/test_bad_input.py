@@ -65,7 +65,7 @@ def test_planning(copy):
 def train_fails(space, trainer=CSAD, configuration="2d", *arguments, **environment) -> str:
     output = space.run("nnUNetv2_train", DATASET, configuration, 0, "-tr", trainer, "-device", "cpu", *arguments,
                        fails=True, **environment)  # fmt: skip
-    assert not list(space.results.rglob("checkpoint_final.pth"))
+    assert not list(space.results.rglob("checkpoint_final.pth")) and not list(space.results.rglob("attention.json"))
     return last_sentence(output)
 
 

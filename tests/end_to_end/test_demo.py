@@ -41,7 +41,9 @@ def test_leaves_models_predictions_table_and_figure(finished):
             assert (fold_folder(folder, trainer, fold) / "checkpoint_final.pth").is_file()
             summary = json.loads((fold_folder(folder, trainer, fold) / "validation" / "summary.json").read_text())
             assert len(summary["metric_per_case"]) == 4
-        assert (folder / "predictions" / f"{trainer}_1epochs_1its" / "phantom_ts000.nii.gz").is_file()
+        assert (
+            folder / "predictions" / f"{trainer}_1epochs_1its__nnUNetPlans__2d_b8" / "phantom_ts000.nii.gz"
+        ).is_file()
     table = (folder / "results.md").read_text(encoding="utf-8")
     assert all(f"| {trainer} " in table for trainer in TRAINERS)
     assert all(metric in table for metric in ("Dice", "sensitivity", "precision", "VOE", "RVD", "±"))

@@ -3,6 +3,7 @@
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -127,16 +128,18 @@ def test_deep_supervision_is_switched_both_ways(make, name):
 
 
 @pytest.mark.parametrize("name", TRAINERS)
-def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name):
-    without = type("nnUNetTrainerWithout", (getattr(trainers, name),), {"deep_supervision": False})
-    trainer = make_trainer(without, make_plans(channels=channels_for(name)))
+@pytest.mark.parametrize("on", [False, True])
+def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name, on):
+    toggled = type("nnUNetTrainerToggled", (getattr(trainers, name),), {"deep_supervision": on})
+    trainer = make_trainer(toggled, make_plans(channels=channels_for(name)))
     trainer.network.train()
     batch = batch_for(trainer)
-    assert batch["target"].shape[2:] == batch["data"].shape[2:]
-    trainer.train_step(batch)
-    assert all(p.grad is not None for p in trainer.network.parameters() if p.requires_grad)
+    assert isinstance(batch["target"], list) == on
+    assert np.isfinite(trainer.train_step(batch)["loss"])
+    if not on:  # with it, nnU-Net gives the coarsest head no weight
+        assert all(p.grad is not None for p in trainer.network.parameters() if p.requires_grad)
     trainer.set_deep_supervision_enabled(True)  # nnU-Net does so at the end of every validation
-    assert not trainer.network.decoder.deep_supervision
+    assert trainer.network.decoder.deep_supervision == on
 
 
 @pytest.mark.parametrize("name", TRAINERS)

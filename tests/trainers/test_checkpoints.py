@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,32 @@ def test_a_file_of_something_else_is_named(make, checkpoint):
 
 def test_saved_every_epoch(make):
     assert make().save_every == 1
+
+
+@pytest.mark.parametrize("who", ["another rank", "a training without checkpoints"])
+def test_a_half_written_file_of_someone_else_is_not_promoted(make, checkpoint, who):
+    trainer = make()
+    trainer.save_checkpoint(checkpoint)
+    intact = Path(checkpoint).read_bytes()
+    half = Path(f"{checkpoint}.tmp")
+    half.write_bytes(b"half")
+    if who == "another rank":
+        trainer.local_rank = 1
+    else:
+        trainer.disable_checkpointing = True
+    trainer.save_checkpoint(checkpoint)
+    assert Path(checkpoint).read_bytes() == intact and half.read_bytes() == b"half"
+
+
+def test_folds_of_one_model_cannot_have_different_streams(make):
+    """They share plans.json, by which prediction builds the network."""
+    first, second = make(), make(streams=[[0], [1, 2]])
+    model = Path(first.output_folder_base)
+    (model / "fold_4").mkdir(parents=True)
+    (model / "plans.json").write_text(json.dumps(first.plans_manager.plans))
+    first.save_checkpoint(str(model / "fold_4" / "checkpoint_best.pth"))
+    first._check_streams_of_other_folds()
+    with pytest.raises(
+        XModalError, match=r"fold_4 was trained with the streams \[\[0, 1\], \[2\]\], but .* \[\[0\], \[1, 2\]\]"
+    ):
+        second._check_streams_of_other_folds()

@@ -37,8 +37,9 @@ class AttentionMapGenerationBlock(nn.Module):
 
     def forward(self, features: torch.Tensor, size: Sequence[int] | None = None) -> torch.Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            if features.dtype in (torch.float16, torch.bfloat16):
-                # recomputed in the backward pass, so that no copies in float32 are kept until then
+            if features.dtype in (torch.float16, torch.bfloat16) and not torch.compiler.is_compiling():
+                # recomputed in the backward pass, so that no copies in float32 are kept until then; compilers decide
+                # that themselves
                 activation = checkpoint(self._activation, features, size, use_reentrant=False, preserve_rng_state=False)
             else:
                 activation = self._activation(features, size)
