@@ -66,10 +66,18 @@ def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, r
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deep_supervision", [True, False])
-@pytest.mark.parametrize("name", ["nnUNetTrainerCSAD", "nnUNetTrainerCSADLateFusion"])
+@pytest.mark.parametrize(
+    "name, deep_supervision, compiled",
+    [
+        ("nnUNetTrainerCSAD", True, False),
+        ("nnUNetTrainerCSAD", False, False),
+        ("nnUNetTrainerCSAD", True, True),
+        ("nnUNetTrainerCSADLateFusion", True, False),
+        ("nnUNetTrainerCSADLateFusion", False, False),
+    ],
+)
 def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
-    make_trainer, make_plans, tmp_path, name, deep_supervision
+    make_trainer, make_plans, tmp_path, name, deep_supervision, compiled
 ):
     trainer_class = type(name, (getattr(trainers, name),), {"deep_supervision": deep_supervision})
     trainer = make_trainer(trainer_class, make_plans())
@@ -82,6 +90,7 @@ def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
         {
             "network": trainer.network,
             "loss": loss,
+            "compiled": compiled,
             "data": [torch.randn(2, 2, 16, 16) for rank in range(2)],
             "target": targets if deep_supervision else [finest for finest, _ in targets],
         },
@@ -104,13 +113,15 @@ def train_on_rank(rank: int, folder: Path) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.set_num_threads(1)
     task = torch.load(folder / "task.pt", weights_only=False)
-    network = torch.nn.parallel.DistributedDataParallel(task["network"].train())
+    network = task["network"].train()
+    compiled = torch.compile(network, backend="aot_eager") if task["compiled"] else network
+    ddp = torch.nn.parallel.DistributedDataParallel(compiled)  # around the compiled network, as nnU-Net does
     optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.99, nesterov=True)
     for _ in range(3):
         optimizer.zero_grad()
-        task["loss"](network(task["data"][rank]), task["target"][rank]).backward()
+        task["loss"](ddp(task["data"][rank]), task["target"][rank]).backward()
         optimizer.step()
-    torch.save(network.module.state_dict(), folder / f"{rank}.pt")
+    torch.save(network.state_dict(), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
