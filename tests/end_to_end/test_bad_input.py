@@ -126,6 +126,7 @@ def test_continuing_with_other_streams_or_from_another_trainer(model, copy):
     shutil.copytree(model.model(DATASET, CSAD, "2d"), copy.model(DATASET, CSAD, "2d"))
     fold = copy.model(DATASET, CSAD, "2d") / "fold_0"
     (fold / "checkpoint_final.pth").rename(fold / "checkpoint_latest.pth")
+    (fold / "attention.json").unlink()
     edit_json(copy.plans_file(DATASET), lambda plans: plans.update(xmodal={"streams": [["ADC"], ["T2W"]]}))
     sentence = train_fails(copy, CSAD, "2d", "--c")
     assert "trained with the streams [[0], [1]], but" in sentence and "now say [[1], [0]]" in sentence
