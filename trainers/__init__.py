@@ -12,6 +12,7 @@ _MODULE_OF = {
     "nnUNetTrainerCSADNoSCFF": "csad",
     "nnUNetTrainerCSAD": "csad",
     "nnUNetTrainerCSADPLC": "csad",
+    "nnUNetTrainerCSADMean": "csad",
     "nnUNetTrainerCSADEarlyFusion": "csad",
     "nnUNetTrainerCSADLateFusion": "csad",
     "nnUNetTrainerCSADPaper": "csad_paper",

@@ -80,6 +80,12 @@ class nnUNetTrainerCSADPLC(nnUNetTrainerCSAD):
     scheme = "PLC"
 
 
+class nnUNetTrainerCSADMean(nnUNetTrainerCSAD):
+    """Attention from the mean instead of the sum over channels, whose softmax is nearly one-hot on wide layers."""
+
+    attention_normalisation = "mean"
+
+
 class nnUNetTrainerCSADEarlyFusion(nnUNetTrainerCSAD):
     """One encoder for all channels, distillation from each of its levels to the next, Table III; nothing to fuse."""
 
