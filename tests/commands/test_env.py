@@ -38,8 +38,10 @@ def test_a_shell_that_evaluates_the_line_has_the_variable(capsys, monkeypatch):
     assert done.stdout == f"/mine:{PLUGIN_FOLDER}"
 
 
-def test_nothing_heavy_is_imported():
+def test_nothing_heavy_is_imported(tmp_path):
     code = (
         "import sys, nnunet_xmodal.commands.env; print([m for m in ('torch', 'numpy', 'nnunetv2') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    # elsewhere, because `python -c` in the checkout would import its folder
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "[]\n"
