@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="nnUNetXModal_demo",
         description="Walks the whole way: generates two-channel phantoms whose lesions only both channels together "
         "tell from decoys, plans, preprocesses, trains on five folds, predicts new cases, and leaves a table "
-        "(results.md) and a figure (cases.png). About 7 minutes on two CPU cores. Called again it goes on where it was "
+        "(results.md) and a figure (cases.png). About 6 minutes on two CPU cores. Called again it goes on where it was "
         "interrupted; trainings of other trainers, lengths or folds are added to those that a folder holds, table and "
         "figure are those of the last call.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
