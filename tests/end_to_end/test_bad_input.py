@@ -16,7 +16,7 @@ CSAD = "nnUNetTrainerCSAD_1epochs_1its"
 
 
 def last_sentence(output: str) -> str:
-    """The sentence that our commands print, or that ends nnU-Net's traceback; loader processes may complain after it."""
+    """The sentence that our commands print or that ends a traceback; loader processes may complain after it."""
     return [line for line in output.splitlines() if line.startswith("error: ") or "XModalError: " in line][-1]
 
 
