@@ -131,7 +131,8 @@ def _cases(args: Namespace, dataset_json: dict) -> list[Case]:
             if not file.is_file():
                 raise XModalError(f"{file} is missing: predict the previous stage of {case.name} first.")
     if args.continue_prediction:
-        cases = [case for case in cases if not (Path(args.o) / f"{case.name}{ending}").is_file()]
+        endings = [ending, ".npz"] if args.save_probabilities else [ending]
+        cases = [case for case in cases if not all((Path(args.o) / f"{case.name}{e}").is_file() for e in endings)]
     return cases
 
 
