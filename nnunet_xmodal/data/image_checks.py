@@ -9,17 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from tqdm import tqdm
 
+from nnunet_xmodal.data.image_files import read_image, same_geometry, shown_geometry
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
-
-_TOLERANCE = 1e-3
-"""Of spacing and origin in mm and of direction cosines; single precision headers differ by less."""
-
 
 _SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
 
@@ -153,7 +148,7 @@ class _Check:
         try:
             first = None
             for file in [*case.images, *([case.label] if case.label else [])]:
-                array, geometry = self._read(file, is_label=file is case.label)
+                array, geometry = read_image(file, self.dataset_json, is_label=file is case.label)
                 if len(case.images) == 1 and file is case.images[0] and len(array) != self.n_channels:
                     return (
                         f"{file} holds {len(array)} channels, but dataset.json names {self.n_channels}: add the other "
@@ -172,61 +167,14 @@ class _Check:
                     first = geometry
                 for name, value in geometry.items():
                     reference = first.get(name)
-                    if reference is not None and not _same(reference, value):
+                    if reference is not None and not same_geometry(reference, value):
                         return (
-                            f"{file} has the {name} {_shown(value)} but {case.images[0]} has {_shown(reference)}: "
-                            "resample them onto one grid."
+                            f"{file} has the {name} {shown_geometry(value)} but {case.images[0]} has "
+                            f"{shown_geometry(reference)}: resample them onto one grid."
                         )
             return None
-        except _Unreadable as error:
+        except XModalError as error:  # returned, because the others are checked as well
             return str(error)
-
-    def _read(self, file: Path, is_label: bool) -> tuple[np.ndarray, dict]:
-        """`(C, *spatial)`, size, spacing and the like."""
-        try:
-            nifti = file.name.endswith((".nii", ".nii.gz"))
-            return _read_nifti(file) if nifti else self._read_like_nnunet(file, is_label)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise _Unreadable(f"{file} cannot be read ({reason}): replace it by an intact file.") from error
-
-    def _read_like_nnunet(self, file: Path, is_label: bool) -> tuple[np.ndarray, dict]:
-        reader = determine_reader_writer_from_dataset_json(self.dataset_json, str(file), verbose=False)()
-        array, properties = reader.read_seg(str(file)) if is_label else reader.read_images([str(file)])
-        geometry = {"size": array.shape[1:], "spacing": properties.get("spacing")}
-        for name in ("origin", "direction"):
-            geometry[name] = properties.get("sitk_stuff", {}).get(name)
-        return array, {name: value for name, value in geometry.items() if value is not None}
-
-
-def _read_nifti(file: Path) -> tuple[np.ndarray, dict]:
-    """With nibabel: ITK's reader turns NaN into zero and fills up a truncated file, without a word."""
-    image = nibabel.load(file)
-    affine = image.affine
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    return np.asanyarray(image.dataobj)[None], {
-        "size": image.shape,
-        "spacing": spacing,
-        "origin": affine[:3, 3],
-        "direction": affine[:3, :3] / spacing,
-    }
-
-
-class _Unreadable(Exception):
-    pass
-
-
-def _same(a, b) -> bool:
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    return a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=_TOLERANCE)
-
-
-def _shown(value) -> str:
-    return (
-        "×".join(str(v) for v in value)
-        if isinstance(value, tuple) and all(isinstance(v, int) for v in value)
-        else str(np.round(np.asarray(value, dtype=float), 4).tolist())
-    )
 
 
 def _map(function: Callable, cases: list[Case], processes: int, progress: bool, doing: str) -> Iterable:
