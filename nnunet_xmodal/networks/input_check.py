@@ -26,5 +26,6 @@ def check_input(x: torch.Tensor, channels: int, strides: Sequence[int], training
             f"the network halves its input {len(strides)} ways by {list(strides)} and got {list(x.shape[2:])}: "
             "take a patch size divisible by these numbers."
         )
-    if not training and not torch.compiler.is_compiling() and not torch.isfinite(x).all():
+    has_values = not torch.compiler.is_compiling() and not x.is_meta
+    if not training and has_values and not torch.isfinite(x).all():
         raise XModalError("an input image holds NaN or infinite voxels: replace them, for example by zero.")

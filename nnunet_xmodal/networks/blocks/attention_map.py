@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.upsampled_spatial_map import upsampled_spatial_map
 
 NORMALISATIONS = ("sum", "mean")
@@ -36,7 +37,7 @@ class AttentionMapGenerationBlock(nn.Module):
         self.normalisation = normalisation
 
     def forward(self, features: torch.Tensor, size: Sequence[int] | None = None) -> torch.Tensor:
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features):
             if features.dtype in (torch.float16, torch.bfloat16) and not torch.compiler.is_compiling():
                 # recomputed in the backward pass, so that no copies in float32 are kept until then; compilers decide
                 # that themselves

@@ -5,6 +5,8 @@ from itertools import permutations
 import torch
 from torch import nn
 
+from nnunet_xmodal.networks.blocks.full_precision import full_precision
+
 SOFTMAX_READINGS = ("dual", "row", "all")
 
 
@@ -86,7 +88,7 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
     def forward(self, stream_features: list[torch.Tensor]) -> torch.Tensor:
         general = [self.general(features) for features in stream_features]  # S × B C̃ *spatial
         shape, dtype = general[0].shape, general[0].dtype
-        with torch.autocast(general[0].device.type, enabled=False):
+        with full_precision(general[0]):
             largest = torch.finfo(dtype).max  # sums over positions, in the reading "row", can leave float16
             exact = torch.promote_types(dtype, torch.float32)
             flat = [features.flatten(2).to(exact) for features in general]  # S × B C̃ N
