@@ -40,6 +40,24 @@ def overlap(tp: int, fp: int, fn: int) -> dict[str, float]:
     }
 
 
+def voxel_metrics(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
+    """`overlap`, and what nnU-Net's table and the comparison of trainers show beside it.
+
+    - IoU = |P∩R| / |P∪R|
+    - specificity = share of the voxels outside of R that are outside of P
+    - abs_RVD = |RVD|
+
+    As fractions; NaN where the denominator is 0. Dice and IoU are nnU-Net's to the last bit.
+    """
+    values = overlap(tp, fp, fn)
+    return {
+        **values,
+        "IoU": _ratio(tp, tp + fp + fn),
+        "specificity": _ratio(tn, tn + fp),
+        "abs_RVD": abs(values["RVD"]),
+    }
+
+
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else float("nan")
 

@@ -15,6 +15,7 @@ from nnunet_xmodal.evaluation.overlap import (
     overlap_table,
     read_cases,
     undefined,
+    voxel_metrics,
 )
 
 
@@ -38,6 +39,15 @@ def test_by_hand():
     assert overlap(tp=6, fp=2, fn=4) == pytest.approx(
         {"Dice": 12 / 18, "sensitivity": 0.6, "precision": 0.75, "VOE": 0.5, "RVD": -0.2}
     )
+
+
+def test_what_true_negatives_add_by_hand():
+    found = voxel_metrics(tp=6, fp=2, fn=4, tn=88)
+    assert found == pytest.approx(overlap(6, 2, 4) | {"IoU": 0.5, "specificity": 88 / 90, "abs_RVD": 0.2})
+    everything_is_reference = voxel_metrics(tp=6, fp=0, fn=4, tn=0)
+    assert math.isnan(everything_is_reference["specificity"])
+    nothing = voxel_metrics(0, 0, 0, 9)
+    assert {name for name, value in nothing.items() if not math.isnan(value)} == {"specificity"}
 
 
 def test_perfect_and_disjoint():

@@ -1,0 +1,19 @@
+"""What argparse turns words of the command line into."""
+
+import argparse
+
+
+def fold(word: str) -> int | str:
+    """A number, or "all"."""
+    if word == "all":
+        return word
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"{word} is neither a number nor all")
+    return int(word)
+
+
+def positive(word: str) -> int:
+    """A whole number from 1."""
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word} is not a positive number")
+    return int(word)
