@@ -15,9 +15,11 @@ INSIDE = [
         f"nnunet_xmodal.{name}"
         for name in (
             "commands",
+            "crossval",
             "data",
             "demo",
             "evaluation",
+            "evaluation.report",
             "losses",
             "networks",
             "networks.blocks",
@@ -50,16 +52,28 @@ setup(
         "SimpleITK>=2.2.1",
         "nibabel>=2.3",
         "numpy>=1.24",
-        "scipy",
-        "matplotlib",
+        "scipy>=1.15",
+        "scikit-learn",
+        "pandas",
+        "connected-components-3d",
+        "matplotlib>=3.10",
+        "Jinja2",
         "tqdm",
+        "rich",
+        "submitit",
     ],
-    extras_require={"test": ["pytest>=8", "ruff", "setuptools>=64", "wheel"]},
+    extras_require={
+        "detection": ["picai_eval"],
+        "test": ["pytest>=8", "hypothesis", "monai", "picai_eval", "playwright", "ruff", "setuptools>=64", "wheel"],
+    },
+    package_data={"nnunet_xmodal.evaluation.report": ["*.css", "*.j2", "*.js"]},
     entry_points={
         "console_scripts": [
             "nnUNetXModal_env = nnunet_xmodal.commands.env:main",
             "nnUNetXModal_plan_and_preprocess = nnunet_xmodal.commands.plan_and_preprocess:main",
             "nnUNetXModal_predict = nnunet_xmodal.commands.predict:main",
+            "nnUNetXModal_crossval = nnunet_xmodal.commands.crossval:main",
+            "nnUNetXModal_compare = nnunet_xmodal.commands.compare:main",
             "nnUNetXModal_demo = nnunet_xmodal.commands.demo:main",
         ]
     },

@@ -1,16 +1,16 @@
-"""Tables and figures of documentation/results from the folders that nnU-Net's trainings and our predictions left.
+"""Table and figure of attention maps in documentation/results, from what trainings and predictions left.
 
-    python benchmarks/crossval_report.py -d 501 -c 2d_b8 -tr nnUNetTrainer_10epochs_25its … -o report
-    python benchmarks/crossval_report.py -d 501 -c 2d_b8 -tr … -o report --attention SCFF=out_scff CSAD=out_csad
+    python benchmarks/attention_report.py -d 501 -c 2d_b8 -tr nnUNetTrainerCSAD_10epochs_25its … -o report
+    python benchmarks/attention_report.py -d 501 -c 2d_b8 -tr … -o report --attention SCFF=out_scff CSAD=out_csad
 
-`report/` gets table.md (overlap, mean ± SD over folds; Dice per fold; agreement of the attention maps), dice.png, and
-with `--attention` attention.png: the deepest level of both streams in each prediction folder, without the images.
+`report/` gets attention.md, the agreement of the maps per fold, and with `--attention` attention.png: the deepest
+level of both streams in each folder of `nnUNetXModal_predict --attention_maps`, without the images. Scores are the
+matter of nnUNetXModal_compare.
 """
 
 import argparse
 import json
 import os
-import statistics
 from pathlib import Path
 
 import matplotlib
@@ -20,36 +20,6 @@ import matplotlib.pyplot as plt  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 from matplotlib.colors import LogNorm  # noqa: E402
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name  # noqa: E402
-
-from nnunet_xmodal.evaluation.overlap import fold_means, overlap_table, read_cases  # noqa: E402
-
-
-def folds_of(model: Path, folds: list[int]) -> list:
-    return [read_cases(model / f"fold_{fold}" / "validation" / "summary.json") for fold in folds]
-
-
-def dice_per_fold(cases: dict, folds: list[int]) -> str:
-    lines = ["| trainer | " + " | ".join(f"fold {fold}" for fold in folds) + " |", "|---" * (len(folds) + 1) + "|"]
-    for trainer, per_fold in cases.items():
-        values = [100 * fold_means(fold)["Dice"] for fold in per_fold]
-        lines.append(f"| {trainer} | " + " | ".join(f"{value:.1f}" for value in values) + " |")
-    return "\n".join(lines)
-
-
-def dice_per_label(cases: dict) -> str:
-    labels = sorted({label for per_fold in cases.values() for fold in per_fold for case in fold for label in case})
-    lines = ["| trainer | " + " | ".join(labels) + " |", "|---" * (len(labels) + 1) + "|"]
-    for trainer, per_fold in cases.items():
-        cells = []
-        for label in labels:
-            means = []
-            for fold in per_fold:
-                values = [case[label]["Dice"] for case in fold if case[label]["Dice"] == case[label]["Dice"]]
-                means.append(100 * statistics.fmean(values))
-            sd = statistics.stdev(means) if len(means) > 1 else 0
-            cells.append(f"{statistics.fmean(means):.1f} ± {sd:.1f}")
-        lines.append(f"| {trainer} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def attention_table(models: dict, folds: list[int]) -> str:
@@ -69,22 +39,6 @@ def attention_table(models: dict, folds: list[int]) -> str:
                     f"| {report['validation']['symmetric_kl']:.1f} |"
                 )
     return "\n".join(lines)
-
-
-def draw_dice(cases: dict, file: Path) -> None:
-    labels = sorted({label for per_fold in cases.values() for fold in per_fold for case in fold for label in case})
-    figure, axes = plt.subplots(1, len(labels), figsize=(3.2 * len(labels), 3.2), sharey=True, squeeze=False)
-    for axis, label in zip(axes[0], labels):
-        rows = [[case[label]["Dice"] for fold in per_fold for case in fold] for per_fold in cases.values()]
-        for values in zip(*rows):  # a line per case: comparisons are paired
-            axis.plot(range(len(rows)), values, "-o", color="0.6", markersize=3, linewidth=0.7)
-        axis.plot(range(len(rows)), [statistics.fmean(row) for row in rows], "_", color="C3", markersize=22, mew=2.5)
-        axis.set_title(label)
-        axis.set_xticks(range(len(cases)), [short(name) for name in cases], rotation=30, ha="right")
-        axis.set_ylim(0, 1)
-    axes[0, 0].set_ylabel("Dice per case (red: mean)")
-    figure.tight_layout()
-    figure.savefig(file, dpi=150)
 
 
 def draw_attention(folders: dict[str, Path], file: Path) -> None:
@@ -113,10 +67,6 @@ def draw_attention(folders: dict[str, Path], file: Path) -> None:
     figure.savefig(file, dpi=130, bbox_inches="tight")
 
 
-def short(trainer: str) -> str:
-    return trainer.split("_")[0].removeprefix("nnUNetTrainer") or "nnU-Net"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", required=True)
@@ -129,21 +79,13 @@ def main() -> None:
     args = parser.parse_args()
     results = Path(os.environ["nnUNet_results"]) / maybe_convert_to_dataset_name(args.d)
     models = {trainer: results / f"{trainer}__{args.p}__{args.c}" for trainer in args.tr}
-    cases = {trainer: folds_of(model, args.f) for trainer, model in models.items()}
     args.o.mkdir(parents=True, exist_ok=True)
-    tables = [
-        overlap_table(cases),
-        dice_per_fold(cases, args.f),
-        dice_per_label(cases),
-        attention_table(models, args.f),
-    ]
-    (args.o / "table.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
-    draw_dice(cases, args.o / "dice.png")
+    (args.o / "attention.md").write_text(attention_table(models, args.f) + "\n", encoding="utf-8")
     if args.attention:
         draw_attention(
             {item.split("=")[0]: Path(item.split("=")[1]) for item in args.attention}, args.o / "attention.png"
         )
-    print(args.o / "table.md")
+    print(args.o / "attention.md")
 
 
 if __name__ == "__main__":

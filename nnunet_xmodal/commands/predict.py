@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from nnunet_xmodal.commands.argument_types import fold
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-tr", default="nnUNetTrainer", help="trainer (default: nnUNetTrainer)")
     p.add_argument("-c", required=True, help="configuration, e.g. 2d")
     p.add_argument(
-        "-f", nargs="+", type=_fold, default=[0, 1, 2, 3, 4], help="folds to average, or all (default: 0 1 2 3 4)"
+        "-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], help="folds to average, or all (default: 0 1 2 3 4)"
     )
     p.add_argument("-step_size", type=float, default=0.5, help="step of the sliding window in patches (default: 0.5)")
     p.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
@@ -49,10 +50,6 @@ def parser() -> argparse.ArgumentParser:
         "1 is uniform attention",
     )
     return p
-
-
-def _fold(word: str) -> int | str:
-    return word if word == "all" else int(word)
 
 
 def _from_environment(variable: str) -> int:

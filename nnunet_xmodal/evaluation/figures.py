@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -56,8 +57,8 @@ def foreground_dice(prediction: np.ndarray, truth: np.ndarray | None) -> float |
     return float(2 * (predicted & true).sum() / size) if size else None
 
 
-def draw_cases(cases: Sequence[CasePanels], path: str) -> None:
-    """Writes the figure; the first case decides which columns there are."""
+def draw_cases(cases: Sequence[CasePanels], file: str | BinaryIO) -> None:
+    """Writes the figure as PNG; the first case decides which columns there are."""
     first = cases[0]
     n_labels, n_maps = len(first.channels) + len(first.predictions), len(first.attention)
     figure = Figure(figsize=(_INCH * (n_labels + n_maps) + 1.2, _INCH * len(cases) + 0.95), dpi=160, facecolor="white")
@@ -89,7 +90,7 @@ def draw_cases(cases: Sequence[CasePanels], path: str) -> None:
         figure.colorbar(ScalarMappable(_ATTENTION, "magma"), cax=bar, ticks=ticks, format="%g", extend="both")
         bar.tick_params(labelsize=7)
         bar.set_title("1 =\nuniform", fontsize=7)
-    figure.savefig(path)
+    figure.savefig(file)
 
 
 def _draw_row(axes: Sequence, case: CasePanels, titles: bool) -> None:

@@ -1,0 +1,123 @@
+"""`nnUNetXModal_compare`: cross-validation results side by side."""
+
+import argparse
+import os
+from pathlib import Path
+
+from nnunet_xmodal.commands.argument_types import fold, positive
+from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+
+
+def parser() -> argparse.ArgumentParser:
+    """Models by the flags of `nnUNetv2_train`, or folders of predictions."""
+    p = argparse.ArgumentParser(
+        prog="nnUNetXModal_compare",
+        description="Metrics per case, statistics and a report for the validation results of several trainers, or for "
+        "folders of predictions from anywhere. What was computed before for the same files is not computed again.",
+    )
+    p.add_argument(
+        "-o",
+        dest="output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="gets report.html, summary.md and tables as CSV",
+    )
+
+    models = p.add_argument_group("trained models")
+    models.add_argument("-d", dest="dataset", metavar="DATASET", help="dataset name or ID")
+    models.add_argument(
+        "-c",
+        dest="configurations",
+        nargs="+",
+        default=[],
+        metavar="CONFIGURATION",
+        help="configurations, e.g. 2d 3d_fullres",
+    )
+    models.add_argument("-tr", dest="trainers", nargs="+", default=[], metavar="TRAINER", help="trainers")
+    models.add_argument(
+        "-p", dest="plans", nargs="+", default=["nnUNetPlans"], metavar="PLANS", help="default: nnUNetPlans"
+    )
+    models.add_argument(
+        "-f", dest="folds", nargs="+", type=fold, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: 0 1 2 3 4"
+    )
+
+    folders = p.add_argument_group("predictions from elsewhere")
+    folders.add_argument(
+        "--folders",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FOLDER",
+        help="folders with a label map per case, named as the references; alone or beside trained models",
+    )
+    folders.add_argument(
+        "--gt", dest="references", type=Path, metavar="FOLDER", help="references (default: those of the dataset)"
+    )
+    folders.add_argument(
+        "--dataset_json",
+        type=Path,
+        metavar="FILE",
+        help="labels and file ending (default: in the first folder, or beside --gt)",
+    )
+
+    rules = p.add_argument_group("metrics")
+    rules.add_argument(
+        "--empty",
+        choices=["nan", "brats"],
+        default="nan",
+        help="empty labels: nan leaves undefined values out, as nnU-Net does; brats gives an empty prediction of an "
+        "empty reference 1 (and 0 mm), one without the other 0 (and 373.13 mm) (default: nan)",
+    )
+    rules.add_argument(
+        "--nsd_tolerance",
+        dest="nsd_tolerance_mm",
+        type=float,
+        default=1.0,
+        metavar="MM",
+        help="of NSD, in mm (default: 1)",
+    )
+    rules.add_argument(
+        "--lesion_iou", type=float, default=0.1, metavar="IOU", help="from which lesions match (default: 0.1)"
+    )
+    rules.add_argument(
+        "--detection",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="lesion AP, FROC and patient AUROC of these labels, from probabilities (--npz); needs the extra detection",
+    )
+    rules.add_argument(
+        "--group-by",
+        metavar="REGEX|CSV",
+        help="the unit of the statistics is the subject: see nnUNetXModal_crossval, whose groups are the default",
+    )
+    rules.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="go on with the cases that all have in the same fold; the report says what was left out",
+    )
+    p.add_argument("--overlays", type=int, default=6, metavar="N", help="cases to draw (default: 6)")
+    p.add_argument(
+        "-np", dest="processes", type=positive, default=_processes(), help=f"processes (default: {_processes()})"
+    )
+    return p
+
+
+def _processes() -> int:
+    value = os.environ.get("nnUNet_def_n_proc", "")
+    return int(value) if value.isdecimal() and int(value) else min(8, os.cpu_count() or 1)
+
+
+@one_sentence_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = vars(parser().parse_args(arguments))
+    from nnunet_xmodal.evaluation.comparison import compare  # imports pandas and torch: not for --help
+    from nnunet_xmodal.evaluation.comparison_settings import ComparisonSettings
+
+    settings = ComparisonSettings(**args)
+    compare(settings)
+    print(f"{settings.output / 'report.html'}\n{settings.output / 'summary.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""One fold of one trainer: which files it leaves, and the command that trains it."""
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nnunet_xmodal.errors import XModalError
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    Attributes:
+        results: nnU-Net's results folder.
+        dataset: its full name, `Dataset501_Glioma2Mod`.
+        fold: a number, or "all".
+        flags: passed on to `nnUNetv2_train` as they are, e.g. `("--npz", "-device", "cpu")`.
+        previous: of a cascade, the configuration whose predictions it reads; else None.
+    """
+
+    results: str
+    dataset: str
+    configuration: str
+    trainer: str
+    plans: str
+    fold: int | str
+    flags: tuple[str, ...] = ()
+    previous: str | None = None
+
+    @property
+    def model(self) -> str:
+        """Name of the folder that its folds share."""
+        return f"{self.trainer}__{self.plans}__{self.configuration}"
+
+    @property
+    def model_folder(self) -> Path:
+        return Path(self.results) / self.dataset / self.model
+
+    @property
+    def folder(self) -> Path:
+        return self.model_folder / f"fold_{self.fold}"
+
+    @property
+    def log(self) -> Path:
+        """What the job prints; every start appends."""
+        return self.folder / "crossval_log.txt"
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}, fold {self.fold}"
+
+    def command(self, *flags: str) -> list[str]:
+        """The stock call; `flags` say how it begins, `--c` or `--val`."""
+        what = [self.dataset, self.configuration, str(self.fold), "-tr", self.trainer, "-p", self.plans]
+        passed = list(self.flags)
+        if "--c" in flags and "-pretrained_weights" in passed:  # nnU-Net refuses both; the checkpoint has them in it
+            where = passed.index("-pretrained_weights")
+            del passed[where : where + 2]
+        return ["nnUNetv2_train", *what, *passed, *flags]
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "Job":
+        return cls(**{**content, "flags": tuple(content["flags"])})
+
+
+def jobs_of(
+    results: str | Path,
+    dataset: str,
+    configurations: Sequence[str],
+    trainers: Sequence[str],
+    plans: Sequence[str],
+    folds: Sequence[int | str],
+    flags: Sequence[str] = (),
+) -> list[Job]:
+    """All combinations, fold after fold: an interrupted cross-validation holds comparable trainings."""
+    return [
+        Job(str(results), dataset, configuration, trainer, plan, fold, tuple(flags))
+        for configuration in configurations
+        for fold in folds
+        for plan in plans
+        for trainer in trainers
+    ]
+
+
+def executable(name: str) -> str:
+    """The script of this Python environment, else the one on the PATH.
+
+    Raises:
+        XModalError: if there is neither.
+    """
+    here = os.pathsep.join((str(Path(sys.executable).parent), sysconfig.get_path("scripts")))
+    path = shutil.which(name, path=here) or shutil.which(name)
+    if path is None:
+        raise XModalError(f"the command {name} is not found: install nnunetv2 in the environment of {sys.executable}.")
+    return path

@@ -1,0 +1,111 @@
+"""What a Slurm job runs: one fold, which goes back into the queue when its time is up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from time import sleep, time
+
+from submitit.helpers import DelayedSubmission
+
+from nnunet_xmodal.crossval.beginning import CHECKPOINTS
+from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.live_table import log_tail
+from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
+from nnunet_xmodal.data.training_log import read_training_log
+
+_WAIT_FOR_LEADER = 300  # seconds
+_WAIT_FOR_SLURM = 900
+
+
+class SlurmFold:
+    """A callable with submitit's `checkpoint`, which is called shortly before Slurm ends the job.
+
+    Args:
+        environment: variables to set, for clusters where a job does not inherit them.
+        minutes: the job's time limit.
+        leader: another fold of the same model, which has to write the files that folds share before this one starts.
+    """
+
+    def __init__(self, job: Job, environment: dict[str, str], minutes: int, leader: Job | None = None):
+        self.job, self.environment, self.minutes, self.leader = job, environment, minutes, leader
+        self._process: subprocess.Popen | None = None
+        self._is_being_ended = False
+        self._began, self._before = 0.0, None
+
+    def __call__(self) -> None:
+        """
+        Raises:
+            RuntimeError: with the end of the job's log if it failed, so that Slurm shows it as failed.
+        """
+        os.environ.update(self.environment)
+        signal.signal(signal.SIGTERM, self._on_term)
+        self._began, self._before = time(), self._checkpoints()
+        self._wait_for_leader()
+        # A process between this one and the training, because it outlives a SIGKILL here and still stops the training.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "nnunet_xmodal.crossval.supervised", json.dumps(self.job.as_dict())],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_ignore_the_notice,
+        )
+        status = self._process.wait()
+        if status and self._is_being_ended:
+            # A job that leaves during the grace time of a preemption counts as failed and would not be requeued.
+            sleep(_WAIT_FOR_SLURM)
+        if status:
+            why = "is being trained by another scheduler" if status == RUNS_ELSEWHERE else f"ended with {status}"
+            raise RuntimeError(f"{self.job.name} {why}; the end of {self.job.log}:\n{log_tail(self.job)}")
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Stops the training; submitit then puts the job back into the queue, and it begins with `--c`.
+
+        Raises:
+            RuntimeError: if the whole time limit passed without a new checkpoint: it would pass again and again.
+        """
+        self._stop()
+        if self._is_out_of_time() and self._checkpoints() == self._before:
+            reason = "the time limit passed without a new checkpoint: not continued, give more --time"
+            self.job.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.job.log, "a", encoding="utf-8") as log:
+                print(reason, file=log)
+            raise RuntimeError(f"{self.job.name}: {reason}")
+        return DelayedSubmission(SlurmFold(self.job, self.environment, self.minutes, self.leader))
+
+    def _on_term(self, *_) -> None:
+        """Slurm ends the job, all processes of the training included, and decides what becomes of it."""
+        self._is_being_ended = True
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.stdin.close()
+        # Not Popen.wait, which this call may have interrupted while it holds its lock: we are in a signal handler.
+        with suppress(ChildProcessError):
+            os.waitpid(self._process.pid, 0)
+
+    def _is_out_of_time(self) -> bool:
+        """Out of time and not preempted, told apart in submitit's way."""
+        limit = 60 * self.minutes
+        return time() - self._began >= min(0.8 * limit, limit - 600)
+
+    def _checkpoints(self) -> list[int | None]:
+        files = (self.job.folder / name for name in CHECKPOINTS)
+        return [file.stat().st_mtime_ns if file.is_file() else None for file in files]
+
+    def _wait_for_leader(self) -> None:
+        """Until its training is under way; if it is not after five minutes, it probably failed, and nothing races."""
+        if self.leader is None:
+            return
+        while time() - self._began < _WAIT_FOR_LEADER:
+            log = read_training_log(self.leader.folder)
+            if log.epochs or log.predicted:
+                return
+            sleep(1)
+
+
+def _ignore_the_notice() -> None:
+    """Slurm sends its notice to every process of a job; only submitit's is to act on it. exec keeps what is ignored."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)

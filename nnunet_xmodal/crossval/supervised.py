@@ -1,0 +1,145 @@
+"""A job in a process of its own that outlives neither its scheduler nor leaves loader workers behind.
+
+    python -m nnunet_xmodal.crossval.supervised '<job as JSON>'
+
+The scheduler holds the other end of this process's stdin. When it ends, in whatever way, SIGKILL included, the pipe
+closes, and the training goes with it. nnU-Net's loader workers do not notice that their parent died; they share its
+process group, which is killed as a whole when the training has ended. Its number is printed on stdout, so that the
+scheduler can do so where this process was killed itself.
+
+The log of a job is locked while it runs: a second scheduler leaves it alone.
+"""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import TextIO
+
+from nnunet_xmodal import discovery
+from nnunet_xmodal.crossval.beginning import (
+    Beginning,
+    beginning_of,
+    set_aside_outdated_results,
+    set_aside_unreadable,
+)
+from nnunet_xmodal.crossval.job import Job, executable
+from nnunet_xmodal.errors import XModalError
+
+RUNS_ELSEWHERE = 75
+"""Exit status of a job that another scheduler is running; EX_TEMPFAIL of sysexits.h."""
+
+_PATIENCE = 10  # seconds between SIGTERM and SIGKILL
+
+
+def run_job(job: Job, hangup: int | None = None) -> int:
+    """Trains and validates what is not there yet; prints go to `job.log`.
+
+    Args:
+        hangup: a file descriptor; the training is stopped when it is closed on its other side.
+
+    Returns:
+        The exit status of `nnUNetv2_train`, as in a shell 128 + its number for a signal; 0 if there was nothing to do,
+        1 if it left no results, RUNS_ELSEWHERE.
+
+    Raises:
+        OSError: if the job's folder cannot be written.
+        XModalError: if there is no `nnUNetv2_train`.
+    """
+    if beginning_of(job) is Beginning.FINISHED:
+        return 0
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with open(job.log, "a", encoding="utf-8") as log, _locked(log) as alone:
+        if not alone:
+            return RUNS_ELSEWHERE
+        for path in set_aside_unreadable(job):
+            print(f"{path.name}: not readable, set aside; the next older checkpoint is used", file=log)
+        beginning = beginning_of(job)
+        if beginning is Beginning.FINISHED:  # by the other scheduler, just now
+            return 0
+        if beginning is not Beginning.VALIDATE:
+            set_aside_outdated_results(job)
+        process = _start(job.command(*beginning.value), log)
+        try:
+            for file in (sys.stdout, log):
+                print(f"process group {process.pid} on {socket.gethostname()}", file=file, flush=True)
+            if hangup is not None:
+                threading.Thread(target=_on_end_of, args=(hangup, lambda: stop_group(process)), daemon=True).start()
+            status = process.wait()
+        finally:
+            stop_group(process)
+    if status:
+        return status if status > 0 else 128 - status
+    return 0 if beginning_of(job) is Beginning.FINISHED else 1
+
+
+@contextmanager
+def _locked(log: TextIO) -> Iterator[bool]:
+    """Whether the file is ours alone. A training inherits the lock, and keeps it if this process is killed."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+        return
+    except OSError:  # a file system without locks
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        fcntl.flock(log, fcntl.LOCK_UN)
+
+
+def _start(command: list[str], log: TextIO) -> subprocess.Popen:
+    print(f"\n{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(command)}", file=log, flush=True)
+    discovery.register()
+    return subprocess.Popen(
+        [executable(command[0]), *command[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},  # or a killed training takes its last lines along
+    )
+
+
+def stop_group(process: subprocess.Popen) -> None:
+    """Ends a session's leader and everything that is left of its process group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _on_end_of(descriptor: int, then: Callable[[], None]) -> None:
+    while os.read(descriptor, 1):
+        pass
+    then()
+
+
+def _leave(*_) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, _leave)  # so that `finally` stops the training
+    try:
+        sys.exit(run_job(Job.from_dict(json.loads(sys.argv[1])), sys.stdin.fileno()))
+    except (OSError, XModalError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The table that everything else is made of: one row per model, fold, case and label, one column per metric.
+
+A case is read once for all models. What was computed before, for the same files and settings, is kept in a folder and
+read from there, so that a further model costs only its own cases and an interrupted run goes on.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.image_checks import label_values
+from nnunet_xmodal.data.image_files import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.case_cache import CaseCache
+from nnunet_xmodal.evaluation.case_metrics import MetricSettings, case_metrics
+from nnunet_xmodal.evaluation.cross_validation import ModelResults, Told
+from nnunet_xmodal.evaluation.labels import foreground, ignore_label
+from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
+from nnunet_xmodal.evaluation.parallel import run_all
+
+KEYS = ("model", "fold", "case", "subject", "label")
+
+_VERSION = 1  # of the definitions: cached values of another version are computed anew
+_ROUNDING = 1e-6  # of a Dice in a summary.json
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One case: its reference and the predictions of several models with the files that keep their metrics."""
+
+    case: str
+    reference: Path
+    predictions: tuple[tuple[Path, Path], ...]
+    dataset_json: dict
+    settings: MetricSettings
+
+
+def case_table(
+    models: Sequence[ModelResults],
+    cases: Sequence[str],
+    references: Path | None,
+    settings: MetricSettings,
+    cache: CaseCache,
+    processes: int,
+    subjects: Mapping[str, str] | None = None,
+) -> tuple[pd.DataFrame, dict[str, Metric]]:
+    """
+    Args:
+        references: folder of the label maps; not needed for results that are no segmentations.
+        processes: cases that are computed at once.
+        subjects: case → subject; without it every case is its own.
+
+    Returns:
+        The table, and what its columns of metrics mean: those of segmentations, then all others that summaries tell.
+
+    Raises:
+        XModalError: for a file that is missing or cannot be read in full, another grid than the reference's, a label
+            that dataset.json does not name, and a Dice that is not the one of the summary beside it.
+    """
+    files = {
+        (model.name, case): cache.file(
+            [model.cases[case].prediction, reference_file(references, case, model)],
+            [_VERSION, model.dataset_json["labels"], asdict(settings)],
+        )
+        for model in models
+        for case in cases
+        if model.cases[case].prediction is not None
+    }
+    tasks = list(_tasks(models, cases, references, settings, files))
+    run_all(_compute_case, tasks, processes, f"Metrics of {len(tasks)} cases")
+    metrics = _metrics(models, cases)
+    rows = []
+    for model in models:
+        for case in cases:
+            result = model.cases[case]
+            computed = {}
+            if result.prediction is not None:
+                computed = json.loads(files[model.name, case].read_text(encoding="utf-8"))
+                _check_summary(result.prediction, result.told, computed)
+            for label in dict.fromkeys((*computed, *result.told)):
+                values = {**result.told.get(label, {}), **computed.get(label, {})}
+                keys = (model.name, result.fold, case, (subjects or {}).get(case, case), label)
+                rows.append(dict(zip(KEYS, keys)) | {name: values.get(name, np.nan) for name in metrics})
+    return pd.DataFrame(rows, columns=[*KEYS, *metrics]), metrics
+
+
+def _tasks(
+    models: Sequence[ModelResults],
+    cases: Sequence[str],
+    references: Path | None,
+    settings: MetricSettings,
+    files: Mapping[tuple[str, str], Path],
+) -> Iterable[_Task]:
+    """Cases of which something is not in the cache."""
+    for case in cases:
+        todo = [model for model in models if (model.name, case) in files and not files[model.name, case].is_file()]
+        if todo:
+            predictions = tuple((model.cases[case].prediction, files[model.name, case]) for model in todo)
+            yield _Task(case, reference_file(references, case, todo[0]), predictions, todo[0].dataset_json, settings)
+
+
+def reference_file(folder: Path | None, case: str, model: ModelResults) -> Path:
+    """
+    Raises:
+        XModalError: without a folder, or without that file in it.
+    """
+    if folder is None:
+        raise XModalError(f"{model.folder} holds segmentations, but there is no folder of references: give --gt.")
+    file = folder / f"{case}{model.dataset_json['file_ending']}"
+    if not file.is_file():
+        raise XModalError(f"{file} is missing: it is the reference of {model.cases[case].prediction}.")
+    return file
+
+
+def _compute_case(task: _Task) -> str | None:
+    """Writes the metrics of a case into the cache; a fault is returned, so that other cases are looked at as well."""
+    labels, ignore = foreground(task.dataset_json), ignore_label(task.dataset_json)
+    try:
+        reference, geometry = _read_label_map(task.reference, task.dataset_json)
+        for file, target in task.predictions:
+            prediction, its_geometry = _read_label_map(file, task.dataset_json)
+            _check_grid(file, its_geometry, task.reference, geometry)
+            values = case_metrics(prediction, reference, geometry["spacing"], labels, ignore, task.settings)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_json(values, target)
+    except XModalError as error:
+        return str(error)
+    return None
+
+
+def _read_label_map(file: Path, dataset_json: dict) -> tuple[np.ndarray, dict]:
+    array, geometry = read_image(file, dataset_json, is_label=True)
+    array = array[0]
+    present = np.unique(array[array != 0])
+    unknown = sorted(set(present.tolist()) - label_values(dataset_json))
+    if unknown:
+        raise XModalError(f"{file} holds the label {unknown[0]:g}, which dataset.json does not name: correct either.")
+    smallest = np.uint8 if max(label_values(dataset_json)) < 256 else np.int32
+    return array.astype(smallest, copy=False), geometry
+
+
+def _check_grid(file: Path, geometry: Mapping, reference_file: Path, reference: Mapping) -> None:
+    for name, value in geometry.items():
+        theirs = reference.get(name)
+        if theirs is not None and not same_geometry(value, theirs):
+            raise XModalError(
+                f"{file} has the {name} {shown_geometry(value)} but {reference_file} has {shown_geometry(theirs)}: "
+                "resample it onto the reference's grid."
+            )
+
+
+def _check_summary(prediction: Path, told: Told, computed: Told) -> None:
+    """A summary that tells another Dice was written for other files."""
+    for label, values in computed.items():
+        theirs, ours = told.get(label, {}).get("Dice", np.nan), values["Dice"]
+        if abs(theirs - ours) > _ROUNDING:
+            raise XModalError(
+                f"{prediction} has Dice {ours:.4f} for {label}, but the summary.json beside it says {theirs:.4f}: "
+                "predictions or references were changed, validate again with nnUNetv2_train … --val."
+            )
+
+
+def _metrics(models: Sequence[ModelResults], cases: Sequence[str]) -> dict[str, Metric]:
+    """Those of segmentations where there are any, then whatever else the summaries tell."""
+    metrics = dict(SEGMENTATION_METRICS) if any(model.is_segmentation for model in models) else {}
+    directions = {name: better for model in models for name, better in model.directions.items()}
+    told = (model.cases[case].told for model in models for case in cases)
+    for name in dict.fromkeys(name for labels in told for values in labels.values() for name in values):
+        if name not in metrics:
+            known = SEGMENTATION_METRICS.get(name, Metric(name, None))
+            metrics[name] = Metric(name, directions.get(name, known.better), known.kind, known.unit, known.definition)
+    return metrics

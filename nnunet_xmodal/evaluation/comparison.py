@@ -1,0 +1,154 @@
+"""From the results of several models to a folder with tables and a report."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.case_cache import CaseCache
+from nnunet_xmodal.evaluation.case_metrics import MetricSettings
+from nnunet_xmodal.evaluation.case_table import case_table
+from nnunet_xmodal.evaluation.comparable import common_cases
+from nnunet_xmodal.evaluation.comparison_settings import ComparisonSettings
+from nnunet_xmodal.evaluation.cost import cost_table
+from nnunet_xmodal.evaluation.cross_validation import ModelResults
+from nnunet_xmodal.evaluation.curves import curves
+from nnunet_xmodal.evaluation.detection_table import detection_table
+from nnunet_xmodal.evaluation.empty_labels import with_rule
+from nnunet_xmodal.evaluation.overlays import overlays
+from nnunet_xmodal.evaluation.report.contents import ReportContents
+from nnunet_xmodal.evaluation.report.html import write_report
+from nnunet_xmodal.evaluation.sources import (
+    dataset_name,
+    prediction_folders,
+    references_folder,
+    subjects,
+    trained_models,
+)
+from nnunet_xmodal.evaluation.statistics import compare_all
+from nnunet_xmodal.evaluation.summary import summarise
+
+_EMPTY = {
+    "nan": "nan: what is undefined is left out, as nnU-Net does",
+    "brats": "brats: 1 and 0 mm where both are empty, 0 and 373.13 mm where one is",
+}
+
+
+def compare(settings: ComparisonSettings) -> ReportContents:
+    """Reads results, computes what is not computed yet, and writes the report.
+
+    Raises:
+        XModalError: before anything but cached metrics is written, for results that are missing, damaged or unlike.
+    """
+    metric_settings = MetricSettings(settings.nsd_tolerance_mm, settings.lesion_iou)
+    output = settings.output
+    _check_writable(output)
+    trained = trained_models(settings)
+    models = [model.results for model in trained]
+    models += prediction_folders(settings, models[0].dataset_json if models else None)
+    _check_names(models)
+    cases, notes = common_cases(models, settings.allow_missing)
+    _adopt_folds(models, cases)
+    dataset = dataset_name(settings)
+    references = references_folder(settings, dataset)
+    groups = subjects(settings, dataset, cases)
+    cache = CaseCache(output / "cache")
+
+    table, metrics = case_table(models, cases, references, metric_settings, cache, settings.processes, groups)
+    table = with_rule(table, settings.empty, metrics)
+    segmentations = all(model.cases[case].prediction is not None for model in models for case in cases)
+    detection = None
+    if settings.detection:
+        detection = detection_table(models, cases, references, settings.detection, cache, settings.processes)
+    images = None if dataset is None else Path(os.environ["nnUNet_raw"]) / dataset / "imagesTr"
+    contents = ReportContents(
+        title=f"{dataset or 'Predictions'}: {len(models)} models on {len(cases)} cases",
+        facts=_facts(settings, dataset, models, cases, groups),
+        notes=notes + _notes(table, settings.empty),
+        models=[model.name for model in models],
+        metrics=metrics,
+        cases=table,
+        summary=summarise(table, metrics),
+        statistics=compare_all(table, metrics),
+        detection=detection,
+        cost=cost_table(trained) if trained else None,
+        curves={model.results.name: curves(model.results) for model in trained},
+        overlays=overlays(models, table, references, images, settings.overlays) if segmentations else (),
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    write_report(contents, output)
+    return contents
+
+
+def _check_writable(output: Path) -> None:
+    existing = output
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        if not existing.is_dir():
+            raise NotADirectoryError("it is a file")
+        with TemporaryDirectory(prefix=".tmp_", dir=existing):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise XModalError(f"-o {output}: {existing} cannot be written to ({reason}), give another folder.") from error
+
+
+def _check_names(models: Sequence[ModelResults]) -> None:
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise XModalError(f"two models are called {name}: give each once, or folders another NAME=FOLDER.")
+
+
+def _adopt_folds(models: Sequence[ModelResults], cases: Sequence[str]) -> None:
+    """Predictions from elsewhere are averaged over the same groups of cases as cross-validations beside them."""
+    trained = next((model for model in models if model.is_cross_validation), None)
+    if trained is None:
+        return
+    for model in models:
+        if not model.is_cross_validation:
+            model.adopt_folds({case: trained.cases[case].fold for case in cases})
+
+
+def _facts(
+    settings: ComparisonSettings,
+    dataset: str | None,
+    models: Sequence[ModelResults],
+    cases: Sequence[str],
+    groups: Mapping[str, str] | None,
+) -> dict[str, str]:
+    folds = sorted({model.cases[case].fold for model in models for case in cases})
+    facts = {"dataset": dataset or "–"}
+    if settings.trainers:
+        facts |= {"configuration": ", ".join(settings.configurations), "plans": ", ".join(settings.plans)}
+    facts |= {
+        "folds": ", ".join(folds) if any(folds) else "none",
+        "cases": str(len(cases)),
+        "unit of the statistics": "case" if groups is None else f"subject ({len({groups[case] for case in cases})})",
+        "empty labels": _EMPTY[settings.empty],
+        "tolerance of NSD": f"{settings.nsd_tolerance_mm:g} mm",
+        "lesions match from": f"IoU {settings.lesion_iou:g}",
+    }
+    return facts
+
+
+def _notes(table: pd.DataFrame, rule: str) -> list[str]:
+    counts = table.groupby("model", sort=False)["empty"].value_counts().unstack(fill_value=0)
+    notes = []
+    for model, row in counts.iterrows():
+        told = [
+            f"{row[state]} {words}"
+            for state, words in (
+                ("both", "with neither reference nor prediction"),
+                ("reference", "without a reference"),
+                ("prediction", "without a prediction"),
+            )
+            if row.get(state, 0)
+        ]
+        if told:
+            notes.append(f"{model}: of {int(row.sum())} labels of cases {', '.join(told)} (rule: {rule}).")
+    return notes

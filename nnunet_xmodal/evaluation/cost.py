@@ -1,0 +1,66 @@
+"""What a model costs: parameters, FLOPs of a patch, seconds per epoch and per predicted case."""
+
+import json
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+import torch
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunet_xmodal.data.training_log import TrainingLog, read_training_log
+from nnunet_xmodal.evaluation.sources import TrainedModel
+
+
+def cost_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
+    """A row per model: model, parameters, flops, seconds_per_epoch, seconds_per_case; NaN for what is not known."""
+    rows = []
+    for model in models:
+        folder, name = model.results.folder, model.results.name
+        try:
+            parameters, flops = network_cost(folder, model.trainer, model.configuration)
+        except Exception as error:  # a network of somebody else's: the scores are worth having without its cost
+            print(f"{name}: parameters and FLOPs are left out ({type(error).__name__}: {error})")
+            parameters, flops = float("nan"), float("nan")
+        logs = [read_training_log(folder / f"fold_{fold}") for fold in model.results.folds]
+        rows.append((name, parameters, flops, *seconds(logs)))
+    return pd.DataFrame(rows, columns=["model", "parameters", "flops", "seconds_per_epoch", "seconds_per_case"])
+
+
+def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, int]:
+    """Parameters of the network that predicts, and FLOPs of its forward pass on one patch (two per multiply-add).
+
+    The network is built on torch's meta device, which has shapes but no memory.
+
+    Raises:
+        Exception: whatever building or running a network of somebody else's trainer may raise.
+    """
+    plans = PlansManager(str(model / "plans.json"))
+    dataset_json = json.loads((model / "dataset.json").read_text(encoding="utf-8"))
+    settings = plans.get_configuration(configuration)
+    channels = determine_num_input_channels(plans, settings, dataset_json)
+    heads = plans.get_label_manager(dataset_json).num_segmentation_heads
+    with redirect_stdout(StringIO()):  # tells every folder that it looks into
+        build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
+    with torch.device("meta"):
+        network = build(plans, settings, channels, heads, enable_deep_supervision=False).eval()
+        patch = torch.empty(1, channels, *settings.patch_size)  # (1, C, *patch)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(patch)
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops()
+
+
+def seconds(logs: list[TrainingLog]) -> tuple[float, float]:
+    """Per epoch and per case of the final validation, means over folds; NaN where no log tells.
+
+    On different machines they say more about those than about the models.
+    """
+    per_epoch = [log.seconds_per_epoch for log in logs if log.seconds_per_epoch is not None]
+    per_case = [log.seconds_per_case for log in logs if log.seconds_per_case is not None]
+    return mean(per_epoch) if per_epoch else float("nan"), mean(per_case) if per_case else float("nan")

@@ -1,0 +1,155 @@
+"""What a trained model left: its validation cases over folds; or a folder of predictions from elsewhere."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.labels import foreground, name_of_key
+
+_COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
+
+Told = Mapping[str, Mapping[str, float]]
+"""Label or region by name → metric → value, as a `summary.json` tells it."""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """
+    Attributes:
+        fold: "0" … "4", "all", or "" for a folder of predictions.
+        prediction: its label map; None for results that are no segmentations.
+        told: metrics of nnU-Net's summary, without numbers of voxels; empty for a folder.
+    """
+
+    fold: str
+    case: str
+    prediction: Path | None
+    told: Told = field(default_factory=dict)
+
+
+@dataclass
+class ModelResults:
+    """
+    Attributes:
+        folder: of the model or of the predictions.
+        cases: case → result; a case is validated in one fold, with `-f all` in that.
+        missing: what could not be found, in words that name the file.
+        directions: metric → "higher" or "lower", for metrics that are not nnU-Net's.
+    """
+
+    name: str
+    folder: Path
+    dataset_json: dict
+    cases: dict[str, CaseResult] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    directions: dict[str, str] = field(default_factory=dict)
+    is_cross_validation: bool = True
+
+    @property
+    def folds(self) -> list[str]:
+        return sorted({result.fold for result in self.cases.values()})
+
+    def adopt_folds(self, folds: Mapping[str, str]) -> None:
+        """Sorts predictions from elsewhere into the folds of a cross-validation.
+
+        Args:
+            folds: case → fold.
+        """
+        for case, fold in folds.items():
+            self.cases[case] = replace(self.cases[case], fold=fold)
+
+    @property
+    def is_segmentation(self) -> bool:
+        return any(result.prediction is not None for result in self.cases.values())
+
+
+def read_model(name: str, folder: Path, folds: Sequence[int | str]) -> ModelResults:
+    """Results of a trained model.
+
+    Args:
+        folder: `nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION`.
+
+    Raises:
+        XModalError: without such a model, for a summary that cannot be read, and for one that does not fit the files
+            beside it.
+    """
+    if not (folder / "dataset.json").is_file():
+        raise XModalError(f"there is no trained model in {folder}: train it, or check -d, -tr, -p and -c.")
+    model = ModelResults(name, folder, _read_json(folder / "dataset.json"))
+    for fold in folds:
+        validation = folder / f"fold_{fold}" / "validation"
+        file = validation / "summary.json"
+        if not file.is_file():
+            model.missing.append(f"{file} is missing")
+            continue
+        summary = _read_json(file)
+        try:
+            results = list(_cases_of(summary, str(fold), validation, model.dataset_json))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise XModalError(f"{file} is no summary as nnU-Net writes it ({error!r}): validate again.") from error
+        model.directions |= summary.get("xmodal", {}).get("directions", {})
+        for result in results:
+            if result.case in model.cases:
+                other = model.cases[result.case].fold
+                raise XModalError(
+                    f"{folder} validated {result.case} in the folds {other} and {fold}: give one of them with -f."
+                )
+            model.cases[result.case] = result
+    return model
+
+
+def read_predictions(name: str, folder: Path, dataset_json: dict) -> ModelResults:
+    """A folder of label maps from elsewhere, one file per case.
+
+    Raises:
+        XModalError: if there is no folder or no file with the dataset's ending in it.
+    """
+    ending = dataset_json["file_ending"]
+    if not folder.is_dir():
+        raise XModalError(f"the folder {folder} does not exist.")
+    files = _images(folder, ending)
+    if not files:
+        others = sorted({"".join(file.suffixes[-2:]) for file in folder.iterdir() if file.suffixes})
+        found = f", only {', '.join(others[:4])}" if others else ""
+        raise XModalError(f"{folder} holds no files that end in {ending}{found}: convert them, or check dataset.json.")
+    cases = {case: CaseResult("", case, file) for case, file in files.items()}
+    return ModelResults(name, folder, dataset_json, cases, is_cross_validation=False)
+
+
+def _cases_of(summary: Mapping, fold: str, validation: Path, dataset_json: dict) -> Iterable[CaseResult]:
+    labels, ending = foreground(dataset_json), dataset_json["file_ending"]
+    files = _images(validation, ending)
+    listed = set()
+    for content in summary["metric_per_case"]:
+        case = Path(content["prediction_file"]).name.removesuffix(ending)
+        metrics = content["metrics"]
+        is_segmentation = any("TP" in values for values in metrics.values())
+        if is_segmentation and case not in files:
+            raise XModalError(f"{validation / (case + ending)} is missing, but summary.json lists it: validate again.")
+        listed.add(case)
+        told = {
+            name_of_key(key, labels): {name: _number(value) for name, value in values.items() if name not in _COUNTS}
+            for key, values in metrics.items()
+        }
+        yield CaseResult(fold, case, files[case] if is_segmentation else None, told)
+    extra = sorted(set(files) - listed)
+    if extra:
+        raise XModalError(f"{files[extra[0]]} is not in the summary.json beside it: delete it, or validate again.")
+
+
+def _images(folder: Path, ending: str) -> dict[str, Path]:
+    """Case → file."""
+    return {file.name.removesuffix(ending): file for file in sorted(folder.glob(f"*{ending}"))}
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise XModalError(f"{file} cannot be read ({error}): restore it, or validate again.") from error

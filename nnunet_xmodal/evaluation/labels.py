@@ -1,0 +1,30 @@
+"""Labels and regions of a dataset by name, as summaries and label maps know them."""
+
+from collections.abc import Mapping
+
+
+def foreground(dataset_json: Mapping) -> dict[str, tuple[int, ...]]:
+    """Name → values in a label map, without background and ignore label, in the order of dataset.json."""
+    values = {name: _tuple(value) for name, value in dataset_json["labels"].items() if name != "ignore"}
+    return {name: value for name, value in values.items() if value != (0,)}
+
+
+def has_regions(dataset_json: Mapping) -> bool:
+    """Whether any label stands for several values, as in nnU-Net."""
+    return any(len(_tuple(value)) > 1 for value in dataset_json["labels"].values())
+
+
+def ignore_label(dataset_json: Mapping) -> int | None:
+    """Value of the label called "ignore", None without one."""
+    value = dataset_json["labels"].get("ignore")
+    return None if value is None else int(value)
+
+
+def name_of_key(key: str, labels: Mapping[str, tuple[int, ...]]) -> str:
+    """The name of a label in a `summary.json`, `"2"` or `"(1, 2, 3)"`; the key itself if dataset.json has none."""
+    values = tuple(sorted(int(word) for word in key.strip("()").split(",") if word.strip().isdecimal()))
+    return next((name for name, value in labels.items() if tuple(sorted(value)) == values), key)
+
+
+def _tuple(value: int | list | tuple) -> tuple[int, ...]:
+    return tuple(map(int, value)) if isinstance(value, list | tuple) else (int(value),)

@@ -1,0 +1,83 @@
+"""Pictures of the cases on which models differ most: image, reference, every prediction."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnunet_xmodal.data.image_files import read_image
+from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.evaluation.cross_validation import ModelResults
+from nnunet_xmodal.evaluation.figures import CasePanels, draw_cases, foreground_dice
+from nnunet_xmodal.evaluation.report.contents import Overlay
+
+_MOST_CHANNELS = 2  # beside the predictions, of which there may be many
+
+
+def most_different(cases: pd.DataFrame, n: int) -> list[tuple[str, float]]:
+    """Cases by the range of their mean Dice over labels between models, largest first, with that range."""
+    mean = cases.groupby(["case", "model"], sort=False)["Dice"].mean().unstack("model")
+    spread = (mean.max(axis=1) - mean.min(axis=1)).sort_values(ascending=False, kind="stable")
+    return [(case, float(value)) for case, value in spread.head(n).items() if value > 0]
+
+
+def overlays(
+    models: Sequence[ModelResults], cases: pd.DataFrame, references: Path, images: Path | None, n: int
+) -> list[Overlay]:
+    """
+    Args:
+        cases: the table of cases, with a column Dice.
+        images: nnU-Net's `imagesTr`, drawn beneath; None, or without the files of a case, leaves the ground black.
+        n: how many at most; cases that all models segment alike are left out.
+    """
+    return [_overlay(models, case, spread, references, images) for case, spread in most_different(cases, n)]
+
+
+def _overlay(
+    models: Sequence[ModelResults], case: str, spread: float, references: Path, images: Path | None
+) -> Overlay:
+    dataset_json = models[0].dataset_json
+    ending = dataset_json["file_ending"]
+    truth, geometry = _read(references / f"{case}{ending}", dataset_json, is_label=True)
+    predictions = {model.name: _read(model.cases[case].prediction, dataset_json, is_label=True)[0] for model in models}
+    z = _most_disputed(truth, list(predictions.values()))
+    y_mm, x_mm = geometry["spacing"][-2:]
+    panels = CasePanels(
+        name=f"slice {z}",
+        channels={name: image[z] for name, image in _channels(images, case, dataset_json, truth.shape).items()},
+        truth=truth[z],
+        predictions={name: volume[z] for name, volume in predictions.items()},
+        dice={name: foreground_dice(volume, truth) for name, volume in predictions.items()},
+        aspect=float(y_mm / x_mm),
+    )
+    png = BytesIO()
+    draw_cases([panels], png)
+    fold = models[0].cases[case].fold
+    where = f"fold {fold}, " if fold else ""
+    return Overlay(f"{case}, {where}slice {z}: mean Dice differs by {100 * spread:.1f} points", png.getvalue())
+
+
+def _most_disputed(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> int:
+    """The slice `z` in which most voxels are labelled otherwise than in the reference, summed over the models."""
+    return int(sum((prediction != truth).sum((1, 2)) for prediction in predictions).argmax())
+
+
+def _channels(images: Path | None, case: str, dataset_json: dict, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Name → `(z, y, x)` of the first channels that lie on the grid of the label map."""
+    names = channel_names_of(dataset_json)
+    found = {}
+    for channel, name in enumerate(names[:_MOST_CHANNELS]):
+        file = None if images is None else images / f"{case}_{channel:04d}{dataset_json['file_ending']}"
+        if file is not None and file.is_file():
+            image, _ = _read(file, dataset_json, is_label=False)
+            if image.shape == shape:
+                found[name] = image
+    return found or {"no image": np.zeros(shape, dtype=np.uint8)}
+
+
+def _read(file: Path, dataset_json: dict, is_label: bool) -> tuple[np.ndarray, dict]:
+    """`(z, y, x)`, with an axis z of size 1 for a file of one slice, and the geometry."""
+    array, geometry = read_image(file, dataset_json, is_label)
+    return array[0].reshape(-1, *array.shape[-2:]), geometry

@@ -1,0 +1,45 @@
+"""Many cases at once, with a progress bar; one that is at fault does not hide the others."""
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from nnunet_xmodal.errors import XModalError
+
+Task = TypeVar("Task")
+
+
+def run_all(function: Callable[[Task], str | None], tasks: Sequence[Task], processes: int, doing: str) -> None:
+    """Calls a function for its effects on files.
+
+    Args:
+        function: of a module, so that it pickles; returns one sentence if the task is at fault.
+
+    Raises:
+        XModalError: with the first fault and the number of others, when all tasks have been looked at; if a process was
+            killed.
+    """
+    if not tasks:
+        return
+    bar = {"total": len(tasks), "desc": doing}
+    if processes == 1 or len(tasks) == 1:
+        faults = [fault for fault in tqdm(map(function, tasks), **bar) if fault]
+    else:
+        with ProcessPoolExecutor(min(processes, len(tasks)), multiprocessing.get_context("spawn")) as pool:
+            futures = [pool.submit(function, task) for task in tasks]
+            try:
+                faults = [fault for future in tqdm(as_completed(futures), **bar) if (fault := future.result())]
+            except BrokenProcessPool as error:
+                raise XModalError(
+                    f"{doing}: a process was killed, probably for want of memory: give fewer processes with -np."
+                ) from error
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    if faults:
+        others = f" ({len(faults) - 1} other cases have faults, too.)" if len(faults) > 1 else ""
+        raise XModalError(sorted(faults)[0] + others)

@@ -1,0 +1,82 @@
+"""What a report is made of, however it is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from nnunet_xmodal.evaluation.metrics import Metric
+
+MAIN = ("Dice", "HD95", "lesion_F1")
+"""Overlap, distance and detection: of segmentations these come first."""
+
+_MOST_MAIN = 6  # columns that fit a page
+
+
+@dataclass
+class Curve:
+    """The training of one fold; lists as long as `epoch`, NaN where the log has nothing, empty where it never has.
+
+    Attributes:
+        pseudo_dice: mean over labels, as a fraction.
+        seconds: per epoch.
+    """
+
+    epoch: Sequence[float]
+    train_loss: Sequence[float] = ()
+    val_loss: Sequence[float] = ()
+    pseudo_dice: Sequence[float] = ()
+    seconds: Sequence[float] = ()
+
+
+@dataclass
+class Overlay:
+    """A picture of a case."""
+
+    caption: str
+    png: bytes
+
+
+@dataclass
+class ReportContents:
+    """
+    Attributes:
+        title: of the report.
+        facts: dataset, configuration, folds, empty-label rule, tolerances, …: name → value.
+        notes: what was left out, and other sentences that a reader must know.
+        models: in the order of the tables.
+        metrics: the metric columns of `cases`.
+        cases: one row per model × fold × case × label, see `summary.summarise`.
+        summary: of `summary.summarise`.
+        statistics: of `statistics.compare_all`.
+        detection: any table, a model per row.
+        cost: columns model, parameters, flops, seconds_per_epoch, seconds_per_case; NaN where unknown.
+        curves: model → fold → its training.
+        overlays: of the cases on which the models differ most.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    notes: Sequence[str]
+    models: Sequence[str]
+    metrics: Mapping[str, Metric]
+    cases: pd.DataFrame
+    summary: pd.DataFrame
+    statistics: pd.DataFrame
+    detection: pd.DataFrame | None = None
+    cost: pd.DataFrame | None = None
+    curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
+    overlays: Sequence[Overlay] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the cases, in the order of their appearance."""
+        return list(pd.unique(self.cases["label"]))
+
+    @property
+    def main_metrics(self) -> list[Metric]:
+        """Those of the tables that are read first: `MAIN`, or of foreign metrics the first that can be ranked."""
+        if "Dice" in self.metrics:
+            return [self.metrics[name] for name in MAIN if name in self.metrics]
+        ranked = [metric for metric in self.metrics.values() if metric.better is not None]
+        return (ranked or list(self.metrics.values()))[:_MOST_MAIN]

@@ -1,0 +1,123 @@
+"""What the flags of `nnUNetXModal_compare` name: trained models, folders of predictions, references, subjects."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+from nnunet_xmodal import discovery
+from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE, subjects_of
+from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.comparison_settings import ComparisonSettings
+from nnunet_xmodal.evaluation.cross_validation import ModelResults, read_model, read_predictions
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Results, and what trained them."""
+
+    results: ModelResults
+    trainer: str
+    configuration: str
+
+
+def trained_models(settings: ComparisonSettings) -> list[TrainedModel]:
+    """Those of -d, -c, -tr and -p, named by what tells them apart.
+
+    Raises:
+        XModalError: for flags that do not go together, and see `read_model`.
+    """
+    if not settings.trainers:
+        if not settings.folders:
+            raise XModalError("there is nothing to compare: give -d, -c and -tr, or --folders and --gt.")
+        return []
+    if settings.dataset is None or not settings.configurations:
+        raise XModalError("-tr needs -d and -c as well.")
+    require_variables("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    discovery.register()
+    results = Path(os.environ["nnUNet_results"]) / dataset_name(settings)
+    models = []
+    for trainer, plans, configuration in product(settings.trainers, settings.plans, settings.configurations):
+        parts = [(trainer, True), (plans, len(settings.plans) > 1), (configuration, len(settings.configurations) > 1)]
+        name = ", ".join(part for part, is_told in parts if is_told)
+        folder = results / f"{trainer}__{plans}__{configuration}"
+        models.append(TrainedModel(read_model(name, folder, settings.folds), trainer, configuration))
+    return models
+
+
+def prediction_folders(settings: ComparisonSettings, dataset_json: dict | None) -> list[ModelResults]:
+    """Those of --folders.
+
+    Args:
+        dataset_json: of the models beside them; None looks for --dataset_json.
+    """
+    named = []
+    for word in settings.folders:
+        name, separator, folder = word.rpartition("=")
+        path = Path(folder if separator and not Path(word).is_dir() else word)
+        named.append((name if path == Path(folder) and name else path.name, path))
+    if named and dataset_json is None:
+        dataset_json = _dataset_json(settings, named[0][1])
+    return [read_predictions(name, folder, dataset_json) for name, folder in named]
+
+
+def _dataset_json(settings: ComparisonSettings, folder: Path) -> dict:
+    if settings.dataset_json is not None:
+        places = [settings.dataset_json]
+    else:
+        places = [folder / "dataset.json"]
+        places += [settings.references.parent / "dataset.json"] if settings.references else []
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise XModalError(f"{places[0]} does not exist: name the labels with --dataset_json FILE.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise XModalError(f"{file} is not valid JSON ({error}).") from error
+    for key in ("labels", "file_ending"):
+        if key not in content:
+            raise XModalError(f'{file} has no "{key}".')
+    return content
+
+
+def dataset_name(settings: ComparisonSettings) -> str | None:
+    """The full name of -d."""
+    if settings.dataset is None:
+        return None
+    require_variables("nnUNet_raw", "nnUNet_preprocessed")
+    name = settings.dataset
+    try:
+        return maybe_convert_to_dataset_name(int(name) if name.isdecimal() else name)
+    except (RuntimeError, ValueError) as error:
+        raise XModalError(f"-d {settings.dataset} is no dataset: {str(error).splitlines()[0]}") from error
+
+
+def references_folder(settings: ComparisonSettings, dataset: str | None) -> Path | None:
+    """--gt, else where nnU-Net keeps those of the dataset."""
+    if settings.references is not None:
+        if not settings.references.is_dir():
+            raise XModalError(f"--gt {settings.references} is no folder.")
+        return settings.references
+    if dataset is None:
+        return None
+    places = [
+        Path(os.environ["nnUNet_preprocessed"]) / dataset / "gt_segmentations",
+        Path(os.environ["nnUNet_raw"]) / dataset / "labelsTr",
+    ]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def subjects(settings: ComparisonSettings, dataset: str | None, cases: Sequence[str]) -> Mapping[str, str] | None:
+    """Case → subject by --group-by, else by the groups that nnUNetXModal_crossval made the folds of."""
+    if settings.group_by:
+        return subjects_of(cases, settings.group_by)
+    if dataset is not None:
+        file = Path(os.environ["nnUNet_preprocessed"]) / dataset / GROUPS_FILE
+        if file.is_file():
+            return json.loads(file.read_text(encoding="utf-8"))
+    return None

@@ -1,0 +1,156 @@
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation import case_table as module
+from nnunet_xmodal.evaluation.case_cache import CaseCache
+from nnunet_xmodal.evaluation.case_metrics import MetricSettings
+from nnunet_xmodal.evaluation.case_table import KEYS, case_table
+from nnunet_xmodal.evaluation.cross_validation import read_model
+from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS
+
+CASES = ["a_1", "a_2", "b_1", "b_2", "c_1", "c_2"]
+
+
+@pytest.fixture
+def table_of(results, tmp_path):
+    """`(trainers, …)` → table and metrics."""
+
+    def make(*trainers, processes=1, settings=None, **more):
+        models = [read_model(name, results.model_folder(name), [0, 1, 2]) for name in trainers]
+        cache = CaseCache(tmp_path / "cache")
+        return case_table(models, CASES, results.references, settings or MetricSettings(), cache, processes, **more)
+
+    return make
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Prediction files that were computed, not read from the cache."""
+    files, original = [], module._compute_case
+
+    def count(task):
+        files.extend(prediction.parts[-4].split("__")[0] for prediction, _ in task.predictions)
+        return original(task)
+
+    monkeypatch.setattr(module, "_compute_case", count)
+    return files
+
+
+def test_dice_and_iou_are_those_of_nnunets_summary(results, table_of):
+    results.add("A", shift=2)
+    table, _ = table_of("A")
+    assert len(table) == 12
+    for _, row in table.iterrows():
+        summary = json.loads((results.validation("A", row["fold"]) / "summary.json").read_text())
+        key = {"whole": "(1, 2)", "core": "(2,)"}[row["label"]]
+        (told,) = (
+            case["metrics"][key]
+            for case in summary["metric_per_case"]
+            if case["prediction_file"].endswith(f"{row['case']}.nii.gz")
+        )
+        assert row["Dice"] == pytest.approx(told["Dice"], abs=1e-12)
+        assert row["IoU"] == pytest.approx(told["IoU"], abs=1e-12)
+
+
+def test_distances_are_in_mm_of_the_files(results, table_of):
+    results.add("A", shift=3)
+    table, metrics = table_of("A")
+    assert list(table.columns) == [*KEYS, *metrics] and set(metrics) == set(SEGMENTATION_METRICS)
+    assert (table["HD95"] <= 3 * 0.5 + 1e-9).all() and (table["HD95"] > 0).all()  # three voxels of 0.5 mm along x
+    voxels = (sitk.GetArrayFromImage(sitk.ReadImage(str(results.references / "c_2.nii.gz"))) == 2).sum()
+    row = table[(table["case"] == "c_2") & (table["label"] == "core")].iloc[0]
+    assert row["reference_volume_ml"] == pytest.approx(voxels * 1.5 / 1000)
+
+
+def test_a_second_run_computes_only_what_is_new(results, table_of, computed):
+    results.add("A", shift=1)
+    first, _ = table_of("A")
+    results.add("B", shift=2)
+    computed.clear()
+    both, _ = table_of("A", "B")
+    assert computed == ["B"] * 6
+    assert both[both["model"] == "A"].reset_index(drop=True).equals(first)
+    computed.clear()
+    table_of("A", "B", settings=MetricSettings(lesion_iou=0.5))
+    assert sorted(computed) == ["A"] * 6 + ["B"] * 6
+
+
+def test_processes_make_no_difference(results, table_of, tmp_path):
+    results.add("A", shift=1)
+    alone, _ = table_of("A")
+    for file in (tmp_path / "cache").iterdir():
+        file.unlink()
+    assert table_of("A", processes=2)[0].equals(alone)
+
+
+def test_subjects_stand_beside_the_cases(results, table_of):
+    results.add("A", shift=1)
+    table, _ = table_of("A", subjects={case: case[0] for case in CASES})
+    assert list(table["subject"]) == [case[0] for case in table["case"]]
+
+
+def test_other_metrics_of_a_summary_are_columns_with_their_direction(results, table_of):
+    results.add("A", shift=1)
+    for fold in range(3):
+        file = results.validation("A", fold) / "summary.json"
+        summary = json.loads(file.read_text())
+        for case in summary["metric_per_case"]:
+            case["metrics"]["(2,)"] |= {"SSIM": 0.9, "seconds": 3}
+        summary["xmodal"] = {"directions": {"SSIM": "higher"}}
+        file.write_text(json.dumps(summary))
+    table, metrics = table_of("A")
+    assert (metrics["SSIM"].better, metrics["seconds"].better) == ("higher", None)
+    core = table["label"] == "core"
+    assert (table.loc[core, "SSIM"] == 0.9).all() and table.loc[~core, "SSIM"].isna().all()
+    assert table["HD95"].notna().all()
+
+
+def damage(results, how: str) -> None:
+    file = results.validation("A", 1) / "b_1.nii.gz"
+    image = sitk.ReadImage(str(file))
+    if how == "truncated":
+        file.write_bytes(file.read_bytes()[:-40])
+    elif how == "spacing":
+        image.SetSpacing((0.5, 1.0, 2.0))
+    elif how == "origin":
+        image.SetOrigin((1.0, 0.0, 0.0))
+    elif how == "size":
+        image = image[:-1]
+    elif how == "label":
+        image = sitk.GetImageFromArray(np.where(sitk.GetArrayFromImage(image) == 2, 5, 0).astype(np.uint8))
+        image.SetSpacing((0.5, 1.0, 3.0))
+    elif how == "shifted":
+        array = np.roll(sitk.GetArrayFromImage(image), 2, axis=1)
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((0.5, 1.0, 3.0))
+    if how != "truncated":
+        sitk.WriteImage(image, str(file))
+
+
+@pytest.mark.parametrize(
+    "how, sentence",
+    [
+        ("truncated", "b_1.nii.gz cannot be read"),
+        ("spacing", "b_1.nii.gz has the spacing"),
+        ("origin", "b_1.nii.gz has the origin"),
+        ("size", "b_1.nii.gz has the size"),
+        ("label", "b_1.nii.gz holds the label 5, which dataset.json does not name"),
+        ("shifted", "b_1.nii.gz has Dice .* but the summary.json beside it says"),
+    ],
+)
+def test_a_damaged_prediction_is_named(results, table_of, how, sentence):
+    results.add("A", shift=1)
+    damage(results, how)
+    with pytest.raises(XModalError, match=sentence):
+        table_of("A")
+
+
+def test_a_missing_reference_is_named(results, table_of):
+    results.add("A", shift=1)
+    (results.references / "c_1.nii.gz").unlink()
+    with pytest.raises(XModalError, match="c_1.nii.gz is missing: it is the reference of"):
+        table_of("A")

@@ -1,0 +1,199 @@
+"""`nnUNetXModal_compare` as a user calls it, on results that were made without a training."""
+
+import csv
+import json
+import shutil
+import stat
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_xmodal.commands.compare import main
+from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE
+
+FILES = {"report.html", "summary.md", "summary.csv", "statistics.csv", "cases.csv"}
+MODELS = ("-d", "900", "-c", "2d", "-f", "0", "1", "2", "-np", "1", "--overlays", "1")
+
+
+@pytest.fixture
+def compare(results, tmp_path, capsys):
+    """`(*arguments, fails)` → what the command printed and the rows of its tables by name."""
+    output = tmp_path / "report"
+
+    def run(*arguments, fails=False):
+        words = [*map(str, arguments), "-o", str(output)]
+        if fails:
+            with pytest.raises(SystemExit) as ended:
+                main(words)
+            assert ended.value.code == 2
+            error = capsys.readouterr().err.strip().splitlines()[-1]
+            assert error.startswith("error: ")
+            assert not output.exists() or not FILES & {file.name for file in output.iterdir()}
+            return error
+        main(words)
+        tables = {
+            file.stem: list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+            for file in output.glob("*.csv")
+        }
+        return SimpleNamespace(output=output, printed=capsys.readouterr().out, **tables)
+
+    return run
+
+
+def test_two_trainers_side_by_side(results, compare):
+    results.add("nnUNetTrainer", shift=1)
+    results.add("nnUNetTrainerCSAD", shift=2)
+    made = compare(*MODELS, "-tr", "nnUNetTrainer", "nnUNetTrainerCSAD")
+    assert FILES <= {file.name for file in made.output.iterdir()}
+    assert len(made.cases) == 2 * 6 * 2
+    (row,) = [row for row in made.statistics if (row["label"], row["metric"]) == ("core", "Dice")]
+    assert (row["wins"], row["n"]) == ("6", "6") and float(row["mean_difference"]) > 0
+    assert float(row["p"]) == pytest.approx(2 / 2**6)  # the smallest that six pairs can give
+    report = (made.output / "report.html").read_text(encoding="utf-8")
+    assert "nnUNetTrainerCSAD" in report and "data:image/png" in report
+    (cost,) = [row for row in made.cost if row["model"] == "nnUNetTrainer"]
+    assert float(cost["seconds_per_epoch"]) == pytest.approx(22) and float(cost["seconds_per_case"]) == pytest.approx(8)
+    assert not list(made.output.glob(".tmp*"))
+
+
+def test_fold_means_are_nnunets(results, compare):
+    results.add("nnUNetTrainer", shift=1)
+    made = compare(*MODELS, "-tr", "nnUNetTrainer")
+    told = [
+        json.loads((results.validation("nnUNetTrainer", fold) / "summary.json").read_text())["foreground_mean"]["Dice"]
+        for fold in range(3)
+    ]
+    (row,) = [row for row in made.summary if (row["label"], row["metric"]) == ("mean over labels", "Dice")]
+    assert float(row["mean_of_folds"]) == pytest.approx(np.mean(told), abs=1e-12)
+    assert float(row["sd_of_folds"]) == pytest.approx(np.std(told, ddof=1), abs=1e-12)
+
+
+def test_other_tools_take_part(results, compare, tmp_path):
+    results.add("nnUNetTrainer", shift=1)
+    shutil.copytree(results.references, tmp_path / "perfect")
+    made = compare(*MODELS, "-tr", "nnUNetTrainer", "--folders", f"other tool={tmp_path / 'perfect'}")
+    assert {row["fold"] for row in made.cases if row["model"] == "other tool"} == {"0", "1", "2"}
+    assert {row["Dice"] for row in made.cases if row["model"] == "other tool"} == {"1.0"}
+    assert {row["HD95"] for row in made.cases if row["model"] == "other tool"} == {"0.0"}
+
+
+def test_folders_alone(results, compare, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(results.references, tmp_path / name)
+    (tmp_path / "one" / "dataset.json").write_text(json.dumps(results.dataset_json))
+    made = compare("--folders", tmp_path / "one", tmp_path / "two", "--gt", results.references, "-np", "1")
+    assert {row["model"] for row in made.cases} == {"one", "two"}
+    assert "cost" not in vars(made)
+
+
+def test_empty_labels_follow_the_rule_and_are_counted(results, compare):
+    results.add("nnUNetTrainer", shift=1)
+    file = results.validation("nnUNetTrainer", 0) / "a_1.nii.gz"
+    image = sitk.ReadImage(str(file))
+    sitk.WriteImage(image * 0, str(file))
+    results.summarise("nnUNetTrainer", 0)
+
+    def of_case(made):
+        (row,) = [row for row in made.cases if (row["case"], row["label"]) == ("a_1", "core")]
+        return row
+
+    made = compare(*MODELS, "-tr", "nnUNetTrainer")
+    assert of_case(made)["HD95"] == "" and of_case(made)["empty"] == "prediction"
+    made = compare(*MODELS, "-tr", "nnUNetTrainer", "--empty", "brats")
+    assert float(of_case(made)["HD95"]) == pytest.approx(373.12866)
+    assert (of_case(made)["Dice"], of_case(made)["NSD"]) == ("0.0", "0.0")
+    assert "2 without a prediction (rule: brats)" in (made.output / "summary.md").read_text()
+    (row,) = [row for row in made.summary if (row["label"], row["metric"]) == ("core", "HD95")]
+    assert row["n_empty"] == "1"
+
+
+def test_the_unit_is_the_subject_when_cases_are_grouped(results, compare):
+    results.add("nnUNetTrainer", shift=1)
+    results.add("nnUNetTrainerCSAD", shift=2)
+    trainers = ("-tr", "nnUNetTrainer", "nnUNetTrainerCSAD")
+    grouped = compare(*MODELS, *trainers, "--group-by", r"^(.)_")
+    assert {row["n"] for row in grouped.statistics if row["metric"] == "Dice"} == {"3"}
+    assert {row["p"] for row in grouped.statistics if row["metric"] == "Dice"} == {""}
+    assert "fewer than 6 pairs" in grouped.statistics[0]["note"]
+    groups = results.root / "nnUNet_preprocessed" / "Dataset900_Spheres" / GROUPS_FILE
+    groups.write_text(json.dumps({row["case"]: row["case"][0] for row in grouped.cases}))
+    assert compare(*MODELS, *trainers).statistics == grouped.statistics
+
+
+def test_missing_folds_are_refused_and_left_out_on_demand(results, compare):
+    results.add("nnUNetTrainer", shift=1)
+    results.add("nnUNetTrainerCSAD", shift=2, folds={0: ("a_1", "a_2")})
+    trainers = ("-tr", "nnUNetTrainer", "nnUNetTrainerCSAD")
+    assert "fold_1" in compare(*MODELS, *trainers, fails=True)
+    made = compare(*MODELS, *trainers, "--allow-missing")
+    assert {row["case"] for row in made.cases} == {"a_1", "a_2"}
+    assert "Left out with --allow-missing" in (made.output / "summary.md").read_text()
+
+
+def test_metrics_of_other_tasks_are_compared_by_their_direction(results, compare):
+    for trainer, error in (("nnUNetTrainer", 2.0), ("nnUNetTrainerCSAD", 1.0)):
+        folder = results.add(trainer, shift=1)
+        for fold in range(3):
+            validation = results.validation(trainer, fold)
+            cases = [
+                {"prediction_file": file.name, "metrics": {"1": {"SRE_mm": error + fold, "seconds": 4}}}
+                for file in validation.glob("*.nii.gz")
+            ]
+            for file in validation.glob("*.nii.gz"):
+                file.unlink()
+            summary = {"metric_per_case": cases, "xmodal": {"directions": {"SRE_mm": "lower"}}}
+            (validation / "summary.json").write_text(json.dumps(summary))
+        assert folder.is_dir()
+    made = compare(*MODELS, "-tr", "nnUNetTrainer", "nnUNetTrainerCSAD")
+    assert set(made.cases[0]) >= {"SRE_mm", "seconds"} and "Dice" not in made.cases[0]
+    (row,) = [row for row in made.statistics if row["metric"] == "SRE_mm"]
+    assert (row["wins"], row["losses"], row["mean_difference"]) == ("0", "6", "1.0")
+    assert not [row for row in made.statistics if row["metric"] == "seconds"]
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ((), "there is nothing to compare"),
+        (("-tr", "nnUNetTrainer"), "-tr needs -d and -c"),
+        (("-d", "899", "-c", "2d", "-tr", "nnUNetTrainer"), "-d 899 is no dataset"),
+        ((*MODELS, "-tr", "nnUNetTrainerX"), "there is no trained model"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "nnUNetTrainer"), "two models are called nnUNetTrainer"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "--nsd_tolerance", "-1"), "-1"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "--lesion_iou", "2"), "2"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "--gt", "nowhere"), "--gt nowhere is no folder"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "--group-by", "^(x)"), "finds no subject in the case name"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "--detection", "tumour"), "--detection tumour is no label"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "--detection", "core"), "a_1.npz is missing"),
+        (("--folders", "nowhere", "--gt", "."), "--dataset_json"),
+    ],
+)
+def test_bad_flags_are_one_sentence_and_write_nothing(results, compare, arguments, sentence):
+    results.add("nnUNetTrainer", shift=1)
+    assert sentence in compare(*arguments, fails=True)
+
+
+def test_an_unwritable_folder_is_named_at_once(results, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        main([*MODELS, "-tr", "nnUNetTrainer", "-o", str(tmp_path / "file" / "report")])
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX's")
+def test_a_folder_without_permission_is_named(results, tmp_path, capsys, monkeypatch):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        (closed / "probe").touch()
+    except PermissionError:
+        pass
+    else:
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(SystemExit):
+        main([*MODELS, "-tr", "nnUNetTrainer", "-o", str(closed / "report")])
+    assert "cannot be written to" in capsys.readouterr().err

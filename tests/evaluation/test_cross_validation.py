@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.cross_validation import read_model, read_predictions
+
+
+def test_every_case_is_found_with_its_fold_and_what_the_summary_tells(results):
+    folder = results.add("nnUNetTrainer", shift=1)
+    model = read_model("nnU-Net", folder, [0, 1, 2])
+    assert {case: result.fold for case, result in model.cases.items()} == {
+        "a_1": "0",
+        "a_2": "0",
+        "b_1": "1",
+        "b_2": "1",
+        "c_1": "2",
+        "c_2": "2",
+    }
+    told = model.cases["b_2"].told
+    assert set(told) == {"whole", "core"} and 0 < told["core"]["Dice"] < told["whole"]["Dice"] < 1
+    assert "TP" not in told["core"]
+    assert model.is_segmentation and not model.missing
+
+
+def test_a_missing_fold_is_named(results):
+    folder = results.add("nnUNetTrainer", shift=1, folds={0: ("a_1", "a_2")})
+    model = read_model("nnU-Net", folder, [0, 1])
+    assert model.missing == [f"{folder / 'fold_1' / 'validation' / 'summary.json'} is missing"]
+
+
+def test_metrics_that_are_no_segmentation_need_no_images(results):
+    folder = results.add("nnUNetTrainer", shift=1)
+    file = folder / "fold_0" / "validation" / "summary.json"
+    case = {"prediction_file": "anywhere/a_1.nii.gz", "metrics": {"1": {"SRE_mm": 2.5, "Dice": None}}}
+    file.write_text(json.dumps({"metric_per_case": [case], "xmodal": {"directions": {"SRE_mm": "lower"}}}))
+    for image in file.parent.glob("*.nii.gz"):
+        image.unlink()
+    model = read_model("registration", folder, [0])
+    assert not model.is_segmentation and model.directions == {"SRE_mm": "lower"}
+    assert model.cases["a_1"].told["1"]["SRE_mm"] == 2.5
+
+
+def test_summaries_must_fit_the_files_beside_them(results):
+    folder = results.add("nnUNetTrainer", shift=1)
+    validation = folder / "fold_0" / "validation"
+    (validation / "a_1.nii.gz").rename(validation / "a_3.nii.gz")
+    with pytest.raises(XModalError, match="a_1.nii.gz is missing, but summary.json lists it"):
+        read_model("nnU-Net", folder, [0])
+    (validation / "a_3.nii.gz").rename(validation / "a_1.nii.gz")
+    (validation / "stray.nii.gz").write_bytes(b"")
+    with pytest.raises(XModalError, match="stray.nii.gz is not in the summary.json beside it"):
+        read_model("nnU-Net", folder, [0])
+
+
+@pytest.mark.parametrize("content", ["{", '{"metric_per_case": [{}]}', "[]", '{"metric_per_case": 3}'])
+def test_a_damaged_summary_is_named(results, content):
+    folder = results.add("nnUNetTrainer", shift=1)
+    (folder / "fold_1" / "validation" / "summary.json").write_text(content)
+    with pytest.raises(XModalError, match="fold_1.*summary.json"):
+        read_model("nnU-Net", folder, [0, 1])
+
+
+def test_a_case_of_two_folds_is_refused(results):
+    folder = results.add("nnUNetTrainer", shift=1, folds={0: ("a_1", "a_2"), 1: ("a_1", "b_1")})
+    with pytest.raises(XModalError, match="a_1 in the folds 0 and 1"):
+        read_model("nnU-Net", folder, [0, 1])
+
+
+def test_no_model_and_no_predictions(results, tmp_path):
+    with pytest.raises(XModalError, match="there is no trained model"):
+        read_model("x", tmp_path / "nothing", [0])
+    with pytest.raises(XModalError, match="does not exist"):
+        read_predictions("x", tmp_path / "nothing", results.dataset_json)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a_1.mha").touch()
+    with pytest.raises(XModalError, match=r"no files that end in \.nii\.gz, only \.mha"):
+        read_predictions("x", tmp_path / "other", results.dataset_json)
+
+
+def test_predictions_adopt_the_folds_of_a_cross_validation(results):
+    model = read_predictions("x", results.references, results.dataset_json)
+    model.adopt_folds({"a_1": "0", "b_1": "1"})
+    assert (model.cases["a_1"].fold, model.cases["b_1"].fold, model.cases["c_1"].fold) == ("0", "1", "")

@@ -1,0 +1,26 @@
+from nnunet_xmodal.evaluation.labels import foreground, has_regions, ignore_label, name_of_key
+
+REGIONS = {"labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3], "ignore": 4}}
+LABELS = {"labels": {"background": 0, "zone": 1, "lesion": 2}}
+
+
+def test_foreground_has_neither_background_nor_ignore_label():
+    assert foreground(REGIONS) == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    assert foreground(LABELS) == {"zone": (1,), "lesion": (2,)}
+
+
+def test_ignore_label_and_regions():
+    assert (ignore_label(REGIONS), ignore_label(LABELS)) == (4, None)
+    assert has_regions(REGIONS) and not has_regions(LABELS)
+
+
+def test_keys_of_summaries_become_names():
+    labels = foreground(REGIONS)
+    assert [name_of_key(key, labels) for key in ("(1, 2, 3)", "(2, 3)", "(3,)", "3")] == [
+        "whole",
+        "core",
+        "enhancing",
+        "enhancing",
+    ]
+    assert name_of_key("7", labels) == "7"
+    assert name_of_key("2", foreground(LABELS)) == "lesion"
