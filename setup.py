@@ -15,11 +15,12 @@ INSIDE = [
         f"nnunet_xmodal.{name}"
         for name in (
             "commands",
+            "comparison",
+            "comparison.report",
             "crossval",
             "data",
             "demo",
             "evaluation",
-            "evaluation.report",
             "losses",
             "networks",
             "networks.blocks",
@@ -66,7 +67,7 @@ setup(
         "detection": ["picai_eval"],
         "test": ["pytest>=8", "hypothesis", "monai", "picai_eval", "playwright", "ruff", "setuptools>=64", "wheel"],
     },
-    package_data={"nnunet_xmodal.evaluation.report": ["*.css", "*.j2", "*.js"]},
+    package_data={"nnunet_xmodal.comparison.report": ["*.css", "*.j2", "*.js"]},
     entry_points={
         "console_scripts": [
             "nnUNetXModal_env = nnunet_xmodal.commands.env:main",

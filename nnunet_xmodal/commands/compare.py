@@ -111,8 +111,8 @@ def _processes() -> int:
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
     args = vars(parser().parse_args(arguments))
-    from nnunet_xmodal.evaluation.comparison import compare  # imports pandas and torch: not for --help
-    from nnunet_xmodal.evaluation.comparison_settings import ComparisonSettings
+    from nnunet_xmodal.comparison.run import compare  # imports pandas and torch: not for --help
+    from nnunet_xmodal.comparison.settings import ComparisonSettings
 
     settings = ComparisonSettings(**args)
     compare(settings)

@@ -42,8 +42,9 @@ def run(demo: Demo) -> None:
     _check_trainers_and_new_cases(demo)
     _train(demo, progress, device)
     predict_and_draw(demo, progress, device)
-    print(f"\n{_write_table(demo)}\n")
+    print(f"\n{_compare(demo, progress)}\n")
     progress.say(f"table: {demo.folder / 'results.md'}")
+    progress.say(f"report: {demo.folder / 'report' / 'report.html'}")
     progress.say(f"cases: {demo.folder / 'cases.png'}")
 
 
@@ -183,21 +184,29 @@ def _train(demo: Demo, progress: Progress, device) -> None:
             results.append(f"about {clock(left)} of training left" if left else "last training")
 
 
-def _write_table(demo: Demo) -> str:
-    from nnunet_xmodal.evaluation.overlap import overlap_table, read_cases
+def _compare(demo: Demo, progress: Progress) -> str:
+    """Writes `report/` and results.md; the table of scores as text."""
+    from nnunet_xmodal.comparison.report.tables import scores
+    from nnunet_xmodal.comparison.run import compare
+    from nnunet_xmodal.comparison.settings import ComparisonSettings
 
-    table = overlap_table(
-        {
-            trainer: [read_cases(demo.fold(trainer, n) / "validation/summary.json") for n in range(demo.folds)]
-            for trainer in demo.trainers
-        }
+    settings = ComparisonSettings(
+        output=demo.folder / "report",
+        dataset=demo.dataset_name,
+        configurations=[demo.trained_configuration],
+        trainers=[demo.of_length(trainer) for trainer in demo.trainers],
+        plans=[PLANS],
+        folds=list(range(demo.folds)),
     )
+    with progress.step("comparing the trainers"):
+        contents = compare(settings)
+    table = "\n\n".join(scores(contents))
     data = f"phantoms of seed {demo.seed}" if demo.dataset is None else f"`{demo.dataset_name}`"
     text = (
         f"# nnUNetXModal_demo\n\nCross-validation on {data}: configuration {demo.configuration}, "
         f"{demo.epochs} epochs of {demo.iterations} steps with {demo.batch_size} samples, final checkpoints. "
         "Such short trainings show that everything works, not which method is better.\n\n"
-        f"{table}\n\n![new cases](cases.png)\n"
+        f"{table}\n\nMore in [the report](report/report.html).\n\n![new cases](cases.png)\n"
     )
     write_atomically(demo.folder / "results.md", lambda name: Path(name).write_text(text, encoding="utf-8"))
     return table

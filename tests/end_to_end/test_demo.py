@@ -46,8 +46,10 @@ def test_leaves_models_predictions_table_and_figure(finished):
         ).is_file()
     table = (folder / "results.md").read_text(encoding="utf-8")
     assert all(f"| {trainer} " in table for trainer in TRAINERS)
-    assert all(metric in table for metric in ("Dice", "sensitivity", "precision", "VOE", "RVD", "±"))
+    assert all(metric in table for metric in ("Dice", "HD95", "lesion_F1", "±"))
     assert "| nnUNetTrainerCSAD |" in result.stdout
+    report = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert all(trainer in report for trainer in TRAINERS)
     assert (folder / "cases.png").read_bytes().startswith(b"\x89PNG")
     assert not list(folder.rglob(".tmp_*"))
     # nnU-Net's chatter is in the log and nowhere else

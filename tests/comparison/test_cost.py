@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
+from nnunet_xmodal.comparison.cost import network_cost, seconds
 from nnunet_xmodal.data.training_log import TrainingLog
-from nnunet_xmodal.evaluation.cost import network_cost, seconds
 
 
 @pytest.mark.parametrize("trainer", [name for name in trainers.TRAINERS if not name[-1].isdigit()])

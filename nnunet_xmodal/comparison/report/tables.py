@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from nnunet_xmodal.evaluation.metrics import Metric
-from nnunet_xmodal.evaluation.report.contents import ReportContents
-from nnunet_xmodal.evaluation.report.numbers import (
+from nnunet_xmodal.comparison.report.contents import ReportContents
+from nnunet_xmodal.comparison.report.numbers import (
     MISSING,
     arrow,
     difference_name,
@@ -16,7 +15,8 @@ from nnunet_xmodal.evaluation.report.numbers import (
     with_interval,
     with_prefix,
 )
-from nnunet_xmodal.evaluation.report.scores import EXPLAINED, score_tables
+from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
+from nnunet_xmodal.evaluation.metrics import Metric
 
 _MOST_MODELS = 6  # 15 pairs; more comparisons than that are for statistics.csv
 
@@ -31,7 +31,7 @@ COST = {
 
 def markdown(contents: ReportContents) -> str:
     """All of summary.md: scores per label, comparisons of pairs, cost, facts, notes and definitions."""
-    sections = [f"# {_text(contents.title)}", *_scores(contents), *_comparisons(contents)]
+    sections = [f"# {_text(contents.title)}", "## Scores", *scores(contents), *_comparisons(contents)]
     for title, table in (("Detection", contents.detection), ("Cost", contents.cost)):
         if table is not None and len(table):
             cost = title == "Cost"
@@ -75,8 +75,8 @@ def cell_text(value: object, shown_as: tuple | None = None) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _scores(contents: ReportContents) -> Iterator[str]:
-    yield "## Scores"
+def scores(contents: ReportContents) -> Iterator[str]:
+    """Paragraphs: what the tables show, then per label a heading, a table and what it leaves out."""
     yield EXPLAINED
     for table in score_tables(contents):
         yield f"### {_text(table.label)}"

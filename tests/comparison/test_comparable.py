@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_xmodal.comparison.comparable import common_cases
+from nnunet_xmodal.comparison.cross_validation import CaseResult, ModelResults
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.comparable import common_cases
-from nnunet_xmodal.evaluation.cross_validation import CaseResult, ModelResults
 
 LABELS = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
 

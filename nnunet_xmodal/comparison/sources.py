@@ -10,11 +10,12 @@ from pathlib import Path
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
 from nnunet_xmodal import discovery
+from nnunet_xmodal.comparison.cross_validation import ModelResults, read_model, read_predictions
+from nnunet_xmodal.comparison.settings import ComparisonSettings
 from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE, subjects_of
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.comparison_settings import ComparisonSettings
-from nnunet_xmodal.evaluation.cross_validation import ModelResults, read_model, read_predictions
+from nnunet_xmodal.trainers.lengths import without_length
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,23 @@ def trained_models(settings: ComparisonSettings) -> list[TrainedModel]:
     require_variables("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     discovery.register()
     results = Path(os.environ["nnUNet_results"]) / dataset_name(settings)
+    names = _without_common_length(settings.trainers)
     models = []
-    for trainer, plans, configuration in product(settings.trainers, settings.plans, settings.configurations):
-        parts = [(trainer, True), (plans, len(settings.plans) > 1), (configuration, len(settings.configurations) > 1)]
+    for (trainer, short), plans, configuration in product(
+        zip(settings.trainers, names), settings.plans, settings.configurations
+    ):
+        parts = [(short, True), (plans, len(settings.plans) > 1), (configuration, len(settings.configurations) > 1)]
         name = ", ".join(part for part, is_told in parts if is_told)
         folder = results / f"{trainer}__{plans}__{configuration}"
         models.append(TrainedModel(read_model(name, folder, settings.folds), trainer, configuration))
     return models
+
+
+def _without_common_length(trainers: Sequence[str]) -> list[str]:
+    """`nnUNetTrainer_5epochs`, `nnUNetTrainerCSAD_5epochs` → `nnUNetTrainer`, `nnUNetTrainerCSAD`."""
+    plain = [without_length(trainer) for trainer in trainers]
+    lengths = {trainer.removeprefix(name) for trainer, name in zip(trainers, plain)}
+    return plain if len(lengths) == 1 else list(trainers)
 
 
 def prediction_folders(settings: ComparisonSettings, dataset_json: dict | None) -> list[ModelResults]:

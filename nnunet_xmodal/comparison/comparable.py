@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.cross_validation import ModelResults
 
 _OF_A_DATASET = {"labels": "labels", "file_ending": "file ending", "regions_class_order": "order of regions"}
 

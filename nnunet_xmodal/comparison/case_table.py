@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nnunet_xmodal.comparison.case_cache import CaseCache
+from nnunet_xmodal.comparison.cross_validation import ModelResults, Told
+from nnunet_xmodal.comparison.parallel import run_all
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.image_checks import label_values
 from nnunet_xmodal.data.image_files import read_image, same_geometry, shown_geometry
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.case_cache import CaseCache
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings, case_metrics
-from nnunet_xmodal.evaluation.cross_validation import ModelResults, Told
 from nnunet_xmodal.evaluation.labels import foreground, ignore_label
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
-from nnunet_xmodal.evaluation.parallel import run_all
 
 KEYS = ("model", "fold", "case", "subject", "label")
 

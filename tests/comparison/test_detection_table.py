@@ -4,9 +4,9 @@ import SimpleITK as sitk
 
 pytest.importorskip("picai_eval")
 
-from nnunet_xmodal.evaluation.case_cache import CaseCache
-from nnunet_xmodal.evaluation.cross_validation import read_model
-from nnunet_xmodal.evaluation.detection_table import detection_table
+from nnunet_xmodal.comparison.case_cache import CaseCache
+from nnunet_xmodal.comparison.cross_validation import read_model
+from nnunet_xmodal.comparison.detection_table import detection_table
 
 
 def add_probabilities(results, trainer: str, confident: bool) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nnunet_xmodal.comparison.report.contents import ReportContents
+from nnunet_xmodal.comparison.report.numbers import arrow, mean_and_sd, shown
 from nnunet_xmodal.evaluation.metrics import Metric
-from nnunet_xmodal.evaluation.report.contents import ReportContents
-from nnunet_xmodal.evaluation.report.numbers import arrow, mean_and_sd, shown
 from nnunet_xmodal.evaluation.summary import MEAN_OVER_LABELS
 
 EXPLAINED = (

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xmodal.comparison.report.contents import Curve
+from nnunet_xmodal.comparison.report.numbers import difference_name
 from nnunet_xmodal.evaluation.metrics import Metric
-from nnunet_xmodal.evaluation.report.contents import Curve
-from nnunet_xmodal.evaluation.report.numbers import difference_name
 from nnunet_xmodal.evaluation.statistics import CaseValues
 
 COLOURS = (

@@ -14,10 +14,10 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from nnunet_xmodal.comparison.report import numbers, plots, tables
+from nnunet_xmodal.comparison.report.contents import ReportContents
+from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
 from nnunet_xmodal.data.atomic_files import write_atomically
-from nnunet_xmodal.evaluation.report import numbers, plots, tables
-from nnunet_xmodal.evaluation.report.contents import ReportContents
-from nnunet_xmodal.evaluation.report.scores import EXPLAINED, score_tables
 
 _SIGNIFICANT = 6  # digits of the numbers in the page; the CSV files hold all
 _LONG = 24  # characters of a name that may be broken; as in report.js

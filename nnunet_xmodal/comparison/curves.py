@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nnunet_xmodal.comparison.cross_validation import ModelResults
+from nnunet_xmodal.comparison.report.contents import Curve
 from nnunet_xmodal.data.training_log import read_training_log
-from nnunet_xmodal.evaluation.cross_validation import ModelResults
-from nnunet_xmodal.evaluation.report.contents import Curve
 
 
 def curves(model: ModelResults) -> dict[str, Curve]:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from nnunet_xmodal.comparison.report.html import write_report
 from nnunet_xmodal.evaluation.metrics import Metric
-from nnunet_xmodal.evaluation.report.html import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

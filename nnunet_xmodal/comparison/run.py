@@ -7,27 +7,27 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.case_cache import CaseCache
-from nnunet_xmodal.evaluation.case_metrics import MetricSettings
-from nnunet_xmodal.evaluation.case_table import case_table
-from nnunet_xmodal.evaluation.comparable import common_cases
-from nnunet_xmodal.evaluation.comparison_settings import ComparisonSettings
-from nnunet_xmodal.evaluation.cost import cost_table
-from nnunet_xmodal.evaluation.cross_validation import ModelResults
-from nnunet_xmodal.evaluation.curves import curves
-from nnunet_xmodal.evaluation.detection_table import detection_table
-from nnunet_xmodal.evaluation.empty_labels import with_rule
-from nnunet_xmodal.evaluation.overlays import overlays
-from nnunet_xmodal.evaluation.report.contents import ReportContents
-from nnunet_xmodal.evaluation.report.html import write_report
-from nnunet_xmodal.evaluation.sources import (
+from nnunet_xmodal.comparison.case_cache import CaseCache
+from nnunet_xmodal.comparison.case_table import case_table
+from nnunet_xmodal.comparison.comparable import common_cases
+from nnunet_xmodal.comparison.cost import cost_table
+from nnunet_xmodal.comparison.cross_validation import ModelResults
+from nnunet_xmodal.comparison.curves import curves
+from nnunet_xmodal.comparison.detection_table import detection_table
+from nnunet_xmodal.comparison.overlays import overlays
+from nnunet_xmodal.comparison.report.contents import ReportContents
+from nnunet_xmodal.comparison.report.html import write_report
+from nnunet_xmodal.comparison.settings import ComparisonSettings
+from nnunet_xmodal.comparison.sources import (
     dataset_name,
     prediction_folders,
     references_folder,
     subjects,
     trained_models,
 )
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.case_metrics import MetricSettings
+from nnunet_xmodal.evaluation.empty_labels import with_rule
 from nnunet_xmodal.evaluation.statistics import compare_all
 from nnunet_xmodal.evaluation.summary import summarise
 
@@ -124,7 +124,11 @@ def _facts(
     folds = sorted({model.cases[case].fold for model in models for case in cases})
     facts = {"dataset": dataset or "–"}
     if settings.trainers:
-        facts |= {"configuration": ", ".join(settings.configurations), "plans": ", ".join(settings.plans)}
+        facts |= {
+            "trainers": ", ".join(settings.trainers),
+            "configuration": ", ".join(settings.configurations),
+            "plans": ", ".join(settings.plans),
+        }
     facts |= {
         "folds": ", ".join(folds) if any(folds) else "none",
         "cases": str(len(cases)),
@@ -150,5 +154,5 @@ def _notes(table: pd.DataFrame, rule: str) -> list[str]:
             if row.get(state, 0)
         ]
         if told:
-            notes.append(f"{model}: of {int(row.sum())} labels of cases {', '.join(told)} (rule: {rule}).")
+            notes.append(f"{model}: of {int(row.sum())} pairs of case and label {', '.join(told)} (rule: {rule}).")
     return notes

@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from nnunet_xmodal.comparison.report.html import render, write_report
 from nnunet_xmodal.evaluation.metrics import Metric
-from nnunet_xmodal.evaluation.report.html import render, write_report
 
 HOSTILE = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "a|b", "\"quoted' & ampersand\u2028")
 METRIC = Metric("Dice", "higher", "overlap", "%")

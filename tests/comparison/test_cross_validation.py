@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from nnunet_xmodal.comparison.cross_validation import read_model, read_predictions
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.cross_validation import read_model, read_predictions
 
 
 def test_every_case_is_found_with_its_fold_and_what_the_summary_tells(results):

@@ -5,10 +5,10 @@ import re
 import pandas as pd
 import pytest
 
+from nnunet_xmodal.comparison.report.numbers import p_value, shown, with_interval, with_prefix
+from nnunet_xmodal.comparison.report.scores import best_models
+from nnunet_xmodal.comparison.report.tables import markdown, markdown_table
 from nnunet_xmodal.evaluation.metrics import Metric
-from nnunet_xmodal.evaluation.report.numbers import p_value, shown, with_interval, with_prefix
-from nnunet_xmodal.evaluation.report.scores import best_models
-from nnunet_xmodal.evaluation.report.tables import markdown, markdown_table
 
 DICE, HD95, PLAIN = (
     Metric("Dice", "higher", "overlap", "%"),

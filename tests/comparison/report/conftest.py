@@ -8,8 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xmodal.comparison.report.contents import Curve, Overlay, ReportContents
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS
-from nnunet_xmodal.evaluation.report.contents import Curve, Overlay, ReportContents
 from nnunet_xmodal.evaluation.statistics import compare_all
 from nnunet_xmodal.evaluation.summary import summarise
 

@@ -197,3 +197,15 @@ def test_a_folder_without_permission_is_named(results, tmp_path, capsys, monkeyp
     with pytest.raises(SystemExit):
         main([*MODELS, "-tr", "nnUNetTrainer", "-o", str(closed / "report")])
     assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_length_that_all_trainers_share_is_told_once(results, compare):
+    trainers = ("nnUNetTrainer_5epochs", "nnUNetTrainerCSAD_5epochs")
+    for trainer in trainers:
+        results.add(trainer, shift=1)
+    made = compare(*MODELS, "-tr", *trainers)
+    assert {row["model"] for row in made.cases} == {"nnUNetTrainer", "nnUNetTrainerCSAD"}
+    assert "trainers: nnUNetTrainer_5epochs, nnUNetTrainerCSAD_5epochs" in (made.output / "summary.md").read_text()
+    results.add("nnUNetTrainerCSAD_9epochs", shift=1)
+    made = compare(*MODELS, "-tr", trainers[0], "nnUNetTrainerCSAD_9epochs")
+    assert {row["model"] for row in made.cases} == {trainers[0], "nnUNetTrainerCSAD_9epochs"}

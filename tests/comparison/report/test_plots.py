@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
+from nnunet_xmodal.comparison.report.contents import Curve
+from nnunet_xmodal.comparison.report.plots import CURVES, curve_plot, difference_plot, score_plot
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
-from nnunet_xmodal.evaluation.report.contents import Curve
-from nnunet_xmodal.evaluation.report.plots import CURVES, curve_plot, difference_plot, score_plot
 from nnunet_xmodal.evaluation.statistics import compare_all
 
 DICE, HD95 = SEGMENTATION_METRICS["Dice"], SEGMENTATION_METRICS["HD95"]

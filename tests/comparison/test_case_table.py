@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunet_xmodal.comparison import case_table as module
+from nnunet_xmodal.comparison.case_cache import CaseCache
+from nnunet_xmodal.comparison.case_table import KEYS, case_table
+from nnunet_xmodal.comparison.cross_validation import read_model
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation import case_table as module
-from nnunet_xmodal.evaluation.case_cache import CaseCache
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings
-from nnunet_xmodal.evaluation.case_table import KEYS, case_table
-from nnunet_xmodal.evaluation.cross_validation import read_model
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS
 
 CASES = ["a_1", "a_2", "b_1", "b_2", "c_1", "c_2"]

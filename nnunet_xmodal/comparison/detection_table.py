@@ -9,12 +9,13 @@ from statistics import mean, stdev
 import numpy as np
 import pandas as pd
 
+from nnunet_xmodal.comparison.case_cache import CaseCache
+from nnunet_xmodal.comparison.case_table import reference_file
+from nnunet_xmodal.comparison.cross_validation import ModelResults
+from nnunet_xmodal.comparison.parallel import run_all
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.image_files import read_image
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.case_cache import CaseCache
-from nnunet_xmodal.evaluation.case_table import reference_file
-from nnunet_xmodal.evaluation.cross_validation import ModelResults
 from nnunet_xmodal.evaluation.detection import (
     DetectedCase,
     detect_case,
@@ -23,7 +24,6 @@ from nnunet_xmodal.evaluation.detection import (
     read_probabilities,
 )
 from nnunet_xmodal.evaluation.labels import foreground, ignore_label
-from nnunet_xmodal.evaluation.parallel import run_all
 
 _VERSION = 1
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nnunet_xmodal.comparison.cross_validation import ModelResults
+from nnunet_xmodal.comparison.report.contents import Overlay
 from nnunet_xmodal.data.image_files import read_image
 from nnunet_xmodal.data.streams import channel_names_of
-from nnunet_xmodal.evaluation.cross_validation import ModelResults
 from nnunet_xmodal.evaluation.figures import CasePanels, draw_cases, foreground_dice
-from nnunet_xmodal.evaluation.report.contents import Overlay
 
 _MOST_CHANNELS = 2  # beside the predictions, of which there may be many
 

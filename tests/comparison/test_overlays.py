@@ -1,7 +1,7 @@
 import pandas as pd
 
-from nnunet_xmodal.evaluation.cross_validation import read_model
-from nnunet_xmodal.evaluation.overlays import most_different, overlays
+from nnunet_xmodal.comparison.cross_validation import read_model
+from nnunet_xmodal.comparison.overlays import most_different, overlays
 
 
 def scores(**dice) -> pd.DataFrame:

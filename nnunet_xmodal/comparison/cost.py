@@ -14,8 +14,8 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunet_xmodal.comparison.sources import TrainedModel
 from nnunet_xmodal.data.training_log import TrainingLog, read_training_log
-from nnunet_xmodal.evaluation.sources import TrainedModel
 
 
 def cost_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
