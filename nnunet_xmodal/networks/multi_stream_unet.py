@@ -1,6 +1,6 @@
 """U-Net with one encoder per stream: the network of CSAD, SCFF and their baselines (Zhang et al., 2020, Fig. 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,10 @@ from torch import nn
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.multi_stream_encoder import Fusion, MultiStreamEncoder
-from nnunet_xmodal.networks.unet_plan import encoder_of, unused_heads_without_gradient, with_unnamed
+from nnunet_xmodal.networks.unet_plan import encoder_of, sizes_of_levels, unused_heads_without_gradient, with_unnamed
+
+SkipAttention = Callable[..., nn.Module]
+"""`(conv_op, widths, norm_op)` → module from skips to skips of the same shapes, e.g. AttentionGates."""
 
 
 class MultiStreamUNet(nn.Module):
@@ -26,6 +29,7 @@ class MultiStreamUNet(nn.Module):
         streams: per encoder the indices of its channels; channels that none names (those of a cascade) go to all.
         ignored_channels: image channels that no encoder reads.
         reduce_skips, fusion: see MultiStreamEncoder.
+        attention: makes the module that the fused skips pass on their way to the decoder.
         distillation: makes pairs of attention maps of the encoders' features; used in training mode only.
         architecture: `arch_kwargs` of PlainConvUNet or ResidualEncoderUNet plans.
 
@@ -43,6 +47,7 @@ class MultiStreamUNet(nn.Module):
         ignored_channels: Sequence[int] = (),
         reduce_skips: bool = True,
         fusion: Fusion | None = None,
+        attention: SkipAttention | None = None,
         distillation: DistillationPaths | None = None,
         **architecture,
     ):
@@ -54,6 +59,8 @@ class MultiStreamUNet(nn.Module):
             reduce_skips,
             fusion,
         )
+        widths = self.encoder.output_channels
+        self.attention = attention and attention(self.encoder.conv_op, widths, self.encoder.norm_op)
         self.decoder = UNetDecoder(
             self.encoder, num_classes, architecture["n_conv_per_stage_decoder"], deep_supervision
         )
@@ -64,15 +71,18 @@ class MultiStreamUNet(nn.Module):
     def forward(self, x: torch.Tensor):
         check_input(x, self.input_channels, self.total_stride, self.training)
         stream_features = self.encoder.stream_features(x)
-        logits = self.decoder(self.encoder.fuse(stream_features))
+        skips = self.encoder.fuse(stream_features)
+        logits = self.decoder(skips if self.attention is None else self.attention(skips))
         if self.training and self.distillation is not None:
             return logits, self.distillation(stream_features)
         return logits
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
-        return self.encoder.compute_conv_feature_map_size(input_size) + self.decoder.compute_conv_feature_map_size(
-            input_size
+        size = self.encoder.compute_conv_feature_map_size(input_size)
+        size += self.decoder.compute_conv_feature_map_size(input_size)
+        return size if self.attention is None else size + self.attention.compute_conv_feature_map_size(
+            sizes_of_levels(input_size, self.encoder.strides)
         )
 
     @staticmethod

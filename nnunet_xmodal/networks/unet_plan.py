@@ -87,6 +87,15 @@ def with_unnamed(
     return [[*stream, *unnamed] for stream in streams]
 
 
+def sizes_of_levels(input_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Sizes of the features of every level, from fine to coarse."""
+    sizes = []
+    for stride in strides:
+        input_size = [side // s for side, s in zip(input_size, stride)]
+        sizes.append(input_size)
+    return sizes
+
+
 def check_patch_size(patch_size, strides) -> None:
     """
     Raises:

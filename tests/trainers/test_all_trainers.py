@@ -142,6 +142,10 @@ def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name, on):
     assert trainer.network.decoder.deep_supervision == on
 
 
+ONE_ENCODER = ["nnUNetTrainerCSADEarlyFusion"]
+ONE_ENCODER += [name for name in TRAINERS if issubclass(getattr(trainers, name), trainers.nnUNetTrainerFA)]
+
+
 @pytest.mark.parametrize("name", TRAINERS)
 def test_streams_travel_in_the_plans_that_are_saved(make_trainer, make_plans, make_dataset_json, name):
     """The model folder alone must build the same network: dataset.json is not asked again."""
@@ -155,7 +159,7 @@ def test_streams_travel_in_the_plans_that_are_saved(make_trainer, make_plans, ma
     alone = name.removeprefix("nnUNetTrainerStream")
     if alone.isdecimal():
         assert read_by == [expected[int(alone)]]
-    elif name == "nnUNetTrainerCSADEarlyFusion":
+    elif name in ONE_ENCODER:
         assert read_by == [[0, 1, 2, 3]]
     else:
         assert read_by == expected

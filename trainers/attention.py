@@ -1,0 +1,94 @@
+"""nnU-Net's own network with one block of attention: folded attention and its rivals (Zhang et al., 2021, Table 1)."""
+
+from functools import partial
+
+from torch import nn
+
+from nnunet_xmodal.networks.blocks.at_bottleneck import AtBottleneck
+from nnunet_xmodal.networks.blocks.attention_gates import AttentionGates
+from nnunet_xmodal.networks.blocks.dual_attention import DualAttention
+from nnunet_xmodal.networks.blocks.folded_attention import FoldedAttention
+from nnunet_xmodal.networks.blocks.recurrent_slice_attention import RecurrentSliceAttention
+from nnunet_xmodal.networks.blocks.self_attention import SelfAttention
+from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet, SkipAttention
+from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.trainers.base import XModalTrainer
+from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
+
+
+class nnUNetTrainerFA(XModalTrainer):
+    """Folded attention at the bottleneck of one encoder for all channels, trained as nnU-Net trains.
+
+    Attributes:
+        residual_beta, invert_channel: see FoldedAttention.
+    """
+
+    residual_beta = False
+    invert_channel = False
+
+    @classmethod
+    def attention(cls) -> SkipAttention:
+        """Makes what the skips pass on their way to the decoder."""
+        block = partial(FoldedAttention, residual_beta=cls.residual_beta, invert_channel=cls.invert_channel)
+        return partial(_at_bottleneck, block)
+
+    @classmethod
+    def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
+        every_channel = sorted(index for stream in plan.streams for index in stream)
+        return MultiStreamUNet(**{**plan.arguments, "streams": [every_channel]}, attention=cls.attention())
+
+
+class nnUNetTrainerSA(nnUNetTrainerFA):
+    """Self-attention between all positions of the bottleneck."""
+
+    @classmethod
+    def attention(cls) -> SkipAttention:
+        return partial(_at_bottleneck, SelfAttention)
+
+
+class nnUNetTrainerRSA(nnUNetTrainerFA):
+    """Recurrent slice-wise attention at the bottleneck."""
+
+    @classmethod
+    def attention(cls) -> SkipAttention:
+        return partial(_at_bottleneck, RecurrentSliceAttention)
+
+
+class nnUNetTrainerDualAttention(nnUNetTrainerFA):
+    """Dual attention at the bottleneck, with the plan's normalisation; "DA" means data augmentation in nnU-Net."""
+
+    @classmethod
+    def attention(cls) -> SkipAttention:
+        return _dual_attention
+
+
+class nnUNetTrainerAG(nnUNetTrainerFA):
+    """Attention gates on the skips, with the plan's normalisation."""
+
+    @classmethod
+    def attention(cls) -> SkipAttention:
+        return AttentionGates
+
+
+class nnUNetTrainerCSADFA(nnUNetTrainerCSAD):
+    """CSAD with folded attention behind SCFF's fusion."""
+
+    @classmethod
+    def build_network(cls, plan: UNetPlan) -> nn.Module:
+        cls._check_streams(plan)
+        return MultiStreamUNet(
+            **plan.arguments,
+            reduce_skips=cls.reduce_skips,
+            fusion=cls.fusion(),
+            attention=nnUNetTrainerFA.attention(),
+            distillation=cls.distillation(),
+        )
+
+
+def _at_bottleneck(block, conv_op, widths, norm_op) -> AtBottleneck:
+    """For blocks without normalisation."""
+    return AtBottleneck(block, conv_op, widths)
+
+
+def _dual_attention(conv_op, widths, norm_op) -> AtBottleneck:
+    return AtBottleneck(partial(DualAttention, norm_op=norm_op), conv_op, widths)

@@ -1,0 +1,143 @@
+"""Folded attention as its paper trained it for MS lesions (Zhang et al., 2021, "Implementation Details")."""
+
+from pathlib import Path
+
+import torch
+from batchgeneratorsv2.transforms.intensity.brightness import (
+    BrightnessAdditiveTransform,
+    MultiplicativeBrightnessTransform,
+)
+from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch import nn
+
+from nnunet_xmodal.trainers.attention import nnUNetTrainerFA
+from nnunet_xmodal.trainers.milestones import MilestoneScheduler
+
+BEST_LOSS = "checkpoint_best_loss.pth"
+
+_NOT_IN_THE_PAPER = (
+    GaussianNoiseTransform,
+    GaussianBlurTransform,
+    MultiplicativeBrightnessTransform,
+    ContrastTransform,
+    SimulateLowResolutionTransform,
+    GammaTransform,
+    MirrorTransform,
+)
+
+
+class nnUNetTrainerFAPaper(nnUNetTrainerFA):
+    """Adam 1e-3 with milestones, weighted cross-entropy + soft Dice, 120 epochs of batches of four, elastic
+    deformation and intensity shift; the weights with the least validation loss are the final ones.
+
+    The paper prints no class weights and no ranges of the augmentation: those below are ours, and so are nnU-Net's 250
+    iterations an epoch. Patches and layers are those of the plans; the paper crops 128×160×32.
+
+    Attributes:
+        foreground_weight: of cross-entropy, with 1 for the background.
+        shift: standard deviation of the intensity shift, in standard deviations of the z-scored image.
+        elastic_scale, elastic_magnitude: of the deformation, as shares of the patch, see SpatialTransform.
+    """
+
+    deep_supervision = False
+    epochs = 120
+    paper_batch_size = 4
+    learning_rate = 1e-3
+    milestones = (0.5, 0.7, 0.9)
+    foreground_weight = 3.0
+    shift = 0.1
+    elastic_scale = (0.1, 0.3)
+    elastic_magnitude = (0.0, 0.1)
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = self.epochs
+        self.initial_lr = self.learning_rate
+
+    def _set_batch_size_and_oversample(self):
+        self.configuration_manager.configuration["batch_size"] = self.paper_batch_size
+        super()._set_batch_size_and_oversample()
+
+    def _build_loss(self) -> nn.Module:
+        if not self.enable_deep_supervision:
+            return self._loss_of_an_output()
+        loss = super()._build_loss()
+        loss.loss = self._loss_of_an_output()  # keeps nnU-Net's weights of the levels
+        return loss
+
+    def _loss_of_an_output(self) -> nn.Module:
+        """Weighted cross-entropy + soft Dice; binary cross-entropy per region where regions are trained."""
+        dice = {"batch_dice": self.configuration_manager.batch_dice, "smooth": 1e-5, "ddp": self.is_ddp}
+        heads, ignore = self.label_manager.num_segmentation_heads, self.label_manager.ignore_label
+        weight = torch.full((heads,), self.foreground_weight, device=self.device)
+        if self.label_manager.has_regions:
+            weight = weight.view(-1, *[1] * len(self.configuration_manager.patch_size))  # heads 1 1 1
+            return DC_and_BCE_loss(
+                {"pos_weight": weight},
+                {**dice, "do_bg": True},
+                use_ignore_label=ignore is not None,
+                dice_class=MemoryEfficientSoftDiceLoss,
+            )
+        weight[0] = 1
+        return DC_and_CE_loss(
+            {**dice, "do_bg": False}, {"weight": weight}, ignore_label=ignore, dice_class=MemoryEfficientSoftDiceLoss
+        )
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr)
+        return optimizer, MilestoneScheduler(optimizer, self.initial_lr, self.num_epochs, self.milestones)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        self.inference_allowed_mirroring_axes = None
+        return (0.0, 0.0), dummy_2d, initial_patch_size, None
+
+    @classmethod
+    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+        stock = super().get_training_transforms(*args, **kwargs)
+        kept = []
+        for transform in stock.transforms:
+            if isinstance(_inner(transform), _NOT_IN_THE_PAPER):
+                continue
+            kept.append(transform)
+            if isinstance(transform, SpatialTransform):
+                transform.p_rotation = transform.p_scaling = 0
+                transform.p_elastic_deform = 0.5
+                transform.elastic_deform_scale = cls.elastic_scale
+                transform.elastic_deform_magnitude = cls.elastic_magnitude
+                kept.append(BrightnessAdditiveTransform(0, cls.shift, synchronize_channels=False))
+        return ComposeTransforms(kept)
+
+    def on_epoch_end(self):
+        losses = self.logger.get_value("val_losses", step=None)
+        if losses[-1] <= min(losses):
+            self.save_checkpoint(str(Path(self.output_folder) / BEST_LOSS))
+        super().on_epoch_end()
+
+    def on_train_end(self):
+        best = Path(self.output_folder) / BEST_LOSS
+        if best.is_file():
+            weights = torch.load(best, map_location=self.device, weights_only=False)["network_weights"]
+            self.plain_network.load_state_dict(weights)
+        super().on_train_end()
+
+
+def _inner(transform):
+    return transform.transform if isinstance(transform, RandomTransform) else transform
