@@ -53,7 +53,10 @@ def crossval(args: Namespace) -> int:
     waves = _waves(args, preprocessed, dataset, results)
     jobs = [job for wave in waves for job in wave]
     slots = _slots(args) if args.executor == "local" else []
-    settings = slurm.SlurmSettings.from_arguments(args) if args.executor == "slurm" else None
+    settings = None
+    if args.executor == "slurm":
+        slurm.check_sbatch()
+        settings = slurm.SlurmSettings.from_arguments(args)
     if args.executor != "print":
         executable("nnUNetv2_train")
     cases = _cases(preprocessed)

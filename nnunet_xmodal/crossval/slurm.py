@@ -40,11 +40,7 @@ def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: Slur
     Raises:
         XModalError: without Slurm, or for what sbatch refuses; what was submitted before remains in the queue.
     """
-    if shutil.which("sbatch") is None:
-        raise XModalError(
-            "the command sbatch is not found: go to a machine from which jobs are submitted, or take --executor print "
-            "for another scheduler."
-        )
+    check_sbatch()
     record = SlurmRecord(dataset_results / FOLDER)
     queued = record.queued(job for wave in waves for job in wave)
     ids = {job: entry.id for job, entry in queued.items()}
@@ -67,6 +63,18 @@ def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: Slur
     if n_submitted or n_queued:
         print("squeue --me shows the queue, scancel <id> takes a job out; give this command again to see what failed")
     return 0
+
+
+def check_sbatch() -> None:
+    """
+    Raises:
+        XModalError: without Slurm.
+    """
+    if shutil.which("sbatch") is None:
+        raise XModalError(
+            "the command sbatch is not found: go to a machine from which jobs are submitted, or take --executor print "
+            "for another scheduler."
+        )
 
 
 def _arrays(

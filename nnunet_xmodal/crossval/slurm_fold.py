@@ -16,7 +16,8 @@ from nnunet_xmodal.crossval.live_table import log_tail
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.data.training_log import read_training_log
 
-_WAIT_FOR_LEADER = 300  # seconds
+_START = 60  # seconds until a job that Slurm has started writes into its log
+_SILENCE = 300  # and without another line there: importing torch from a cold file system takes minutes
 _WAIT_FOR_SLURM = 900
 
 
@@ -96,12 +97,13 @@ class SlurmFold:
         return [file.stat().st_mtime_ns if file.is_file() else None for file in files]
 
     def _wait_for_leader(self) -> None:
-        """Until its training is under way; if it is not after five minutes, it probably failed, and nothing races."""
-        if self.leader is None:
-            return
-        while time() - self._began < _WAIT_FOR_LEADER:
+        """Until its training is under way, or it has been silent for so long that it must have failed."""
+        while self.leader is not None:
             log = read_training_log(self.leader.folder)
             if log.epochs or log.predicted:
+                return
+            last = self.leader.log.stat().st_mtime if self.leader.log.is_file() else 0
+            if time() > max(last + _SILENCE, self._began + _START):
                 return
             sleep(1)
 

@@ -7,6 +7,7 @@ between, a job that is in the queue is known.
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.errors import XModalError
+
+_WENT_ON = re.compile("DUE TO (JOB REQUEUE|PREEMPTION|NODE FAILURE)")  # earlier starts of the same job
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class SlurmRecord:
         lines = errors.read_text(encoding="utf-8", errors="replace").splitlines() if errors.is_file() else []
         if job.log.is_file() and job.log.stat().st_mtime >= submission.time:
             # what a training cannot know: that it was cancelled, or took more memory than it may
-            by_slurm = [line for line in lines if line.startswith("slurmstepd")]
+            by_slurm = [line for line in lines if line.startswith("slurmstepd") and not _WENT_ON.search(line)]
             return "\n".join([f"{ended}; the end of {job.log}:", log_tail(job), *by_slurm[-1:]])
         if lines:  # it ended before the training began, e.g. because the node does not see the folders
             return "\n".join([f"{ended}; the end of {errors}:", *lines[-15:]])
