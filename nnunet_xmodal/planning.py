@@ -43,6 +43,8 @@ def plan_and_preprocess(args: Namespace) -> None:
     planner = planner_class(args.pl)
     if args.overwrite_target_spacing is not None and len(args.overwrite_target_spacing) != 3:
         raise XModalError(f"-overwrite_target_spacing takes three numbers in mm, got {args.overwrite_target_spacing}.")
+    if args.iso_compute and args.pl not in PLANNERS:
+        raise XModalError(f"--iso_compute narrows streams, which {args.pl} has not: take one of {', '.join(PLANNERS)}.")
     streams = {dataset: _checked(dataset, args) for dataset in args.d}
 
     print("Fingerprint extraction...")
@@ -60,7 +62,7 @@ def plan_and_preprocess(args: Namespace) -> None:
         ours = args.pl in PLANNERS
         _, plans_name = plan_experiment_dataset(
             dataset,
-            partial(planner, streams=streams[dataset]) if ours else planner,
+            partial(planner, streams=streams[dataset], iso_compute=args.iso_compute) if ours else planner,
             args.gpu_memory_target,
             args.preprocessor_name,
             args.overwrite_target_spacing,

@@ -5,7 +5,12 @@ from pkgutil import walk_packages
 
 from nnunet_xmodal.errors import XModalError
 
-_MODULE_OF = {"XModalPlanner": "xmodal_planner"}
+_MODULE_OF = {
+    "XModalPlanner": "xmodal_planner",
+    "XModalResEncPlannerM": "xmodal_resenc_planners",
+    "XModalResEncPlannerL": "xmodal_resenc_planners",
+    "XModalResEncPlannerXL": "xmodal_resenc_planners",
+}
 
 PLANNERS = tuple(_MODULE_OF)
 """Names of the planners of this package."""

@@ -78,7 +78,7 @@ class nnUNetTrainerCSADFA(nnUNetTrainerCSAD):
         cls._check_streams(plan)
         return MultiStreamUNet(
             **plan.arguments,
-            reduce_skips=cls.reduce_skips,
+            reduce_skips=cls.reduces_skips(plan),
             fusion=cls.fusion(),
             attention=nnUNetTrainerFA.attention(),
             distillation=cls.distillation(),

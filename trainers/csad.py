@@ -41,7 +41,7 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
         cls._check_streams(plan)
         return MultiStreamUNet(
             **plan.arguments,
-            reduce_skips=cls.reduce_skips,
+            reduce_skips=cls.reduces_skips(plan),
             fusion=cls.fusion() if cls.fuse else None,
             distillation=cls.distillation(),
         )

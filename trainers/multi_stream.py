@@ -34,8 +34,13 @@ class nnUNetTrainerMultiStream(XModalTrainer):
     attention_normalisation = "sum"
 
     @classmethod
+    def reduces_skips(cls, plan: UNetPlan) -> bool:
+        """What the plans say, which narrow the streams in return, else what the trainer does."""
+        return cls.reduce_skips if plan.reduce_skips is None else plan.reduce_skips
+
+    @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
-        return MultiStreamUNet(**plan.arguments, reduce_skips=cls.reduce_skips)
+        return MultiStreamUNet(**plan.arguments, reduce_skips=cls.reduces_skips(plan))
 
     @classmethod
     def measured_paths(cls) -> DistillationPaths:

@@ -6,7 +6,7 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
-    """All flags of `nnUNetv2_plan_and_preprocess`, with its defaults, and `--streams`."""
+    """All flags of `nnUNetv2_plan_and_preprocess`, with its defaults, `--streams` and `--iso_compute`."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_plan_and_preprocess",
         description="nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and "
@@ -19,6 +19,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="CHANNEL+CHANNEL",
         help="channels of each stream, by name or number: --streams T1+T1c T2+FLAIR; default: dataset.json's "
         '"xmodal", else one stream per channel',
+    )
+    p.add_argument(
+        "--iso_compute",
+        action="store_true",
+        help="with our planners: streams so narrow that a training step costs about as much as with nnU-Net's network",
     )
     p.add_argument("-pl", default="ExperimentPlanner", help="planner (default: ExperimentPlanner), e.g. XModalPlanner")
     p.add_argument("-fpe", default="DatasetFingerprintExtractor", help="fingerprint extractor class of nnU-Net")

@@ -25,6 +25,7 @@ class UNetPlan:
         num_classes: heads of the output.
         deep_supervision: one output per decoder level instead of the finest alone.
         streams: per encoder the indices of its image channels.
+        reduce_skips: see MultiStreamEncoder; None where the plans leave it to the trainer.
     """
 
     architecture: dict
@@ -32,6 +33,7 @@ class UNetPlan:
     num_classes: int
     deep_supervision: bool
     streams: list[list[int]]
+    reduce_skips: bool | None = None
 
     @classmethod
     def from_configuration(
@@ -52,8 +54,9 @@ class UNetPlan:
             if architecture.get(name) is not None:
                 architecture[name] = pydoc.locate(architecture[name])
         architecture.pop("streams", None)
+        reduce_skips = architecture.pop("reduce_skips", None)
         check_patch_size(configuration.patch_size, architecture["strides"])
-        return cls(architecture, input_channels, num_classes, deep_supervision, streams)
+        return cls(architecture, input_channels, num_classes, deep_supervision, streams, reduce_skips)
 
     @property
     def arguments(self) -> dict:

@@ -31,7 +31,7 @@ def flags(parser) -> dict:
 @pytest.mark.parametrize(
     "stock, ours, added",
     [
-        (plan_and_preprocess_entry, plan_and_preprocess.parser, {"--streams"}),
+        (plan_and_preprocess_entry, plan_and_preprocess.parser, {"--streams", "--iso_compute"}),
         (predict_entry_point, predict.parser, {"--attention_maps"}),
     ],
 )

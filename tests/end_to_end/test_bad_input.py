@@ -52,7 +52,7 @@ def test_planning(copy):
     }
     for words, sentence in streams.items():
         assert sentence in plan_fails(copy, "--streams", *words)
-    assert "there is no planner NoPlanner; known are XModalPlanner, ExperimentPlanner" in plan_fails(
+    assert "there is no planner NoPlanner; known are XModalPlanner, XModalResEncPlannerM" in plan_fails(
         copy, "-pl", "NoPlanner"
     )
     assert "nnUNet_raw is not set" in plan_fails(copy, nnUNet_raw=None)

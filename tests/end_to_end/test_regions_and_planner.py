@@ -46,6 +46,24 @@ def test_stock_trainer_trains_the_network_of_our_plans(regions):
     assert architecture["arch_kwargs"]["streams"] == [[1], [0]]
 
 
+def test_a_second_pairing_is_planned_on_the_same_data_trained_and_moved(regions, shrink):
+    before = {file: file.stat().st_mtime_ns for file in (regions.preprocessed / DATASET).rglob("*.b2nd")}
+    regions.plan(902, "-pl", "XModalResEncPlannerM", "--iso_compute", "--streams", "T2W+ADC", "--no_pp")
+    regions.plan(902, "-pl", "XModalResEncPlannerM", "--iso_compute", "--streams", "T2W", "ADC", "--no_pp",
+                 "-overwrite_plans_name", "Pairs")  # fmt: skip
+    plans = json.loads(regions.plans_file(DATASET, "Pairs").read_text())
+    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["reduce_skips"] is False
+    regions.run("nnUNetv2_move_plans_between_datasets", "-s", 902, "-t", 901, "-sp", "Pairs", "-tp", "Moved")
+    moved = json.loads(regions.plans_file("Dataset901_Phantom", "Moved").read_text())
+    assert moved["configurations"]["2d"]["architecture"] == plans["configurations"]["2d"]["architecture"]
+
+    assert plans["configurations"]["2d"]["data_identifier"] == "nnUNetPlans_2d"
+    shrink(regions.plans_file(DATASET, "Pairs"))
+    for trainer in ("nnUNetTrainer_1epochs_1its", "nnUNetTrainerCSADFA_1epochs_1its"):
+        regions.run("nnUNetv2_train", 902, "2d", 0, "-tr", trainer, "-p", "Pairs", "-device", "cpu")
+    assert before and before == {file: file.stat().st_mtime_ns for file in before}
+
+
 def test_a_trainer_of_ones_own_in_a_second_folder(regions):
     folder = regions.root / "my_trainers"
     folder.mkdir()
