@@ -2,10 +2,10 @@
 
     python benchmarks/training_step.py -d 501 -c 2d_b8
     python benchmarks/training_step.py -d 501 -c 3d_fullres --repeats 3
+    python benchmarks/training_step.py -d 501 -c 2d --batch_size 8 -tr nnUNetTrainer nnUNetTrainer@nnUNetXModalIsoPlans
 
 Trainers take turns, so that a busy machine slows all of them; ratios of medians are to the first trainer. Data is
-random:
-the time of a step does not depend on it. Nothing is written outside a temporary folder.
+random: the time of a step does not depend on it. Nothing is written outside a temporary folder.
 """
 
 import argparse
@@ -27,8 +27,12 @@ from nnunet_xmodal import discovery
 TRAINERS = ["nnUNetTrainer", "nnUNetTrainerMultiStream", "nnUNetTrainerSCFF", "nnUNetTrainerCSAD"]
 
 
-def make_trainer(name: str, folder: Path, plans_name: str, configuration: str, device: torch.device):
-    plans = json.loads((folder / f"{plans_name}.json").read_text())
+def make_trainer(name: str, folder: Path, args: argparse.Namespace, device: torch.device):
+    name, _, plans_name = name.partition("@")
+    configuration = args.c
+    plans = json.loads((folder / f"{plans_name or args.p}.json").read_text())
+    if args.batch_size:
+        plans["configurations"][configuration]["batch_size"] = args.batch_size
     plans["continue_training"] = False
     dataset_json = json.loads((folder / "dataset.json").read_text())
     trainer = recursive_find_trainer_class_by_name(name)(plans, configuration, 0, dataset_json, device)
@@ -87,7 +91,8 @@ def main() -> None:
     parser.add_argument("-d", required=True, help="dataset name or ID, planned")
     parser.add_argument("-c", required=True, help="configuration")
     parser.add_argument("-p", default="nnUNetPlans", help="plans")
-    parser.add_argument("-tr", nargs="+", default=TRAINERS, help="trainers; ratios are to the first")
+    parser.add_argument("-tr", nargs="+", default=TRAINERS, help="trainers, or TRAINER@PLANS; ratios are to the first")
+    parser.add_argument("--batch_size", type=int, help="instead of that of the plans")
     parser.add_argument("--repeats", type=int, default=10, help="timed steps per trainer, after one to warm up")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -97,7 +102,7 @@ def main() -> None:
     device = torch.device(args.device)
     with tempfile.TemporaryDirectory() as results:
         os.environ["nnUNet_results"] = results
-        trainers = {name: make_trainer(name, folder, args.p, args.c, device) for name in args.tr}
+        trainers = {name: make_trainer(name, folder, args, device) for name in args.tr}
         batches = {name: random_batch(trainer) for name, trainer in trainers.items()}
         memory = {name: saved_activations(trainer, batches[name]) for name, trainer in trainers.items()}
         peak = {}
