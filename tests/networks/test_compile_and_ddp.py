@@ -28,6 +28,17 @@ NETWORKS = {
         fusion=partial(SpatialCorrelatedFeatureFusion, softmax="row"),
         distillation=paths("PLC"),
     ),
+    "FA": partial(MultiStreamUNet, attention=trainers.nnUNetTrainerFA.attention()),
+    "CSADFA": partial(
+        MultiStreamUNet,
+        fusion=SpatialCorrelatedFeatureFusion,
+        attention=trainers.nnUNetTrainerFA.attention(),
+        distillation=paths("ILC"),
+    ),
+    "SA": partial(MultiStreamUNet, attention=trainers.nnUNetTrainerSA.attention()),
+    "RSA": partial(MultiStreamUNet, attention=trainers.nnUNetTrainerRSA.attention()),
+    "DA": partial(MultiStreamUNet, attention=trainers.nnUNetTrainerDualAttention.attention()),
+    "AG": partial(MultiStreamUNet, attention=trainers.nnUNetTrainerAG.attention()),
     "late fusion": partial(LateFusionUNet, fusion=SpatialCorrelatedFeatureFusion, distillation=paths("ILC")),
 }
 CASES = [
@@ -36,6 +47,12 @@ CASES = [
     ("PLC, row softmax", 2, True, True),
     ("late fusion", 2, False, True),
     ("CSAD", 3, False, False),
+    ("FA", 3, False, False),
+    ("CSADFA", 2, False, True),
+    ("SA", 2, False, False),
+    ("RSA", 2, False, False),
+    ("DA", 2, False, False),
+    ("AG", 2, False, False),
     ("late fusion", 3, False, False),
 ]
 
@@ -48,7 +65,8 @@ def tensors_of(output):
 
 @pytest.mark.parametrize("name, dimensions, residual, deep_supervision", CASES)
 def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, residual, deep_supervision):
-    options = {"deep_supervision": deep_supervision, "widths": (4, 8)}
+    widths = (4, 8, 8) if name == "AG" else (4, 8)  # gates are on neither the finest nor the coarsest skip
+    options = {"deep_supervision": deep_supervision, "widths": widths}
     arguments = make_unet_arguments([[0, 2], [1]], dimensions, residual, **options)
     network = NETWORKS[name](**arguments)
     x = torch.randn(2, 3, *(16,) * dimensions)
@@ -74,6 +92,8 @@ def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, r
         ("nnUNetTrainerCSAD", True, True),
         ("nnUNetTrainerCSADLateFusion", True, False),
         ("nnUNetTrainerCSADLateFusion", False, False),
+        ("nnUNetTrainerCSADFA", False, False),
+        ("nnUNetTrainerAG", True, False),
     ],
 )
 def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
@@ -84,7 +104,7 @@ def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
     trainer.is_ddp = True  # the loss as trainers build it there: a weight of 1e-6 where it is 0 alone
     loss = trainer._build_loss()
     if deep_supervision:
-        assert 0 < loss.segmentation_loss.weight_factors[-1] < 1e-5
+        assert 0 < getattr(loss, "segmentation_loss", loss).weight_factors[-1] < 1e-5
     targets = [[torch.randint(0, 3, (2, 1, side, side)) for side in (16, 8)] for rank in range(2)]
     torch.save(
         {

@@ -4,7 +4,9 @@ import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 
+from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.blocks.attention_gates import AttentionGates
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
@@ -189,6 +191,12 @@ def test_every_parameter_gets_a_gradient_or_asks_for_none(make_unet_arguments):
         ([[0], [1], [2]], {"fusion": SpatialCorrelatedFeatureFusion}),
         ([[0], [1], [2]], {"fusion": SpatialCorrelatedFeatureFusion, "reduce_skips": False}),
         ([[0], [1], [2], [3]], {"fusion": partial(SpatialCorrelatedFeatureFusion, softmax="all")}),
+        ([[0, 1]], {"attention": AttentionGates}),
+        ([[0, 1]], {"attention": trainers.nnUNetTrainerFA.attention()}),
+        ([[0, 1]], {"attention": trainers.nnUNetTrainerRSA.attention()}),
+        ([[0, 1]], {"attention": trainers.nnUNetTrainerSA.attention()}),
+        ([[0, 1]], {"attention": trainers.nnUNetTrainerDualAttention.attention()}),
+        ([[0], [1]], {"fusion": SpatialCorrelatedFeatureFusion, "attention": trainers.nnUNetTrainerFA.attention()}),
     ],
 )
 def test_feature_map_size_is_what_convolutions_put_out(

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.norms import batch_norm_of
 
 _MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -71,11 +72,16 @@ class AttentionGates(nn.Module):
         widths: channels of the skips from fine to coarse, the bottleneck last.
         norm_op: batch normalisation if None.
 
+    Raises:
+        XModalError: for fewer than three levels, between whose ends there is nothing to gate.
+
     Shape: list of `(B, widths[level], *spatial_of_level)` → the same.
     """
 
     def __init__(self, conv_op: type[nn.Module], widths: Sequence[int], norm_op: type[nn.Module] | None = None):
         super().__init__()
+        if len(widths) < 3:
+            raise XModalError(f"attention gates need at least three levels, the plans have {len(widths)}.")
         gating_channels = max(1, widths[-1] // 2)
         self.gating = nn.Sequential(
             conv_op(widths[-1], gating_channels, kernel_size=1),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.at_bottleneck import AtBottleneck
 from nnunet_xmodal.networks.blocks.attention_gates import AttentionGate, AttentionGates
 from nnunet_xmodal.networks.blocks.dual_attention import ChannelAttention, DualAttention, PositionAttention
@@ -152,6 +153,11 @@ def test_attention_gate_by_its_equation():
 def test_attention_gates_of_odd_and_flat_features(size, coarse):
     gate = AttentionGate(nn.Conv3d, 4, 6)
     assert gate(torch.randn(2, 4, *size), torch.randn(2, 6, *coarse)).shape == (2, 4, *size)
+
+
+def test_attention_gates_need_a_level_between_finest_and_coarsest():
+    with pytest.raises(XModalError, match="at least three levels, the plans have 2"):
+        AttentionGates(nn.Conv2d, (4, 8))
 
 
 def test_attention_gates_leave_finest_and_coarsest_skip_alone():
