@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.errors import XModalError
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class CaseCache:
     folder: Path
 
     def file(self, sources: Sequence[Path], settings: object) -> Path:
-        """The file for a result of these sources; it exists if they are the same as when it was written.
+        """The file for a result of these sources; another one when they change.
 
         Args:
             sources: told apart by path, size and time of their last change.
@@ -23,3 +26,31 @@ class CaseCache:
         stamps = [(str(source.resolve()), source.stat().st_size, source.stat().st_mtime_ns) for source in sources]
         key = json.dumps([stamps, settings], sort_keys=True)
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def kept(file: Path, labels: Collection[str]) -> dict[str, dict] | None:
+    """What was kept of these labels; None if nothing was, or not all of it, as after a power failure."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_whole = isinstance(content, dict) and set(content) == set(labels)
+    return content if is_whole and all(isinstance(values, dict) for values in content.values()) else None
+
+
+def recall(file: Path, labels: Collection[str]) -> dict[str, dict]:
+    """What has just been kept.
+
+    Raises:
+        XModalError: if somebody has deleted it meanwhile.
+    """
+    content = kept(file, labels)
+    if content is None:
+        raise XModalError(f"{file} was deleted while it was needed: start again.")
+    return content
+
+
+def keep(content: dict[str, dict], file: Path) -> None:
+    """Label → what was computed of it, for `kept`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(content, file)

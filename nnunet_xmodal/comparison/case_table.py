@@ -4,7 +4,6 @@ A case is read once for all models. What was computed before, for the same files
 read from there, so that a further model costs only its own cases and an interrupted run goes on.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,21 +11,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_xmodal.comparison.case_cache import CaseCache
+from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
 from nnunet_xmodal.comparison.cross_validation import ModelResults, Told
 from nnunet_xmodal.comparison.parallel import run_all
-from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.image_checks import label_values
 from nnunet_xmodal.data.image_files import read_image, same_geometry, shown_geometry
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings, case_metrics
 from nnunet_xmodal.evaluation.labels import foreground, ignore_label
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
+from nnunet_xmodal.evaluation.summary import MEAN_OVER_LABELS
 
 KEYS = ("model", "fold", "case", "subject", "label")
 
 _VERSION = 1  # of the definitions: cached values of another version are computed anew
 _ROUNDING = 1e-6  # of a Dice in a summary.json
+_SCALING = 1e-3  # of a label: files that hold 1 as 255 · 0.0039 come out a little beside it
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def case_table(
 
     Raises:
         XModalError: for a file that is missing or cannot be read in full, another grid than the reference's, a label
-            that dataset.json does not name, and a Dice that is not the one of the summary beside it.
+            that dataset.json does not name, a Dice that is not the one of the summary beside it, and names or
+            directions of metrics that contradict each other.
     """
     files = {
         (model.name, case): cache.file(
@@ -71,16 +72,16 @@ def case_table(
         for case in cases
         if model.cases[case].prediction is not None
     }
+    metrics = _metrics(models, cases)
     tasks = list(_tasks(models, cases, references, settings, files))
     run_all(_compute_case, tasks, processes, f"Metrics of {len(tasks)} cases")
-    metrics = _metrics(models, cases)
     rows = []
     for model in models:
         for case in cases:
             result = model.cases[case]
             computed = {}
             if result.prediction is not None:
-                computed = json.loads(files[model.name, case].read_text(encoding="utf-8"))
+                computed = recall(files[model.name, case], foreground(model.dataset_json))
                 _check_summary(result.prediction, result.told, computed)
             for label in dict.fromkeys((*computed, *result.told)):
                 values = {**result.told.get(label, {}), **computed.get(label, {})}
@@ -98,7 +99,11 @@ def _tasks(
 ) -> Iterable[_Task]:
     """Cases of which something is not in the cache."""
     for case in cases:
-        todo = [model for model in models if (model.name, case) in files and not files[model.name, case].is_file()]
+        todo = [
+            model
+            for model in models
+            if (model.name, case) in files and kept(files[model.name, case], foreground(model.dataset_json)) is None
+        ]
         if todo:
             predictions = tuple((model.cases[case].prediction, files[model.name, case]) for model in todo)
             yield _Task(case, reference_file(references, case, todo[0]), predictions, todo[0].dataset_json, settings)
@@ -121,26 +126,41 @@ def _compute_case(task: _Task) -> str | None:
     """Writes the metrics of a case into the cache; a fault is returned, so that other cases are looked at as well."""
     labels, ignore = foreground(task.dataset_json), ignore_label(task.dataset_json)
     try:
-        reference, geometry = _read_label_map(task.reference, task.dataset_json)
+        reference, geometry = read_label_map(task.reference, task.dataset_json)
         for file, target in task.predictions:
-            prediction, its_geometry = _read_label_map(file, task.dataset_json)
+            prediction, its_geometry = read_label_map(file, task.dataset_json)
             _check_grid(file, its_geometry, task.reference, geometry)
             values = case_metrics(prediction, reference, geometry["spacing"], labels, ignore, task.settings)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(values, target)
+            keep(values, target)
     except XModalError as error:
         return str(error)
     return None
 
 
-def _read_label_map(file: Path, dataset_json: dict) -> tuple[np.ndarray, dict]:
+def read_label_map(file: Path, dataset_json: dict) -> tuple[np.ndarray, dict]:
+    """`(z, y, x)`, or of fewer dimensions, in the smallest type that holds all labels; and the geometry.
+
+    Raises:
+        XModalError: for a file that cannot be read in full, holds something else than one label map, has no spacing to
+            measure with, or a label that dataset.json does not name.
+    """
     array, geometry = read_image(file, dataset_json, is_label=True)
-    array = array[0]
+    if len(array) != 1 or array.ndim > 4:
+        size = shown_geometry(array.shape[1:] if len(array) == 1 else array.shape)
+        raise XModalError(f"{file} holds {size} numbers: a label map has one channel, and two or three dimensions.")
+    spacing = np.asarray(geometry["spacing"], dtype=float)
+    if not (np.isfinite(spacing) & (spacing > 0)).all():
+        raise XModalError(f"{file} has the spacing {shown_geometry(spacing)}: correct its header.")
+    array, known = array[0], label_values(dataset_json)
     present = np.unique(array[array != 0])
-    unknown = sorted(set(present.tolist()) - label_values(dataset_json))
+    if np.issubdtype(array.dtype, np.floating):
+        whole = np.rint(present)
+        present = np.where(np.isclose(present, whole, rtol=0, atol=_SCALING), whole, present)
+        array = np.rint(array)
+    unknown = sorted(set(present.tolist()) - known)
     if unknown:
         raise XModalError(f"{file} holds the label {unknown[0]:g}, which dataset.json does not name: correct either.")
-    smallest = np.uint8 if max(label_values(dataset_json)) < 256 else np.int32
+    smallest = np.uint8 if min(known) >= 0 and max(known) < 256 else np.int32
     return array.astype(smallest, copy=False), geometry
 
 
@@ -168,10 +188,31 @@ def _check_summary(prediction: Path, told: Told, computed: Told) -> None:
 def _metrics(models: Sequence[ModelResults], cases: Sequence[str]) -> dict[str, Metric]:
     """Those of segmentations where there are any, then whatever else the summaries tell."""
     metrics = dict(SEGMENTATION_METRICS) if any(model.is_segmentation for model in models) else {}
-    directions = {name: better for model in models for name, better in model.directions.items()}
-    told = (model.cases[case].told for model in models for case in cases)
-    for name in dict.fromkeys(name for labels in told for values in labels.values() for name in values):
-        if name not in metrics:
-            known = SEGMENTATION_METRICS.get(name, Metric(name, None))
-            metrics[name] = Metric(name, directions.get(name, known.better), known.kind, known.unit, known.definition)
+    directions = _directions(models)
+    for model in models:
+        told = [values for case in cases for values in model.cases[case].told.items()]
+        for name in dict.fromkeys(name for _, values in told for name in values):
+            if name in (*KEYS, "empty"):
+                raise XModalError(
+                    f'{model.folder} tells a metric "{name}", as a column of cases.csv is called: rename it.'
+                )
+            if name not in metrics:
+                known = SEGMENTATION_METRICS.get(name, Metric(name, None))
+                better = directions.get(name, known.better)
+                metrics[name] = Metric(name, better, known.kind, known.unit, known.definition)
+        if MEAN_OVER_LABELS in (*foreground(model.dataset_json), *(label for label, _ in told)):
+            raise XModalError(f'{model.folder} has a label "{MEAN_OVER_LABELS}", which the report needs: rename it.')
     return metrics
+
+
+def _directions(models: Sequence[ModelResults]) -> dict[str, str]:
+    directions: dict[str, tuple[str, ModelResults]] = {}
+    for model in models:
+        for name, better in model.directions.items():
+            theirs, other = directions.setdefault(name, (better, model))
+            if better != theirs:
+                raise XModalError(
+                    f"{name} is better {theirs} in {other.folder} but {better} in {model.folder}: correct "
+                    '"directions" in either summary.json.'
+                )
+    return {name: better for name, (better, _) in directions.items()}

@@ -1,6 +1,7 @@
 """What a model costs: parameters, FLOPs of a patch, seconds per epoch and per predicted case."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -46,7 +47,9 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     settings = plans.get_configuration(configuration)
     channels = determine_num_input_channels(plans, settings, dataset_json)
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
-    with redirect_stdout(StringIO()):  # tells every folder that it looks into
+    # tells every folder that it looks into, and all that these import is about to lose
+    with redirect_stdout(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
         build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
     with torch.device("meta"):
         network = build(plans, settings, channels, heads, enable_deep_supervision=False).eval()

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.labels import foreground, name_of_key
+from nnunet_xmodal.evaluation.labels import foreground, ignore_label, name_of_key
 
 _COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
 
@@ -77,8 +77,8 @@ def read_model(name: str, folder: Path, folds: Sequence[int | str]) -> ModelResu
     """
     if not (folder / "dataset.json").is_file():
         raise XModalError(f"there is no trained model in {folder}: train it, or check -d, -tr, -p and -c.")
-    model = ModelResults(name, folder, _read_json(folder / "dataset.json"))
-    for fold in folds:
+    model = ModelResults(name, folder, read_dataset_json(folder / "dataset.json"))
+    for fold in dict.fromkeys(folds):
         validation = folder / f"fold_{fold}" / "validation"
         file = validation / "summary.json"
         if not file.is_file():
@@ -87,12 +87,21 @@ def read_model(name: str, folder: Path, folds: Sequence[int | str]) -> ModelResu
         summary = _read_json(file)
         try:
             results = list(_cases_of(summary, str(fold), validation, model.dataset_json))
-        except (KeyError, TypeError, AttributeError) as error:
+            directions = dict(summary.get("xmodal", {}).get("directions", {}))
+        except XModalError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise XModalError(f"{file} is no summary as nnU-Net writes it ({error!r}): validate again.") from error
-        model.directions |= summary.get("xmodal", {}).get("directions", {})
+        for metric, better in directions.items():
+            if better not in ("higher", "lower") or model.directions.setdefault(metric, better) != better:
+                raise XModalError(
+                    f'{file} has the direction {better!r} for {metric}: use "higher" or "lower", the same in all folds.'
+                )
         for result in results:
             if result.case in model.cases:
                 other = model.cases[result.case].fold
+                if other == result.fold:
+                    raise XModalError(f"{file} lists {result.case} twice: validate again.")
                 raise XModalError(
                     f"{folder} validated {result.case} in the folds {other} and {fold}: give one of them with -f."
                 )
@@ -109,7 +118,9 @@ def read_predictions(name: str, folder: Path, dataset_json: dict) -> ModelResult
     ending = dataset_json["file_ending"]
     if not folder.is_dir():
         raise XModalError(f"the folder {folder} does not exist.")
-    files = _images(folder, ending)
+    if not foreground(dataset_json):
+        raise XModalError(f"{folder} cannot be compared by a dataset.json without labels: name them there.")
+    files = images(folder, ending)
     if not files:
         others = sorted({"".join(file.suffixes[-2:]) for file in folder.iterdir() if file.suffixes})
         found = f", only {', '.join(others[:4])}" if others else ""
@@ -120,11 +131,15 @@ def read_predictions(name: str, folder: Path, dataset_json: dict) -> ModelResult
 
 def _cases_of(summary: Mapping, fold: str, validation: Path, dataset_json: dict) -> Iterable[CaseResult]:
     labels, ending = foreground(dataset_json), dataset_json["file_ending"]
-    files = _images(validation, ending)
+    files = images(validation, ending)
     listed = set()
     for content in summary["metric_per_case"]:
         case = Path(content["prediction_file"]).name.removesuffix(ending)
+        if case not in files:  # the summary may have been written on another system
+            case = PureWindowsPath(content["prediction_file"]).name.removesuffix(ending)
         metrics = content["metrics"]
+        if not metrics:
+            raise XModalError(f"the summary.json in {validation} has no metrics of {case}: validate again.")
         is_segmentation = any("TP" in values for values in metrics.values())
         if is_segmentation and case not in files:
             raise XModalError(f"{validation / (case + ending)} is missing, but summary.json lists it: validate again.")
@@ -139,13 +154,33 @@ def _cases_of(summary: Mapping, fold: str, validation: Path, dataset_json: dict)
         raise XModalError(f"{files[extra[0]]} is not in the summary.json beside it: delete it, or validate again.")
 
 
-def _images(folder: Path, ending: str) -> dict[str, Path]:
-    """Case → file."""
-    return {file.name.removesuffix(ending): file for file in sorted(folder.glob(f"*{ending}"))}
+def images(folder: Path, ending: str) -> dict[str, Path]:
+    """Case → file, without the hidden files that some systems leave beside each."""
+    files = [file for file in sorted(folder.iterdir()) if file.name.endswith(ending) and not file.name.startswith(".")]
+    return {file.name.removesuffix(ending): file for file in files}
 
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
+
+
+def read_dataset_json(file: Path) -> dict:
+    """A dataset.json with all that results are read by.
+
+    Raises:
+        XModalError: if it cannot be read, or has no labels or file ending as nnU-Net knows them.
+    """
+    content = _read_json(file)
+    try:
+        foreground(content), ignore_label(content)
+        is_complete = isinstance(content["file_ending"], str) and len(content["file_ending"]) > 0
+    except (KeyError, TypeError, AttributeError, ValueError):
+        is_complete = False
+    if not is_complete:
+        raise XModalError(
+            f'{file} is no dataset.json of nnU-Net: it needs "labels" with their values and "file_ending".'
+        )
+    return content
 
 
 def _read_json(file: Path) -> dict:

@@ -1,6 +1,5 @@
 """Lesion detection of several models side by side, from the probabilities that `--npz` leaves."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,12 +8,10 @@ from statistics import mean, stdev
 import numpy as np
 import pandas as pd
 
-from nnunet_xmodal.comparison.case_cache import CaseCache
-from nnunet_xmodal.comparison.case_table import reference_file
+from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
+from nnunet_xmodal.comparison.case_table import read_label_map, reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.parallel import run_all
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.image_files import read_image
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.detection import (
     DetectedCase,
@@ -51,18 +48,15 @@ def detection_table(
         labels: names of dataset.json.
 
     Raises:
-        XModalError: for an unknown label, missing probabilities, or without picai_eval.
+        XModalError: see `check_detectable`; for probabilities that cannot be read, and without picai_eval.
     """
-    known = foreground(models[0].dataset_json)
-    for label in labels:
-        if label not in known:
-            raise XModalError(f"--detection {label} is no label of dataset.json: take from {', '.join(known)}.")
+    check_detectable(models, cases, labels)
     tasks = {(model.name, case): _task(model, case, references, labels, cache) for model in models for case in cases}
-    todo = [task for task in tasks.values() if not task.target.is_file()]
+    todo = [task for task in tasks.values() if kept(task.target, labels) is None]
     run_all(_detect, todo, processes, f"Lesions of {len(todo)} predictions")
     rows = []
     for model in models:
-        found = {case: json.loads(tasks[model.name, case].target.read_text(encoding="utf-8")) for case in cases}
+        found = {case: recall(tasks[model.name, case].target, labels) for case in cases}
         for label in labels:
             detected = {case: _detected(found[case][label]) for case in cases}
             folds = [
@@ -77,13 +71,32 @@ def detection_table(
     return pd.DataFrame(rows)
 
 
-def _task(model: ModelResults, case: str, references: Path, labels: Sequence[str], cache: CaseCache) -> _Task:
+def check_detectable(models: Sequence[ModelResults], cases: Sequence[str], labels: Sequence[str]) -> None:
+    """
+    Raises:
+        XModalError: for an unknown label, for results that are no segmentations, and for missing probabilities.
+    """
+    known = foreground(models[0].dataset_json)
+    for label in labels:
+        if label not in known:
+            raise XModalError(f"--detection {label} is no label of dataset.json: take from {', '.join(known)}.")
+    for model in models:
+        for case in cases:
+            _probabilities(model, case)
+
+
+def _probabilities(model: ModelResults, case: str) -> Path:
     prediction = model.cases[case].prediction
     if prediction is None:
-        raise XModalError(f"--detection: {model.folder} holds no segmentations.")
+        raise XModalError(f"--detection needs segmentations, which {model.folder} does not hold: leave it out.")
     file = prediction.with_name(f"{case}.npz")
     if not file.is_file():
         raise XModalError(f"{file} is missing: --detection needs probabilities, validate again with --val --npz.")
+    return file
+
+
+def _task(model: ModelResults, case: str, references: Path, labels: Sequence[str], cache: CaseCache) -> _Task:
+    file = _probabilities(model, case)
     reference = reference_file(references, case, model)
     target = cache.file([file, reference], ["detection", _VERSION, model.dataset_json["labels"], list(labels)])
     return _Task(file, reference, tuple(labels), model.dataset_json, target)
@@ -91,20 +104,26 @@ def _task(model: ModelResults, case: str, references: Path, labels: Sequence[str
 
 def _detect(task: _Task) -> str | None:
     try:
-        reference = read_image(task.reference, task.dataset_json, is_label=True)[0][0]
+        reference, _ = read_label_map(task.reference, task.dataset_json)
+        reference = reference.reshape(-1, *reference.shape[-2:])  # files of one slice may lack z
+        channels = [probability_channel(task.dataset_json, label) for label in task.labels]
         probabilities = read_probabilities(task.probabilities)
+        if len(probabilities) <= max(channels) or probabilities.shape[1:] != reference.shape:
+            raise XModalError(
+                f"{task.probabilities} holds probabilities {probabilities.shape}, which do not fit dataset.json "
+                f"or the {reference.shape} voxels of {task.reference}: validate again with --val --npz."
+            )
         ignore = ignore_label(task.dataset_json)
         found = {}
-        for label in task.labels:
-            probability = probabilities[probability_channel(task.dataset_json, label)]
+        for label, channel in zip(task.labels, channels):
+            probability = probabilities[channel]
             if ignore is not None:
                 probability = np.where(reference == ignore, 0, probability)
             lesion = np.isin(reference, foreground(task.dataset_json)[label])
             found[label] = asdict(detect_case(probability, lesion))
-        task.target.parent.mkdir(parents=True, exist_ok=True)
-        write_json(found, task.target)
+        keep(found, task.target)
     except XModalError as error:
-        return f"{task.probabilities}: {error}"
+        return str(error)
     return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nnunet_xmodal.comparison.case_table import read_label_map
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Overlay
 from nnunet_xmodal.data.image_files import read_image
@@ -40,8 +41,11 @@ def _overlay(
 ) -> Overlay:
     dataset_json = models[0].dataset_json
     ending = dataset_json["file_ending"]
-    truth, geometry = _read(references / f"{case}{ending}", dataset_json, is_label=True)
-    predictions = {model.name: _read(model.cases[case].prediction, dataset_json, is_label=True)[0] for model in models}
+    truth, geometry = read_label_map(references / f"{case}{ending}", dataset_json)
+    truth = _volume(truth)
+    predictions = {
+        model.name: _volume(read_label_map(model.cases[case].prediction, dataset_json)[0]) for model in models
+    }
     z = _most_disputed(truth, list(predictions.values()))
     y_mm, x_mm = geometry["spacing"][-2:]
     panels = CasePanels(
@@ -71,13 +75,12 @@ def _channels(images: Path | None, case: str, dataset_json: dict, shape: tuple[i
     for channel, name in enumerate(names[:_MOST_CHANNELS]):
         file = None if images is None else images / f"{case}_{channel:04d}{dataset_json['file_ending']}"
         if file is not None and file.is_file():
-            image, _ = _read(file, dataset_json, is_label=False)
+            image = _volume(read_image(file, dataset_json, is_label=False)[0][0])
             if image.shape == shape:
                 found[name] = image
     return found or {"no image": np.zeros(shape, dtype=np.uint8)}
 
 
-def _read(file: Path, dataset_json: dict, is_label: bool) -> tuple[np.ndarray, dict]:
-    """`(z, y, x)`, with an axis z of size 1 for a file of one slice, and the geometry."""
-    array, geometry = read_image(file, dataset_json, is_label)
-    return array[0].reshape(-1, *array.shape[-2:]), geometry
+def _volume(array: np.ndarray) -> np.ndarray:
+    """`(z, y, x)`, with an axis z of size 1 for a file of one slice."""
+    return array.reshape(-1, *array.shape[-2:])

@@ -1,6 +1,8 @@
 """Many cases at once, with a progress bar; one that is at fault does not hide the others."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,12 +29,15 @@ def run_all(function: Callable[[Task], str | None], tasks: Sequence[Task], proce
         return
     bar = {"total": len(tasks), "desc": doing}
     if processes == 1 or len(tasks) == 1:
-        faults = [fault for fault in tqdm(map(function, tasks), **bar) if fault]
+        with tqdm(map(function, tasks), **bar) as results:
+            faults = [fault for fault in results if fault]
     else:
-        with ProcessPoolExecutor(min(processes, len(tasks)), multiprocessing.get_context("spawn")) as pool:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(processes, len(tasks)), context, initializer=_end_with_parent) as pool:
             futures = [pool.submit(function, task) for task in tasks]
             try:
-                faults = [fault for future in tqdm(as_completed(futures), **bar) if (fault := future.result())]
+                with tqdm(as_completed(futures), **bar) as done:
+                    faults = [fault for future in done if (fault := future.result())]
             except BrokenProcessPool as error:
                 raise XModalError(
                     f"{doing}: a process was killed, probably for want of memory: give fewer processes with -np."
@@ -43,3 +48,13 @@ def run_all(function: Callable[[Task], str | None], tasks: Sequence[Task], proce
     if faults:
         others = f" ({len(faults) - 1} other cases have faults, too.)" if len(faults) > 1 else ""
         raise XModalError(sorted(faults)[0] + others)
+
+
+def _end_with_parent() -> None:
+    """Workers of a process that was killed would wait for tasks for ever."""
+
+    def end() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()

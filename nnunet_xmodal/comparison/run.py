@@ -11,9 +11,9 @@ from nnunet_xmodal.comparison.case_cache import CaseCache
 from nnunet_xmodal.comparison.case_table import case_table
 from nnunet_xmodal.comparison.comparable import common_cases
 from nnunet_xmodal.comparison.cost import cost_table
-from nnunet_xmodal.comparison.cross_validation import ModelResults
+from nnunet_xmodal.comparison.cross_validation import ModelResults, images
 from nnunet_xmodal.comparison.curves import curves
-from nnunet_xmodal.comparison.detection_table import detection_table
+from nnunet_xmodal.comparison.detection_table import check_detectable, detection_table
 from nnunet_xmodal.comparison.overlays import overlays
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.html import write_report
@@ -41,8 +41,20 @@ def compare(settings: ComparisonSettings) -> ReportContents:
     """Reads results, computes what is not computed yet, and writes the report.
 
     Raises:
-        XModalError: before anything but cached metrics is written, for results that are missing, damaged or unlike.
+        XModalError: before anything but cached metrics is written, for results that are missing, damaged or unlike,
+            and for files that the system does not let us read or write.
     """
+    try:
+        return _compare(settings)
+    except OSError as error:
+        file = error.filename2 or error.filename or settings.output
+        raise XModalError(
+            f"{file} cannot be read or written ({error.strerror or error}): see to its permissions and the space that "
+            "is left, or give another -o."
+        ) from error
+
+
+def _compare(settings: ComparisonSettings) -> ReportContents:
     metric_settings = MetricSettings(settings.nsd_tolerance_mm, settings.lesion_iou)
     output = settings.output
     _check_writable(output)
@@ -50,10 +62,13 @@ def compare(settings: ComparisonSettings) -> ReportContents:
     models = [model.results for model in trained]
     models += prediction_folders(settings, models[0].dataset_json if models else None)
     _check_names(models)
-    cases, notes = common_cases(models, settings.allow_missing)
-    _adopt_folds(models, cases)
     dataset = dataset_name(settings)
     references = references_folder(settings, dataset)
+    expected = () if trained or references is None else images(references, models[0].dataset_json["file_ending"])
+    cases, notes = common_cases(models, settings.allow_missing, expected)
+    _adopt_folds(models, cases)
+    if settings.detection:
+        check_detectable(models, cases, settings.detection)
     groups = subjects(settings, dataset, cases)
     cache = CaseCache(output / "cache")
 
@@ -63,11 +78,11 @@ def compare(settings: ComparisonSettings) -> ReportContents:
     detection = None
     if settings.detection:
         detection = detection_table(models, cases, references, settings.detection, cache, settings.processes)
-    images = None if dataset is None else Path(os.environ["nnUNet_raw"]) / dataset / "imagesTr"
+    pictures = None if dataset is None else Path(os.environ["nnUNet_raw"]) / dataset / "imagesTr"
     contents = ReportContents(
-        title=f"{dataset or 'Predictions'}: {len(models)} models on {len(cases)} cases",
+        title=f"{dataset or 'Predictions'}: {_count(models, 'model')} on {_count(cases, 'case')}",
         facts=_facts(settings, dataset, models, cases, groups),
-        notes=notes + _notes(table, settings.empty),
+        notes=notes + _notes(models, table, settings.empty),
         models=[model.name for model in models],
         metrics=metrics,
         cases=table,
@@ -76,18 +91,17 @@ def compare(settings: ComparisonSettings) -> ReportContents:
         detection=detection,
         cost=cost_table(trained) if trained else None,
         curves={model.results.name: curves(model.results) for model in trained},
-        overlays=overlays(models, table, references, images, settings.overlays) if segmentations else (),
+        overlays=overlays(models, table, references, pictures, settings.overlays) if segmentations else (),
     )
-    output.mkdir(parents=True, exist_ok=True)
     write_report(contents, output)
     return contents
 
 
 def _check_writable(output: Path) -> None:
     existing = output
-    while not existing.exists():
-        existing = existing.parent
     try:
+        while not existing.exists():
+            existing = existing.parent
         if not existing.is_dir():
             raise NotADirectoryError("it is a file")
         with TemporaryDirectory(prefix=".tmp_", dir=existing):
@@ -102,6 +116,8 @@ def _check_names(models: Sequence[ModelResults]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise XModalError(f"two models are called {name}: give each once, or folders another NAME=FOLDER.")
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise XModalError(f"the folder {name!a} cannot be printed: give it another name with NAME=FOLDER.")
 
 
 def _adopt_folds(models: Sequence[ModelResults], cases: Sequence[str]) -> None:
@@ -140,9 +156,17 @@ def _facts(
     return facts
 
 
-def _notes(table: pd.DataFrame, rule: str) -> list[str]:
+def _count(things: Sequence, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _notes(models: Sequence[ModelResults], table: pd.DataFrame, rule: str) -> list[str]:
     counts = table.groupby("model", sort=False)["empty"].value_counts().unstack(fill_value=0)
-    notes = []
+    notes = [
+        f"{model.name}: fold all was trained on the cases that it was validated on; its scores say little about others."
+        for model in models
+        if model.is_cross_validation and "all" in model.folds
+    ]
     for model, row in counts.iterrows():
         told = [
             f"{row[state]} {words}"

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_xmodal.errors import XModalError
+
 
 @dataclass(frozen=True)
 class ComparisonSettings:
@@ -22,6 +24,9 @@ class ComparisonSettings:
         allow_missing: go on with the cases that all models have in the same fold.
         overlays: how many cases are drawn at most.
         processes: cases that are computed at once.
+
+    Raises:
+        XModalError: for fewer than no overlays.
     """
 
     output: Path
@@ -41,3 +46,7 @@ class ComparisonSettings:
     allow_missing: bool = False
     overlays: int = 6
     processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.overlays < 0:
+            raise XModalError(f"--overlays {self.overlays}: give a number of cases to draw, or 0.")

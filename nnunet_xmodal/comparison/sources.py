@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.comparison.cross_validation import ModelResults, read_model, read_predictions
+from nnunet_xmodal.comparison.cross_validation import ModelResults, read_dataset_json, read_model, read_predictions
 from nnunet_xmodal.comparison.settings import ComparisonSettings
 from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE, subjects_of
 from nnunet_xmodal.data.environment import require_variables
@@ -67,14 +67,22 @@ def prediction_folders(settings: ComparisonSettings, dataset_json: dict | None) 
     Args:
         dataset_json: of the models beside them; None looks for --dataset_json.
     """
-    named = []
-    for word in settings.folders:
-        name, separator, folder = word.rpartition("=")
-        path = Path(folder if separator and not Path(word).is_dir() else word)
-        named.append((name if path == Path(folder) and name else path.name, path))
+    named = [_name_and_folder(word) for word in settings.folders]
     if named and dataset_json is None:
         dataset_json = _dataset_json(settings, named[0][1])
     return [read_predictions(name, folder, dataset_json) for name, folder in named]
+
+
+def _name_and_folder(word: str) -> tuple[str, Path]:
+    """Of `FOLDER` or `NAME=FOLDER`; of several = the first that leaves a folder behind it."""
+    if Path(word).is_dir() or "=" not in word:
+        return Path(word).resolve().name, Path(word)
+    parts = word.split("=")
+    splits = [("=".join(parts[:n]), "=".join(parts[n:])) for n in range(1, len(parts))]
+    name, folder = next((split for split in splits if split[1] and Path(split[1]).is_dir()), splits[0])
+    if not folder:
+        raise XModalError(f"--folders {word} names no folder: give NAME=FOLDER.")
+    return name or Path(folder).resolve().name, Path(folder)
 
 
 def _dataset_json(settings: ComparisonSettings, folder: Path) -> dict:
@@ -83,17 +91,12 @@ def _dataset_json(settings: ComparisonSettings, folder: Path) -> dict:
     else:
         places = [folder / "dataset.json"]
         places += [settings.references.parent / "dataset.json"] if settings.references else []
+        dataset = dataset_name(settings)
+        places += [Path(os.environ["nnUNet_raw"]) / dataset / "dataset.json"] if dataset else []
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise XModalError(f"{places[0]} does not exist: name the labels with --dataset_json FILE.")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise XModalError(f"{file} is not valid JSON ({error}).") from error
-    for key in ("labels", "file_ending"):
-        if key not in content:
-            raise XModalError(f'{file} has no "{key}".')
-    return content
+        raise XModalError(f"{places[0]} is no file: name the labels with --dataset_json FILE.")
+    return read_dataset_json(file)
 
 
 def dataset_name(settings: ComparisonSettings) -> str | None:
@@ -102,10 +105,13 @@ def dataset_name(settings: ComparisonSettings) -> str | None:
         return None
     require_variables("nnUNet_raw", "nnUNet_preprocessed")
     name = settings.dataset
+    if not name.isdecimal() and not name.startswith("Dataset"):
+        raise XModalError(f"-d {name} is no dataset: give its number, or its full name Dataset…")
     try:
         return maybe_convert_to_dataset_name(int(name) if name.isdecimal() else name)
-    except (RuntimeError, ValueError) as error:
-        raise XModalError(f"-d {settings.dataset} is no dataset: {str(error).splitlines()[0]}") from error
+    except RuntimeError as error:
+        reason = str(error).split(". ")[0]
+        raise XModalError(f"-d {name} is no dataset ({reason}): check it and nnU-Net's folders.") from error
 
 
 def references_folder(settings: ComparisonSettings, dataset: str | None) -> Path | None:
@@ -130,5 +136,15 @@ def subjects(settings: ComparisonSettings, dataset: str | None, cases: Sequence[
     if dataset is not None:
         file = Path(os.environ["nnUNet_preprocessed"]) / dataset / GROUPS_FILE
         if file.is_file():
-            return json.loads(file.read_text(encoding="utf-8"))
+            return _groups(file, cases)
     return None
+
+
+def _groups(file: Path, cases: Sequence[str]) -> Mapping[str, str]:
+    try:
+        groups = json.loads(file.read_text(encoding="utf-8"))
+        return {case: str(groups[case]) for case in cases}
+    except (ValueError, TypeError, KeyError) as error:
+        raise XModalError(
+            f"{file} names no subject for every case ({error!r}): correct it, or give --group-by."
+        ) from error

@@ -40,11 +40,13 @@ def _read_nifti(file: Path) -> tuple[np.ndarray, dict]:
     image = nibabel.load(file)
     affine = image.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a spacing of 0 is left to the caller
+        direction = affine[:3, :3] / spacing
     return np.asanyarray(image.dataobj).T[None], {
         "size": image.shape[::-1],
         "spacing": spacing[: len(image.shape)][::-1],
         "origin": affine[:3, 3],
-        "direction": affine[:3, :3] / spacing,
+        "direction": direction,
     }
 
 

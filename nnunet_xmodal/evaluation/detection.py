@@ -163,8 +163,11 @@ def read_probabilities(file: str | Path) -> np.ndarray:
     """
     try:
         with np.load(file) as arrays:
-            return arrays["probabilities"]
-    except (KeyError, IndexError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            probabilities = arrays["probabilities"]
+        if probabilities.ndim != 4 or not np.isfinite(probabilities).all():
+            raise ValueError(f"an array {probabilities.shape}, or NaN in it")
+        return probabilities
+    except (KeyError, IndexError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise XModalError(
             f"{file} holds no probabilities of nnU-Net ({error}): run the validation again with --npz, "
             "or the prediction with --save_probabilities."

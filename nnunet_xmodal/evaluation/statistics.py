@@ -19,7 +19,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, friedmanchisquare, wilcoxon
+from scipy.stats import bootstrap, friedmanchisquare, rankdata, wilcoxon
 
 from nnunet_xmodal.evaluation.metrics import Direction, Metric
 
@@ -34,6 +34,7 @@ COLUMNS = (
 )  # fmt: skip
 """Of `compare_all`."""
 
+_ALL_SIGNS = 13  # pairs up to which p is exact with ties and zeros, as in scipy
 _TOO_FEW = f"no p-value: fewer than {FEWEST_PAIRS} pairs"
 _BATCH = 1_000_000  # numbers per batch of resamples: a few MB, whatever the number of units
 _NAN = float("nan")
@@ -132,8 +133,7 @@ def compare_pair(a: Sequence[float], b: Sequence[float], better: Direction, seed
     elif not differences.any():
         statistic, p = 0.0, 1.0  # what scipy calls undefined: nothing is left of it without zeros
     else:
-        result = wilcoxon(differences)
-        statistic, p = float(result.statistic), float(result.pvalue)
+        statistic, p = _signed_rank(differences)
     mean_interval = _interval(differences, np.mean, "BCa", seed)
     median_interval = _interval(differences, _median, "percentile", seed)
     gains = differences if better == "higher" else -differences
@@ -216,6 +216,26 @@ def _friedman(units: pd.DataFrame, left_out: int) -> dict[str, float | int | str
         result = friedmanchisquare(*(defined[model] for model in defined))
         statistic, p = float(result.statistic), float(result.pvalue)
     return {"n": len(defined), "statistic": statistic, "p": p, "note": note}
+
+
+def _signed_rank(differences: np.ndarray) -> tuple[float, float]:
+    """Statistic and two-sided p-value of `scipy.stats.wilcoxon`.
+
+    Up to 13 pairs with ties or zeros scipy tries all 2ⁿ signs, which takes a second each time; counting how many of
+    them lead to each sum of ranks gives the same number at once.
+    """
+    size = np.abs(differences[differences != 0])
+    if len(differences) > _ALL_SIGNS or len(np.unique(size)) == len(differences):
+        result = wilcoxon(differences)
+        return float(result.statistic), float(result.pvalue)
+    ranks = np.rint(2 * rankdata(size)).astype(int)  # twice, so that the mean ranks of ties are whole
+    ways = np.zeros(ranks.sum() + 1)  # [sum of positive ranks]: by how many signs it is reached
+    ways[0] = 1
+    for rank in ranks:
+        ways[rank:] += ways[:-rank].copy()
+    plus = ranks[differences[differences != 0] > 0].sum()
+    tail = min(ways[: plus + 1].sum(), ways[plus:].sum())
+    return min(plus, ranks.sum() - plus) / 2, min(1.0, float(2 * tail / 2 ** len(ranks)))
 
 
 def _count(number: int, what: str, how: str) -> str:

@@ -1,6 +1,7 @@
 """Cross-validation results as nnU-Net leaves them, made without a training."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import SimpleITK as sitk
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics, save_summary_json
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+from PIL import Image
+
+from nnunet_xmodal.comparison.report import plots
 
 DATASET = "Dataset900_Spheres"
 SPACING = (3.0, 1.0, 0.5)  # z, y, x
@@ -108,3 +112,11 @@ class Results:
 @pytest.fixture
 def results(nnunet_folders) -> Results:
     return Results(nnunet_folders)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures of the report are laid out, but one white pixel stands for each: rendering takes most of the time."""
+    pixel = BytesIO()
+    Image.new("L", (1, 1), 255).save(pixel, "PNG")
+    monkeypatch.setattr(plots, "_png", lambda figure: pixel.getvalue())

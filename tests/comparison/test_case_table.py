@@ -1,12 +1,14 @@
 import json
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from nnunet_xmodal.comparison import case_table as module
 from nnunet_xmodal.comparison.case_cache import CaseCache
-from nnunet_xmodal.comparison.case_table import KEYS, case_table
+from nnunet_xmodal.comparison.case_table import KEYS, case_table, read_label_map
 from nnunet_xmodal.comparison.cross_validation import read_model
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings
@@ -147,6 +149,95 @@ def test_a_damaged_prediction_is_named(results, table_of, how, sentence):
     damage(results, how)
     with pytest.raises(XModalError, match=sentence):
         table_of("A")
+
+
+@pytest.mark.parametrize("content", ["", '{"whole": {"Di', "[]", '{"whole": {"Dice": 1.0}}', '{"whole": 1, "core": 2}'])
+def test_what_was_not_kept_in_full_is_computed_again(results, table_of, tmp_path, computed, content):
+    results.add("A", shift=1)
+    first, _ = table_of("A")
+    sorted((tmp_path / "cache").iterdir())[0].write_text(content)
+    computed.clear()
+    assert table_of("A")[0].equals(first) and computed == ["A"]
+
+
+@pytest.mark.parametrize(
+    "told, sentence",
+    [
+        ({"(2,)": {"case": 1}}, 'a metric "case", as a column of cases.csv'),
+        ({"mean over labels": {"SSIM": 1}}, 'a label "mean over labels"'),
+    ],
+)
+def test_names_of_the_tables_own_are_refused(results, table_of, told, sentence):
+    results.add("A", shift=1)
+    file = results.validation("A", 0) / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["metric_per_case"][0]["metrics"] |= told
+    file.write_text(json.dumps(summary))
+    with pytest.raises(XModalError, match=sentence):
+        table_of("A")
+
+
+def test_a_metric_has_one_direction(results, table_of):
+    for trainer, better in (("A", "higher"), ("B", "lower")):
+        results.add(trainer, shift=1)
+        file = results.validation(trainer, 0) / "summary.json"
+        summary = json.loads(file.read_text()) | {"xmodal": {"directions": {"SSIM": better}}}
+        file.write_text(json.dumps(summary))
+    with pytest.raises(XModalError, match="SSIM is better higher in .*A__.* but lower in .*B__"):
+        table_of("A", "B")
+
+
+LABELS = {"labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}
+GRID = np.zeros((4, 3, 2), np.int16)
+
+
+@pytest.mark.parametrize(
+    "array, affine, sentence",
+    [
+        (
+            GRID[..., None],
+            np.eye(4),
+            "holds 1×2×3×4 numbers: a label map has one channel",
+        ),
+        (np.full(GRID.shape, 0.5, np.float32), np.eye(4), "holds the label 0.5"),
+        (np.full(GRID.shape, np.inf, np.float32), np.eye(4), "holds the label inf"),
+        (np.full(GRID.shape, np.nan, np.float32), np.eye(4), "holds the label nan"),
+        (-GRID - 1, np.eye(4), "holds the label -1"),
+    ],
+)
+def test_what_is_no_label_map_is_named(tmp_path, array, affine, sentence):
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "map.nii.gz")
+    with pytest.raises(XModalError, match=f"map.nii.gz {sentence}"):
+        read_label_map(tmp_path / "map.nii.gz", LABELS)
+
+
+def test_colours_are_no_labels(tmp_path):
+    Image.new("RGB", (5, 4)).save(tmp_path / "map.png")
+    with pytest.raises(XModalError, match="map.png holds 3×1×4×5 numbers"):
+        read_label_map(tmp_path / "map.png", LABELS | {"file_ending": ".png"})
+
+
+@pytest.mark.parametrize("spacing", [0.0, float("nan")])
+def test_a_grid_without_spacing_is_named(monkeypatch, tmp_path, spacing):
+    geometry = {"size": GRID.shape, "spacing": (1.0, spacing, 1.0)}
+    monkeypatch.setattr(module, "read_image", lambda *arguments, is_label: (GRID[None], geometry))
+    with pytest.raises(XModalError, match=r"map.nii.gz has the spacing .*correct its header"):
+        read_label_map(tmp_path / "map.nii.gz", LABELS)
+
+
+def test_scaled_and_negative_labels_are_read_as_meant(tmp_path):
+    """Some tools write masks as 255 with a slope of 1/255, which in single precision is not quite 1."""
+    labels = np.arange(24).reshape(GRID.shape) % 3
+    image = nibabel.Nifti1Image((255 * labels).astype(np.int16), np.eye(4))
+    image.header.set_slope_inter(1 / 255, 0)
+    nibabel.save(image, tmp_path / "map.nii.gz")
+    stored = np.asanyarray(nibabel.load(tmp_path / "map.nii.gz").dataobj)
+    assert stored.dtype.kind == "f" and (stored != np.rint(stored)).any()
+    array, _ = read_label_map(tmp_path / "map.nii.gz", LABELS)
+    assert array.dtype == np.uint8 and (array == labels.T).all()
+    nibabel.save(nibabel.Nifti1Image((-labels).astype(np.int16), np.eye(4)), tmp_path / "map.nii.gz")
+    array, _ = read_label_map(tmp_path / "map.nii.gz", LABELS | {"labels": {"background": 0, "a": -1, "b": -2}})
+    assert (array == -labels.T).all()
 
 
 def test_a_missing_reference_is_named(results, table_of):

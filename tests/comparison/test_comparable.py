@@ -9,8 +9,8 @@ from nnunet_xmodal.errors import XModalError
 LABELS = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
 
 
-def model(name: str, folds: dict[str, str], missing=(), **dataset_json) -> ModelResults:
-    cases = {case: CaseResult(fold, case, None) for case, fold in folds.items()}
+def model(name: str, folds: dict[str, str], missing=(), told=None, prediction=None, **dataset_json) -> ModelResults:
+    cases = {case: CaseResult(fold, case, prediction, told or {}) for case, fold in folds.items()}
     return ModelResults(name, Path(name), {**LABELS, **dataset_json}, cases, list(missing))
 
 
@@ -63,6 +63,39 @@ def test_predictions_without_folds_take_part_in_any_split():
 def test_other_labels_and_files_are_never_compared(other, what, allow_missing):
     with pytest.raises(XModalError, match=what):
         common_cases([model("x", SPLIT), model("y", SPLIT, **other)], allow_missing)
+
+
+def test_a_reference_without_any_result_is_a_missing_case():
+    models = [model("x", SPLIT), model("y", SPLIT)]
+    with pytest.raises(XModalError, match="a reference of d, but no result.*the 3 cases"):
+        common_cases(models, expected=[*SPLIT, "d"])
+    cases, notes = common_cases(models, allow_missing=True, expected=[*SPLIT, "d"])
+    assert cases == list(SPLIT) and "reference of d" in notes[0]
+
+
+def test_results_of_different_tasks_are_never_compared():
+    points, images = {"1": {"SRE_mm": 2.0}}, {"1": {"SSIM": 0.9, "PSNR": 30.0}}
+    lesion = {"lesion": {"Dice": 0.5}}
+    for first, other in (
+        (model("x", SPLIT, told=points), model("y", SPLIT, told=images)),
+        (model("x", SPLIT, told=points), model("y", SPLIT, prediction=Path("y.nii.gz"))),
+    ):
+        with pytest.raises(XModalError, match="no metric in common"):
+            common_cases([first, other], allow_missing=True)
+    for first, other in (
+        (model("x", SPLIT, told=images), model("y", SPLIT, told={"1": {"SSIM": 0.8}})),
+        (model("x", SPLIT, told=lesion), model("y", SPLIT, prediction=Path("y.nii.gz"))),
+    ):
+        assert common_cases([first, other])[0] == list(SPLIT)
+
+
+def test_nothing_left_to_compare_is_not_offered():
+    with pytest.raises(XModalError, match="x has no result at all: fold_7 is missing, train it or check -f"):
+        common_cases([model("x", {}, missing=["fold_7 is missing"])])
+    with pytest.raises(XModalError, match=r"^(?!.*--allow-missing)x, y have no case in common \(y has no result of a"):
+        common_cases([model("x", {"a": "0"}), model("y", {"b": "0"})])
+    with pytest.raises(XModalError, match="y, z have no result of b, which x has"):
+        common_cases([model("x", SPLIT), *(model(name, {"a": "0"}) for name in "yz")])
 
 
 def test_nothing_in_common_is_an_error_in_any_case():

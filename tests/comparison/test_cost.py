@@ -25,11 +25,7 @@ def test_cost_equals_that_of_the_network_that_runs(trainer, make_plans, make_dat
         network(torch.zeros(1, 2, *plans["configurations"][configuration]["patch_size"]))
     parameters, flops = network_cost(tmp_path, trainer, configuration)
     assert flops == counter.get_total_flops()
-    deep_supervision = sum(
-        parameter.numel()
-        for name, parameter in network.named_parameters()
-        if "seg_layers" in name
-    )
+    deep_supervision = sum(parameter.numel() for name, parameter in network.named_parameters() if "seg_layers" in name)
     assert parameters <= sum(parameter.numel() for parameter in network.parameters()) <= parameters + deep_supervision
 
 

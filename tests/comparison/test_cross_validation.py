@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from nnunet_xmodal.comparison.cross_validation import read_model, read_predictions
+from nnunet_xmodal.comparison.cross_validation import read_dataset_json, read_model, read_predictions
 from nnunet_xmodal.errors import XModalError
 
 
@@ -61,6 +61,63 @@ def test_a_damaged_summary_is_named(results, content):
         read_model("nnU-Net", folder, [0, 1])
 
 
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (lambda summary: summary["metric_per_case"][0]["metrics"]["(2,)"].update(Dice="high"), "no summary .* 'high'"),
+        (
+            lambda summary: summary["metric_per_case"][0]["metrics"]["(2,)"].update(TRE=10**400),
+            "no summary .*large",
+        ),
+        (lambda summary: summary["metric_per_case"][0].update(metrics={}), "no metrics of b_1"),
+        (lambda summary: summary["metric_per_case"].append(summary["metric_per_case"][0]), "lists b_1 twice"),
+        (lambda summary: summary.update(xmodal=None), "no summary"),
+        (lambda summary: summary.update(xmodal={"directions": ["TRE"]}), "no summary"),
+        (lambda summary: summary.update(xmodal={"directions": {"TRE": "max"}}), "'max' for TRE: use \"higher\" or"),
+        (lambda summary: summary.update(xmodal={"directions": {"SSIM": "lower"}}), "'lower' for SSIM"),
+    ],
+)
+def test_a_summary_that_cannot_be_meant_is_named(results, change, sentence):
+    folder = results.add("nnUNetTrainer", shift=1)
+    for fold, how in ((0, lambda summary: summary.update(xmodal={"directions": {"SSIM": "higher"}})), (1, change)):
+        file = results.validation("nnUNetTrainer", fold) / "summary.json"
+        summary = json.loads(file.read_text())
+        how(summary)
+        file.write_text(json.dumps(summary))
+    with pytest.raises(XModalError, match=sentence):
+        read_model("nnU-Net", folder, [0, 1])
+
+
+def test_a_summary_may_come_from_elsewhere(results):
+    folder = results.add("nnUNetTrainer", shift=1)
+    file = results.validation("nnUNetTrainer", 0) / "summary.json"
+    summary = json.loads(file.read_text())
+    for case in summary["metric_per_case"]:
+        case["prediction_file"] = "D:\\results\\" + case["prediction_file"].rpartition("/")[2]
+    file.write_text(json.dumps(summary))
+    (file.parent / "._a_1.nii.gz").write_bytes(b"left by another system")
+    assert sorted(read_model("nnU-Net", folder, [0, 0]).cases) == ["a_1", "a_2"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"file_ending": ".nii.gz"}',
+        '{"labels": {"tumour": 1}}',
+        '{"labels": {"tumour": 1}, "file_ending": ""}',
+        '{"labels": {"1": "tumour"}, "file_ending": ".nii.gz"}',  # of the first nnU-Net
+        '{"labels": ["tumour"], "file_ending": ".nii.gz"}',
+        '{"labels": {"ignore": [1]}, "file_ending": ".nii.gz"}',
+    ],
+)
+def test_a_damaged_dataset_json_is_named(tmp_path, content):
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(XModalError, match=r"dataset\.json"):
+        read_dataset_json(tmp_path / "dataset.json")
+
+
 def test_a_case_of_two_folds_is_refused(results):
     folder = results.add("nnUNetTrainer", shift=1, folds={0: ("a_1", "a_2"), 1: ("a_1", "b_1")})
     with pytest.raises(XModalError, match="a_1 in the folds 0 and 1"):
@@ -76,6 +133,8 @@ def test_no_model_and_no_predictions(results, tmp_path):
     (tmp_path / "other" / "a_1.mha").touch()
     with pytest.raises(XModalError, match=r"no files that end in \.nii\.gz, only \.mha"):
         read_predictions("x", tmp_path / "other", results.dataset_json)
+    with pytest.raises(XModalError, match="without labels"):
+        read_predictions("x", results.references, {"labels": {"background": 0}, "file_ending": ".nii.gz"})
 
 
 def test_predictions_adopt_the_folds_of_a_cross_validation(results):

@@ -7,6 +7,7 @@ pytest.importorskip("picai_eval")
 from nnunet_xmodal.comparison.case_cache import CaseCache
 from nnunet_xmodal.comparison.cross_validation import read_model
 from nnunet_xmodal.comparison.detection_table import detection_table
+from nnunet_xmodal.errors import XModalError
 
 
 def add_probabilities(results, trainer: str, confident: bool) -> None:
@@ -35,3 +36,13 @@ def test_right_probabilities_find_every_lesion_and_wrong_ones_none(results, tmp_
     assert table.loc["right", "AP_mean_of_folds"] == 1 and table.loc["right", "AP_sd_of_folds"] == 0
     again = detection_table(models, cases, results.references, ["core"], cache, processes=1).set_index("model")
     assert again.equals(table) and len(list((tmp_path / "cache").iterdir())) == 12
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 24, 28), (2, 10, 24, 27), (2, 24, 28)])
+def test_probabilities_of_something_else_are_named(results, tmp_path, shape):
+    model = read_model("A", results.add("A", shift=0), [0, 1, 2])
+    for result in model.cases.values():
+        np.savez(result.prediction.with_name(f"{result.case}.npz"), probabilities=np.zeros(shape, np.float32))
+    cache = CaseCache(tmp_path / "cache")
+    with pytest.raises(XModalError, match=r"a_1\.npz holds .*\(5 other cases"):
+        detection_table([model], sorted(model.cases), results.references, ["core"], cache, processes=1)

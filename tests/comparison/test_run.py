@@ -1,10 +1,13 @@
 """`nnUNetXModal_compare` as a user calls it, on results that were made without a training."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import stat
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,14 +15,18 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xmodal.commands.compare import main
+from nnunet_xmodal.comparison import run as module
+from nnunet_xmodal.comparison.settings import ComparisonSettings
+from nnunet_xmodal.comparison.sources import prediction_folders
 from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE
+from nnunet_xmodal.errors import XModalError
 
 FILES = {"report.html", "summary.md", "summary.csv", "statistics.csv", "cases.csv"}
 MODELS = ("-d", "900", "-c", "2d", "-f", "0", "1", "2", "-np", "1", "--overlays", "1")
 
 
 @pytest.fixture
-def compare(results, tmp_path, capsys):
+def compare(results, tmp_path, capsys, undrawn):
     """`(*arguments, fails)` → what the command printed and the rows of its tables by name."""
     output = tmp_path / "report"
 
@@ -53,7 +60,7 @@ def test_two_trainers_side_by_side(results, compare):
     assert (row["wins"], row["n"]) == ("6", "6") and float(row["mean_difference"]) > 0
     assert float(row["p"]) == pytest.approx(2 / 2**6)  # the smallest that six pairs can give
     report = (made.output / "report.html").read_text(encoding="utf-8")
-    assert "nnUNetTrainerCSAD" in report and "data:image/png" in report
+    assert "nnUNetTrainerCSAD" in report and report.count("data:image/png") == 2 * 3 * 2 + 3 + 1
     (cost,) = [row for row in made.cost if row["model"] == "nnUNetTrainer"]
     assert float(cost["seconds_per_epoch"]) == pytest.approx(22) and float(cost["seconds_per_case"]) == pytest.approx(8)
     assert not list(made.output.glob(".tmp*"))
@@ -169,11 +176,75 @@ def test_metrics_of_other_tasks_are_compared_by_their_direction(results, compare
         ((*MODELS, "-tr", "nnUNetTrainer", "--detection", "tumour"), "--detection tumour is no label"),
         ((*MODELS, "-tr", "nnUNetTrainer", "--detection", "core"), "a_1.npz is missing"),
         (("--folders", "nowhere", "--gt", "."), "--dataset_json"),
+        (("-d", "nothing", "-c", "2d", "-tr", "nnUNetTrainer"), "-d nothing is no dataset: give its number"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "--overlays", "-1"), "--overlays -1"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "--folders", "name="), "--folders name= names no folder"),
+        ((*MODELS, "-tr", "nnUNetTrainer", "-f", "7"), "nnUNetTrainer has no result at all"),
     ],
 )
 def test_bad_flags_are_one_sentence_and_write_nothing(results, compare, arguments, sentence):
     results.add("nnUNetTrainer", shift=1)
     assert sentence in compare(*arguments, fails=True)
+
+
+@pytest.mark.parametrize("content", ['{"a_1":', "[]", '{"a_1": "a"}'])
+def test_damaged_groups_are_named(results, compare, content):
+    results.add("nnUNetTrainer", shift=1)
+    (results.root / "nnUNet_preprocessed" / "Dataset900_Spheres" / GROUPS_FILE).write_text(content)
+    assert "names no subject for every case" in compare(*MODELS, "-tr", "nnUNetTrainer", fails=True)
+
+
+@pytest.mark.parametrize(
+    "word, expected",
+    [
+        ("{}/plain", "plain"),
+        ("other tool={}/a=b", "other tool"),
+        ("{}/a=b", "a=b"),
+        ("x=y={}/plain", "x=y"),
+        (".", "gt"),
+    ],
+)
+def test_folders_are_named_by_themselves_or_as_told(results, tmp_path, monkeypatch, word, expected):
+    for name in ("plain", "a=b", "gt"):
+        shutil.copytree(results.references, tmp_path / name)
+    monkeypatch.chdir(tmp_path / "gt")
+    settings = ComparisonSettings(tmp_path, folders=[word.format(tmp_path)])
+    assert [model.name for model in prediction_folders(settings, results.dataset_json)] == [expected]
+
+
+def test_a_name_that_cannot_be_printed_is_refused(results, compare):
+    results.add("nnUNetTrainer", shift=1)
+    folder = f"\udcff={results.references}"
+    assert r"'\udcff' cannot be printed" in compare(*MODELS, "-tr", "nnUNetTrainer", "--folders", folder, fails=True)
+
+
+def test_a_full_disk_is_named_and_an_earlier_report_stays_whole(results, compare, monkeypatch):
+    results.add("nnUNetTrainer", shift=1)
+    output = compare(*MODELS, "-tr", "nnUNetTrainer").output
+    before = {file: file.read_bytes() for file in output.iterdir() if file.is_file()}
+    results.add("nnUNetTrainerCSAD", shift=2)
+    write = Path.write_text
+
+    def fail(self, *arguments, **more):
+        if self.name == "statistics.csv":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return write(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(XModalError, match=r"statistics\.csv cannot be read or written \(No space left on device\)"):
+        module.compare(
+            ComparisonSettings(
+                output, "900", ["2d"], ["nnUNetTrainer", "nnUNetTrainerCSAD"], folds=[0, 1, 2], overlays=0
+            )
+        )
+    assert {file: file.read_bytes() for file in output.iterdir() if file.is_file()} == before
+
+
+def test_a_fold_of_all_is_told_to_be_no_validation(results, compare):
+    results.add("nnUNetTrainer", shift=1, folds={"all": ("a_1", "a_2")})
+    made = compare("-d", "900", "-c", "2d", "-f", "all", "-tr", "nnUNetTrainer", "-np", "1", "--overlays", "0")
+    assert "fold all was trained on the cases" in (made.output / "summary.md").read_text(encoding="utf-8")
+    assert (made.output / "summary.md").read_text().startswith("# Dataset900_Spheres: 1 model on 2 cases")
 
 
 def test_an_unwritable_folder_is_named_at_once(results, tmp_path, capsys):

@@ -171,6 +171,10 @@ def test_reads_what_nnunet_writes(tmp_path):
     file.write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(XModalError, match="case.npz"):
         read_probabilities(file)
+    for wrong in (np.full((2, 3, 4, 5), np.nan, np.float32), np.array("text"), np.array([None])):
+        np.savez_compressed(file, probabilities=wrong)
+        with pytest.raises(XModalError, match="case.npz holds no probabilities"):
+            read_probabilities(file)
     with pytest.raises(XModalError, match="nowhere.npz"):
         read_probabilities(tmp_path / "nowhere.npz")
 

@@ -99,6 +99,16 @@ def test_intervals_are_scipys():
         assert found == pytest.approx(tuple(expected.confidence_interval), abs=1e-12)
 
 
+@pytest.mark.parametrize("n", [6, 7, 8, 9, 10, 11, 14, 51])
+def test_wilcoxon_is_scipys_with_ties_and_zeros(n):
+    rng = np.random.default_rng(n)
+    for step in (1, 4, 50):
+        a, b = rng.integers(0, 10, n) / step, rng.integers(0, 10, n) / step
+        a[0] = b[0]
+        compared, expected = compare_pair(a, b, "higher"), stats.wilcoxon(a - b)
+        assert (compared.statistic, compared.wilcoxon_p) == pytest.approx((expected.statistic, expected.pvalue), 1e-12)
+
+
 def test_the_95_percent_interval_holds_the_mean_about_as_often():
     rng = np.random.default_rng(0)
     compared = [compare_pair(rng.exponential(size=30), np.ones(30), "higher", seed) for seed in range(100)]

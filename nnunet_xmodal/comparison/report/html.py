@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import math
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -17,9 +19,9 @@ from markupsafe import Markup, escape
 from nnunet_xmodal.comparison.report import numbers, plots, tables
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
-from nnunet_xmodal.data.atomic_files import write_atomically
 
 _SIGNIFICANT = 6  # digits of the numbers in the page; the CSV files hold all
+_TABLES = ("cases", "summary", "statistics", "detection", "cost")
 _LONG = 24  # characters of a name that may be broken; as in report.js
 
 Table = dict[str, object]
@@ -27,17 +29,27 @@ Table = dict[str, object]
 
 
 def write_report(contents: ReportContents, folder: str | Path) -> None:
-    """Writes cases.csv, summary.csv, summary.md, statistics.csv, report.html, and detection.csv and cost.csv if any."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("cases", "summary", "statistics", "detection", "cost"):
+    """Writes cases.csv, summary.csv, summary.md, statistics.csv, report.html, and detection.csv and cost.csv if any.
+
+    All of them or, if something fails, none: an earlier report in the folder is never mixed with this one.
+    """
+    texts = {"summary.md": tables.markdown(contents), "report.html": render(contents)}
+    for name in _TABLES:
         table = getattr(contents, name)
         if table is not None:
             # pandas writes floats so that reading them gives the same number, and NaN as nothing
-            text = table.to_csv(index=False, lineterminator="\n")
-            write_atomically(folder / f"{name}.csv", _writer(text))
-    write_atomically(folder / "summary.md", _writer(tables.markdown(contents)))
-    write_atomically(folder / "report.html", _writer(render(contents)))
+            texts[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".tmp_", dir=folder) as temporary:
+        for name, text in texts.items():
+            # \n everywhere: the hashes in the page's policy are of these very bytes; names of files need not be UTF-8
+            Path(temporary, name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        for name in texts:
+            os.replace(Path(temporary, name), folder / name)
+    for name in _TABLES:
+        if f"{name}.csv" not in texts:
+            (folder / f"{name}.csv").unlink(missing_ok=True)
 
 
 def render(contents: ReportContents) -> str:
@@ -275,12 +287,3 @@ def _swatches() -> str:
 
 def _resource(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _writer(text: str) -> Callable[[str], None]:
-    def write(name: str) -> None:
-        # \n everywhere: the hashes in the page's policy are of these very bytes
-        with open(name, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-
-    return write

@@ -40,7 +40,9 @@ def markdown(contents: ReportContents) -> str:
     if contents.notes:
         sections += ["## Notes", _items(contents.notes)]
     defined = (f"{m.name}{arrow(m)}: {m.definition}" for m in contents.metrics.values() if m.definition)
-    sections += ["## Definitions", _items(defined)]
+    definitions = _items(defined)
+    if definitions:
+        sections += ["## Definitions", definitions]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 

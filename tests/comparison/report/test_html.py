@@ -65,12 +65,24 @@ def test_every_file_is_written(folder):
     assert names == tables | {"summary.md", "report.html"}
 
 
-def test_what_is_not_there_is_not_written(make_contents, tmp_path):
+def test_what_is_not_there_is_not_written(make_contents, tmp_path, undrawn):
     contents = make_contents(detection=None, cost=None, curves={}, overlays=[])
+    (tmp_path / "detection.csv").write_text("of an earlier report")
     write_report(contents, tmp_path)
     assert {path.name for path in tmp_path.glob("*.csv")} == {"cases.csv", "summary.csv", "statistics.csv"}
     ids = {attributes.get("id") for attributes in Page((tmp_path / "report.html").read_text("utf-8")).of("section")}
     assert ids == {"summary", "comparisons", "plots", "cases", "definitions"}
+
+
+def test_nothing_is_written_unless_all_can_be(make_contents, tmp_path, undrawn):
+    with pytest.raises(AttributeError):
+        write_report(make_contents(overlays=["no overlay"]), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_files_need_not_be_utf_8(make_cases, make_contents, tmp_path, undrawn):
+    write_report(make_contents(make_cases(models=("A",), case="\udcff{}")), tmp_path)
+    assert r"\udcff3" in (tmp_path / "cases.csv").read_text(encoding="utf-8")
 
 
 def test_csv_files_hold_every_digit_and_nothing_for_nan(contents, folder):
@@ -139,7 +151,7 @@ def test_the_policy_allows_this_style_and_this_script_only(page_text):
     assert not any("style" in attributes for _, attributes in Page(page_text).tags)
 
 
-def test_hostile_names_are_text(make_cases, make_contents):
+def test_hostile_names_are_text(make_cases, make_contents, undrawn):
     cases = make_cases(models=HOSTILE, labels=HOSTILE[:2], case=HOSTILE[1] + "{}", n=6, metrics={"Dice": METRIC})
     text = render(
         make_contents(cases, {"Dice": METRIC}, title=HOSTILE[0], facts={HOSTILE[1]: HOSTILE[0]}, notes=HOSTILE)
@@ -152,7 +164,7 @@ def test_hostile_names_are_text(make_cases, make_contents):
     assert {HOSTILE[0], HOSTILE[3]} <= {text for _, text in page.texts}
 
 
-def test_infinite_and_missing_numbers_are_json(make_cases, make_contents):
+def test_infinite_and_missing_numbers_are_json(make_cases, make_contents, undrawn):
     metrics = {"PSNR": Metric("PSNR", "higher", None, "dB")}
     cases = make_cases(metrics=metrics, labels=("1",))
     cases.loc[0, "PSNR"], cases.loc[1, "PSNR"], cases.loc[2, "PSNR"] = math.inf, math.nan, 41.0
@@ -161,12 +173,12 @@ def test_infinite_and_missing_numbers_are_json(make_cases, make_contents):
 
 
 @pytest.mark.parametrize("models", [("A",), ("A", "B")])
-def test_one_and_two_models(make_cases, make_contents, models):
+def test_one_and_two_models(make_cases, make_contents, models, undrawn):
     data = _data(render(make_contents(make_cases(models=models, labels=("1",)))))
     assert ("pairs" in data) == (len(models) == 2)
 
 
-def test_subjects_are_shown_where_cases_are_grouped(make_cases, make_contents):
+def test_subjects_are_shown_where_cases_are_grouped(make_cases, make_contents, undrawn):
     for subjects, shown in ((None, False), (["one", "two"], True)):
         cases = make_cases(models=("A",), labels=("1",), n=2, metrics={"Dice": METRIC})
         cases["subject"] = subjects or cases["case"]
@@ -176,7 +188,7 @@ def test_subjects_are_shown_where_cases_are_grouped(make_cases, make_contents):
         assert ("subject" in titles) == shown
 
 
-def test_long_texts_are_packed(make_cases, make_contents):
+def test_long_texts_are_packed(make_cases, make_contents, undrawn):
     """A name stands in the page once, however many rows have it."""
     cases = make_cases(models=("model_" + "x" * 100,), labels=("1",), n=50)
     assert render(make_contents(cases)).count("x" * 100) < 60
