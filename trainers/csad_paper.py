@@ -10,12 +10,12 @@ from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResol
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
+from nnunet_xmodal.trainers.paper_settings import PaperSettings, without
 
 _NOT_IN_THE_PAPER = (
     GaussianNoiseTransform,
@@ -27,7 +27,7 @@ _NOT_IN_THE_PAPER = (
 )
 
 
-class nnUNetTrainerCSADPaper(nnUNetTrainerCSAD):
+class nnUNetTrainerCSADPaper(PaperSettings, nnUNetTrainerCSAD):
     """SGD, Dice + β·WBCE + α·L_CSAD, batches of two, 100 epochs, rotation, zoom, shift and blur.
 
     The paper prints no learning rate, momentum or schedule: 0.01, 0.9 and nnU-Net's polynomial decay are ours, and so
@@ -48,22 +48,6 @@ class nnUNetTrainerCSADPaper(nnUNetTrainerCSAD):
     momentum = 0.9
     rotation = 15.0
     zoom = (0.85, 1.15)
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.epochs
-        self.initial_lr = self.learning_rate
-
-    def _set_batch_size_and_oversample(self):
-        self.configuration_manager.configuration["batch_size"] = self.paper_batch_size
-        super()._set_batch_size_and_oversample()
 
     def _build_loss(self) -> nn.Module:
         segmentation_loss = DiceAndWeightedBCE(
@@ -88,8 +72,7 @@ class nnUNetTrainerCSADPaper(nnUNetTrainerCSAD):
 
     @classmethod
     def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
-        stock = super().get_training_transforms(*args, **kwargs)
-        kept = [t for t in stock.transforms if not isinstance(_inner(t), _NOT_IN_THE_PAPER)]
+        kept = without(super().get_training_transforms(*args, **kwargs), _NOT_IN_THE_PAPER)
         for transform in kept:
             if isinstance(transform, SpatialTransform):
                 transform.p_rotation = transform.p_scaling = 1
@@ -98,7 +81,3 @@ class nnUNetTrainerCSADPaper(nnUNetTrainerCSAD):
                 transform.random_crop = True
                 transform.patch_center_dist_from_border = [side // 2 for side in transform.patch_size]
         return ComposeTransforms(kept)
-
-
-def _inner(transform):
-    return transform.transform if isinstance(transform, RandomTransform) else transform

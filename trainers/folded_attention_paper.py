@@ -15,13 +15,13 @@ from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResol
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
 from nnunet_xmodal.trainers.attention import nnUNetTrainerFA
 from nnunet_xmodal.trainers.milestones import MilestoneScheduler
+from nnunet_xmodal.trainers.paper_settings import PaperSettings, without
 
 BEST_LOSS = "checkpoint_best_loss.pth"
 
@@ -36,7 +36,7 @@ _NOT_IN_THE_PAPER = (
 )
 
 
-class nnUNetTrainerFAPaper(nnUNetTrainerFA):
+class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFA):
     """Adam 1e-3 with milestones, weighted cross-entropy + soft Dice, 120 epochs of batches of four, elastic
     deformation and intensity shift; the weights with the least validation loss are the final ones.
 
@@ -58,22 +58,6 @@ class nnUNetTrainerFAPaper(nnUNetTrainerFA):
     shift = 0.1
     elastic_scale = (0.1, 0.3)
     elastic_magnitude = (0.0, 0.1)
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.epochs
-        self.initial_lr = self.learning_rate
-
-    def _set_batch_size_and_oversample(self):
-        self.configuration_manager.configuration["batch_size"] = self.paper_batch_size
-        super()._set_batch_size_and_oversample()
 
     def _build_loss(self) -> nn.Module:
         if not self.enable_deep_supervision:
@@ -111,11 +95,8 @@ class nnUNetTrainerFAPaper(nnUNetTrainerFA):
 
     @classmethod
     def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
-        stock = super().get_training_transforms(*args, **kwargs)
         kept = []
-        for transform in stock.transforms:
-            if isinstance(_inner(transform), _NOT_IN_THE_PAPER):
-                continue
+        for transform in without(super().get_training_transforms(*args, **kwargs), _NOT_IN_THE_PAPER):
             kept.append(transform)
             if isinstance(transform, SpatialTransform):
                 transform.p_rotation = transform.p_scaling = 0
@@ -137,7 +118,3 @@ class nnUNetTrainerFAPaper(nnUNetTrainerFA):
             weights = torch.load(best, map_location=self.device, weights_only=False)["network_weights"]
             self.plain_network.load_state_dict(weights)
         super().on_train_end()
-
-
-def _inner(transform):
-    return transform.transform if isinstance(transform, RandomTransform) else transform
