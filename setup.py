@@ -54,6 +54,7 @@ setup(
         "nibabel>=2.3",
         "numpy>=1.24",
         "scipy>=1.15",
+        "scikit-image",
         "scikit-learn",
         "pandas",
         "connected-components-3d",

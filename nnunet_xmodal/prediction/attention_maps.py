@@ -115,14 +115,19 @@ def write_attention_maps(
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for (stream, level), volume in maps.items():
-        image = _with_geometry(in_native_geometry(volume, predictor, properties), properties)
+        image = with_geometry(in_native_geometry(volume, predictor, properties), properties)
         path = folder / f"{case}_stream{stream}_level{level}.nii.gz"
         write_atomically(path, lambda name, image=image: sitk.WriteImage(image, name))
         written.append(path)
     return written
 
 
-def _with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
+def with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
+    """A volume `(z, y, x)` as an image that lies where the case lies.
+
+    Args:
+        properties: of nnU-Net's reader, whichever it was.
+    """
     geometry = properties.get("sitk_stuff")
     if "nibabel_stuff" in properties:
         geometry = _geometry_of(properties["nibabel_stuff"])

@@ -1,0 +1,229 @@
+"""Prediction with networks whose outputs are images: float32 from the tile to the file."""
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from tqdm import tqdm
+
+from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.prediction.attention_maps import with_geometry
+
+_HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+
+class ImagePredictor(nnUNetPredictor):
+    """nnU-Net's predictor for networks that return images, with any number of channels.
+
+    nnU-Net sums tiles in float16 (1–6 % error at the Gaussian's border, infinity from about 6,500), runs the network
+    in mixed precision on a GPU, expects a channel per label and writes integers. Here the network runs in float32,
+    sums and weights are float32, and files hold float32. Tiles, weights, mirroring, folds and the choice of device,
+    with results on the CPU where the GPU's memory does not suffice, are nnU-Net's.
+
+    `predict_from_files` and its relatives write one file per channel, `<case>_<number as four digits><ending>`.
+
+    Attributes:
+        channel_numbers: of the written files, one per output channel; None counts from 0.
+    """
+
+    channel_numbers: Sequence[int] | None = None
+
+    @torch.inference_mode()
+    def _internal_predict_sliding_window_return_logits(
+        self, data: torch.Tensor, slicers: list[tuple], do_on_device: bool = True
+    ) -> torch.Tensor:
+        """`(C, *padded)` → images `(output channels, *padded)`; called by nnU-Net with its choice of device.
+
+        Raises:
+            XModalError: for NaN or infinity in the result.
+        """
+        results_device = self.device if do_on_device else torch.device("cpu")
+        data = data.to(results_device, torch.float32)
+        tile_weight = self._tile_weight(results_device)
+        weights = torch.zeros(data.shape[1:], device=results_device)
+        images = None  # how many channels there are is the network's to say
+        # not everywhere, because autocast does not know every device
+        exact = torch.autocast("cuda", enabled=False) if self.device.type == "cuda" else nullcontext()
+        with exact:
+            for slicer in tqdm(slicers, disable=not self.allow_tqdm):
+                tile = data[slicer][None].to(self.device).contiguous()
+                prediction = self._internal_maybe_mirror_and_predict(tile)[0].to(results_device, torch.float32)
+                if images is None:
+                    images = torch.zeros((len(prediction), *data.shape[1:]), device=results_device)
+                images[slicer] += prediction * tile_weight
+                weights[slicer[1:]] += tile_weight
+        images /= weights
+        if not torch.isfinite(images).all():
+            raise XModalError(f"the network of {self.trainer_name} returned NaN or infinite voxels.")
+        return images
+
+    def _tile_weight(self, device: torch.device) -> torch.Tensor:
+        patch = tuple(self.configuration_manager.patch_size)
+        if not self.use_gaussian:
+            return torch.ones(patch, device=device)
+        return compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=device)
+
+    @torch.inference_mode()
+    def _internal_maybe_mirror_and_predict(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean over all mirrorings; nnU-Net adds in place, also to an input that a network hands through."""
+        axes = (self.allowed_mirroring_axes or ()) if self.use_mirroring else ()
+        mirrorings = [
+            [axis + 2 for axis in chosen] for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)
+        ]
+        return sum(self.network(x.flip(chosen)).flip(chosen) for chosen in mirrorings) / len(mirrorings)
+
+    def predict_from_data_iterator(
+        self,
+        data_iterator: Iterable[dict],
+        save_probabilities: bool = False,
+        num_processes_segmentation_export: int = 1,
+    ) -> list[np.ndarray | None]:
+        """Writes every case's images, or returns them, `(channels, *spatial)`, where `ofile` is None.
+
+        Cases are resampled and written in this process: `num_processes_segmentation_export` is ignored.
+
+        Raises:
+            XModalError: for `save_probabilities`, which images do not have.
+        """
+        if save_probabilities:
+            raise XModalError(f"the model of {self.trainer_name} predicts images: there are no probabilities to save.")
+        results = []
+        for case in data_iterator:
+            data = case["data"]
+            if isinstance(data, str):  # large cases arrive as the name of a file
+                file, data = data, torch.from_numpy(np.load(data))
+                os.remove(file)
+            images = images_in_native_geometry(
+                self.predict_logits_from_preprocessed_data(torch.as_tensor(data)).numpy(),
+                case["data_properties"],
+                self.plans_manager,
+                self.configuration_manager,
+            )
+            if case["ofile"] is None:
+                results.append(images)
+                continue
+            ending = self.dataset_json["file_ending"]
+            write_images(images, case["data_properties"], case["ofile"], ending, self.channel_numbers)
+            results.append(None)
+        compute_gaussian.cache_clear()
+        return results
+
+    def predict_from_files_sequential(
+        self,
+        list_of_lists_or_source_folder: str | list[list[str]],
+        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
+        save_probabilities: bool = False,
+        overwrite: bool = True,
+        folder_with_segs_from_prev_stage: str | None = None,
+    ) -> list[np.ndarray | None] | None:
+        """predict_from_files with one process that preprocesses; nnU-Net's own loop writes labels."""
+        return self.predict_from_files(
+            list_of_lists_or_source_folder,
+            output_folder_or_list_of_truncated_output_files,
+            save_probabilities,
+            overwrite,
+            num_processes_preprocessing=1,
+            folder_with_segs_from_prev_stage=folder_with_segs_from_prev_stage,
+        )
+
+    def predict_single_npy_array(
+        self,
+        input_image: np.ndarray,
+        image_properties: dict,
+        segmentation_previous_stage: np.ndarray | None = None,
+        output_file_truncated: str | None = None,
+        save_or_return_probabilities: bool = False,
+    ) -> np.ndarray | None:
+        """The images of one case `(C, *spatial)` as its reader returns it, in this process; None where it is written.
+
+        Args:
+            image_properties: of the reader; "spacing" alone is enough where nothing is written.
+        """
+        case = next(
+            PreprocessAdapterFromNpy(
+                [input_image],
+                [segmentation_previous_stage],
+                [image_properties],
+                [output_file_truncated],
+                self.plans_manager,
+                self.dataset_json,
+                self.configuration_manager,
+                num_threads_in_multithreaded=1,
+                verbose=self.verbose,
+            )
+        )
+        return self.predict_from_data_iterator([case], save_or_return_probabilities)[0]
+
+
+def images_in_native_geometry(
+    images: np.ndarray, properties: dict, plans: PlansManager, configuration: ConfigurationManager
+) -> np.ndarray:
+    """From the network's grid back to the case's.
+
+    Resampled by the plans' own function for images (not the one for segmentations, which is linear), then cropping
+    and transposition are undone.
+
+    Args:
+        images: `(channels, *spatial)` as predicted.
+        properties: what nnU-Net's preprocessor has noted about the case.
+
+    Returns:
+        float32 `(channels, *spatial)` as the case's reader returns them; 0 outside nnU-Net's crop.
+    """
+    spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
+    cropped = properties["shape_after_cropping_and_before_resampling"]
+    planned = list(configuration.spacing)
+    if len(planned) != len(cropped):  # 2d plans leave the slice axis as it is
+        planned = [spacing[0], *planned]
+    images = np.asarray(images, dtype=np.float32)
+    resampled = np.asarray(configuration.resampling_fn_data(images, cropped, planned, spacing), dtype=np.float32)
+    native = np.zeros((len(images), *properties["shape_before_cropping"]), dtype=np.float32)
+    native = insert_crop_into_image(native, resampled, properties["bbox_used_for_cropping"])
+    return native.transpose(0, *(axis + 1 for axis in plans.transpose_backward))
+
+
+def write_images(
+    images: np.ndarray,
+    properties: dict,
+    path: str | Path,
+    file_ending: str = ".nii.gz",
+    channel_numbers: Sequence[int] | None = None,
+) -> list[Path]:
+    """Writes every channel as float32 with origin, spacing and direction of the case.
+
+    nnU-Net's writers cast to integers. Formats that hold no float32 volumes, such as .png, give way to .nii.gz.
+
+    Args:
+        images: `(channels, *spatial)` in the case's geometry.
+        properties: what nnU-Net's reader has noted about the case.
+        path: folder and name of the case, to which `_0000.nii.gz` and so on are appended.
+        channel_numbers: one per channel; None counts from 0.
+
+    Returns:
+        The files, in the order of the channels.
+
+    Raises:
+        XModalError: for another number of numbers than of channels.
+    """
+    numbers = range(len(images)) if channel_numbers is None else channel_numbers
+    if len(numbers) != len(images):
+        raise XModalError(f"{len(images)} predicted channels cannot be numbered {list(numbers)}: give one for each.")
+    ending = file_ending if file_ending.lower() in _HOLD_FLOATS else ".nii.gz"
+    written = []
+    for number, image in zip(numbers, images):
+        file = Path(f"{path}_{number:04d}{ending}")
+        volume = with_geometry(np.ascontiguousarray(image, dtype=np.float32), properties)
+        write_atomically(file, lambda name, volume=volume: sitk.WriteImage(volume, name, True))
+        written.append(file)
+    return written
