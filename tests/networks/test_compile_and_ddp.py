@@ -94,6 +94,7 @@ def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, r
         ("nnUNetTrainerCSADLateFusion", False, False),
         ("nnUNetTrainerCSADFA", False, False),
         ("nnUNetTrainerAG", True, False),
+        ("nnUNetTrainerCMFF", True, False),
     ],
 )
 def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
@@ -126,7 +127,8 @@ def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
     assert all(torch.equal(first[key], second[key]) for key in before)
     unchanged = {key for key in before if torch.equal(first[key], before[key])}
     frozen = {name for name, parameter in trainer.network.named_parameters() if not parameter.requires_grad}
-    assert unchanged == frozen
+    buffers = {name for name, _ in trainer.network.named_buffers()}
+    assert unchanged == frozen | buffers
 
 
 def train_on_rank(rank: int, folder: Path) -> None:

@@ -144,21 +144,28 @@ def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name, on):
 
 ONE_ENCODER = ["nnUNetTrainerCSADEarlyFusion"]
 ONE_ENCODER += [name for name in TRAINERS if issubclass(getattr(trainers, name), trainers.nnUNetTrainerFA)]
+TWO_STREAMS = [name for name in TRAINERS if issubclass(getattr(trainers, name), trainers.nnUNetTrainerCMFF)]
+ONE_OF_TWO = ["nnUNetTrainerCMFFStreamA", "nnUNetTrainerCMFFStreamB"]
 
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_streams_travel_in_the_plans_that_are_saved(make_trainer, make_plans, make_dataset_json, name):
     """The model folder alone must build the same network: dataset.json is not asked again."""
-    streams = [["FLAIR"], ["T1c", "T1"], ["T2"]] if name != "nnUNetTrainerStream3" else [["FLAIR"], [1], [0], [2]]
+    streams, expected = [["FLAIR"], ["T1c", "T1"], ["T2"]], [[3], [1, 0], [2]]
+    if name == "nnUNetTrainerStream3":
+        streams, expected = [["FLAIR"], [1], [0], [2]], [[3], [1], [0], [2]]
+    elif name in TWO_STREAMS:
+        streams, expected = [["FLAIR"], ["T1c", "T1", 2]], [[3], [1, 0, 2]]
     dataset_json = make_dataset_json(channels=4) | {"xmodal": {"streams": streams}}
     trainer = make_trainer(name, make_plans(channels=4), dataset_json)
-    expected = [[3], [1], [0], [2]] if name == "nnUNetTrainerStream3" else [[3], [1, 0], [2]]
     assert trainer.plans_manager.plans["xmodal"]["streams"] == expected
     read_by = build(trainer, deep_supervision=False).encoder.stream_channels
     assert read_by == trainer.network.encoder.stream_channels
     alone = name.removeprefix("nnUNetTrainerStream")
     if alone.isdecimal():
         assert read_by == [expected[int(alone)]]
+    elif name in ONE_OF_TWO:
+        assert read_by == [expected[ONE_OF_TWO.index(name)]]
     elif name in ONE_ENCODER:
         assert read_by == [[0, 1, 2, 3]]
     else:
@@ -172,6 +179,13 @@ FUSING = [name for name in TRAINERS if "CSAD" in name or name == "nnUNetTrainerS
 def test_fusion_of_one_stream_is_refused(make_trainer, make_plans, name):
     with pytest.raises(XModalError, match=rf"{name} fuses two or more streams but the plans hold one, \[\[0\]\]"):
         make_trainer(name, make_plans(channels=1))
+
+
+@pytest.mark.parametrize("name", TWO_STREAMS)
+def test_any_other_number_of_streams_than_two_is_refused(make_trainer, make_plans, name):
+    entry = r'write for example "xmodal": \{"streams": \[\[0\], \[1, 2\]\]\} into dataset.json'
+    with pytest.raises(XModalError, match=rf"exactly two streams .* hold 3, \[\[0\], \[1\], \[2\]\]: {entry}"):
+        make_trainer(name, make_plans(channels=3))
 
 
 def test_a_stream_that_is_not_there_is_refused(make_trainer, make_plans):

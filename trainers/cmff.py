@@ -1,0 +1,143 @@
+"""CMFF and its ablations (Zhang et al., Cross-Modality Deep Feature Learning, 2021, Sec. 3.2 and Table 2)."""
+
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from torch import nn
+
+from nnunet_xmodal.networks.blocks.cbam import CBAM
+from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
+from nnunet_xmodal.networks.cmff_unet import BranchesUNet, CMFFUNet
+from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.trainers.base import XModalTrainer
+
+
+class SumOverBranches(nn.Module):
+    """L_seg(S_A) + L_seg(S_B) + L_seg(S_F) (Eq. 7); in eval mode the network returns S_F's logits only.
+
+    With deep supervision the levels of a branch have nnU-Net's weights, whose sum is 1; S_F has one level, and that
+    weighs 1 as well.
+
+    Args:
+        segmentation_loss: any loss of nnU-Net, with or without deep supervision.
+
+    Shape: `(logits, (logits, …))` or logits, and the target as the segmentation loss takes it → scalar.
+    """
+
+    def __init__(self, segmentation_loss: nn.Module):
+        super().__init__()
+        self.segmentation_loss = segmentation_loss
+
+    def forward(self, output, target) -> torch.Tensor:
+        if not isinstance(output, tuple):
+            return self._of_branch(output, target)
+        first, others = output
+        return sum(self._of_branch(logits, target) for logits in (first, *others))
+
+    def _of_branch(self, logits: torch.Tensor | list[torch.Tensor], target) -> torch.Tensor:
+        if isinstance(logits, list) and len(logits) == 1:
+            return self.segmentation_loss.loss(logits[0], target[0])
+        return self.segmentation_loss(logits, target)
+
+
+class nnUNetTrainerCMFF(XModalTrainer):
+    """The proposal on exactly two streams, with nnU-Net's loss for all three outputs and nnU-Net's optimiser.
+
+    `-pretrained_weights` takes the weights that branches start from; without them all start from random.
+
+    Attributes:
+        identity, per_class_masks, detach_masks: readings of the mask-guided attention block, see there.
+    """
+
+    identity = True
+    per_class_masks = False
+    detach_masks = False
+
+    @classmethod
+    def guidance(cls) -> MaskGuidedAttention | None:
+        return MaskGuidedAttention(cls.identity, cls.per_class_masks, cls.detach_masks)
+
+    @classmethod
+    def build_network(cls, plan: UNetPlan) -> nn.Module:
+        return CMFFUNet(**plan.arguments, guidance=cls.guidance())
+
+    @classmethod
+    def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
+        network = super().build_network_architecture(plans_manager, *args, **kwargs)
+        network.regions = plans_manager.plans["xmodal"].get("regions", False)
+        return network
+
+    def initialize(self):
+        # a network predicts masks, and has nothing but the plans to know by whether labels exclude each other
+        self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
+        super().initialize()
+        self._random_weights = self._some_weights()
+
+    def on_train_start(self):
+        super().on_train_start()
+        if self.current_epoch == 0:
+            self.print_to_log_file(
+                "The branches start from random weights: give -pretrained_weights to start from others."
+                if torch.equal(self._random_weights, self._some_weights())
+                else "The branches start from pretrained weights."
+            )
+
+    def _some_weights(self) -> torch.Tensor:
+        """A copy of the first convolution of a branch."""
+        return next(self.plain_network.branches.parameters()).detach().cpu().clone()
+
+    def _build_loss(self) -> nn.Module:
+        return SumOverBranches(super()._build_loss())
+
+
+class nnUNetTrainerCMFFDice(nnUNetTrainerCMFF):
+    """Eq. 8: soft Dice alone, up to the constant 1."""
+
+    def _build_loss(self) -> nn.Module:
+        loss = super()._build_loss()
+        of_an_output = loss.segmentation_loss
+        if isinstance(of_an_output, DeepSupervisionWrapper):
+            of_an_output = of_an_output.loss
+        of_an_output.weight_ce = 0
+        return loss
+
+
+class nnUNetTrainerCMFFNoMask(nnUNetTrainerCMFF):
+    """The fusion branch without mask guidance, "Ours w/o MG"."""
+
+    @classmethod
+    def guidance(cls) -> None:
+        return None
+
+
+class nnUNetTrainerCMFFCBAM(nnUNetTrainerCMFF):
+    """CBAM in the place of mask guidance, "Ours w CA"."""
+
+    @classmethod
+    def build_network(cls, plan: UNetPlan) -> CMFFUNet:
+        return CMFFUNet(**plan.arguments, attention=CBAM)
+
+
+class nnUNetTrainerCMFFMean(nnUNetTrainerCMFF):
+    """The mean of both branches' probabilities at prediction, "S_A + S_B"; they are trained side by side.
+
+    Attributes:
+        branches: which there are, "A", "B" or "AB".
+    """
+
+    branches = "AB"
+
+    @classmethod
+    def build_network(cls, plan: UNetPlan) -> BranchesUNet:
+        return BranchesUNet(**plan.arguments, branches=cls.branches)
+
+
+class nnUNetTrainerCMFFStreamA(nnUNetTrainerCMFFMean):
+    """S_A alone; the other stream is loaded, for equal patches, and ignored."""
+
+    branches = "A"
+
+
+class nnUNetTrainerCMFFStreamB(nnUNetTrainerCMFFMean):
+    """S_B alone."""
+
+    branches = "B"
