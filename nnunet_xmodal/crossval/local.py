@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from time import sleep, time
 from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import LiveTable
+from nnunet_xmodal.crossval.supervised import START
 from nnunet_xmodal.data.training_log import lines_of, log_files, parse_training_log
 
 Slot = str | None
@@ -22,7 +22,7 @@ Slot = str | None
 NOT_STARTED = -1
 
 _POLL = 1.0  # seconds
-_SUPERVISOR = (sys.executable, "-m", "nnunet_xmodal.crossval.supervised")
+_SUPERVISOR = START  # tests put another one here
 
 
 @dataclass

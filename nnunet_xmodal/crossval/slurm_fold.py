@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from time import sleep, time
 
@@ -13,7 +12,7 @@ from submitit.helpers import DelayedSubmission
 from nnunet_xmodal.crossval.beginning import CHECKPOINTS
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
-from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
+from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE, START
 from nnunet_xmodal.data.training_log import read_training_log
 
 _START = 60  # seconds until a job that Slurm has started writes into its log
@@ -47,7 +46,7 @@ class SlurmFold:
         self._wait_for_leader()
         # A process between this one and the training, because it outlives a SIGKILL here and still stops the training.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "nnunet_xmodal.crossval.supervised", json.dumps(self.job.as_dict())],
+            [*START, json.dumps(self.job.as_dict())],
             stdin=subprocess.PIPE,
             start_new_session=True,
             preexec_fn=_ignore_the_notice,

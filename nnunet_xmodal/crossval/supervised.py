@@ -1,11 +1,9 @@
 """A job in a process of its own that outlives neither its scheduler nor leaves loader workers behind.
 
-    python -m nnunet_xmodal.crossval.supervised '<job as JSON>'
-
-The scheduler holds the other end of this process's stdin. When it ends, in whatever way, SIGKILL included, the pipe
-closes, and the training goes with it. nnU-Net's loader workers do not notice that their parent died; they share its
-process group, which is killed as a whole when the training has ended. Its number is printed on stdout, so that the
-scheduler can do so where this process was killed itself.
+The scheduler starts it with the job as JSON and holds the other end of its stdin. When the scheduler ends, in whatever
+way, SIGKILL included, the pipe closes, and the training goes with it. nnU-Net's loader workers do not notice that their
+parent died; they share its process group, which is killed as a whole when the training has ended. Its number is printed
+on stdout, so that the scheduler can do so where this process was killed itself.
 
 The log of a job is locked while it runs: a second scheduler leaves it alone.
 """
@@ -32,6 +30,13 @@ from nnunet_xmodal.crossval.beginning import (
 )
 from nnunet_xmodal.crossval.job import Job, executable
 from nnunet_xmodal.errors import XModalError
+
+START = (
+    sys.executable,
+    "-c",
+    "import sys; sys.path[:] = filter(None, sys.path); from nnunet_xmodal.crossval.supervised import main; main()",
+)
+"""What starts it, before the job: unlike `-m`, never with a checkout that happens to be the working folder."""
 
 RUNS_ELSEWHERE = 75
 """Exit status of a job that another scheduler is running; EX_TEMPFAIL of sysexits.h."""

@@ -146,7 +146,12 @@ def shown(folder, columns: int, **environment: str) -> str:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {**os.environ, "TERM": "xterm", **environment}
     process = subprocess.Popen(
-        [sys.executable, "-c", ON_A_TERMINAL, str(folder)], stdout=theirs, stderr=theirs, stdin=theirs, env=variables
+        [sys.executable, "-c", ON_A_TERMINAL, str(folder)],
+        stdout=theirs,
+        stderr=theirs,
+        stdin=theirs,
+        env=variables,
+        cwd=folder,  # a checkout as the working folder would hide the installed package
     )
     os.close(theirs)
     output = b""

@@ -48,7 +48,9 @@ def scheduler(fake_training):
         folder = fake_training.folder
         command = [sys.executable, "-c", SCHEDULER, folder / "supervisor.py", folder / "results", *folds]
         started.append(
-            subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
+            )
         )
         return started[-1]
 

@@ -132,6 +132,7 @@ def stop_at(space, epoch: int, number: int, *arguments) -> None:
     process = subprocess.Popen(
         [str(BIN / "nnUNetXModal_crossval"), "-d", "901", "-c", "2d", "-device", "cpu", *map(str, arguments)],
         env={**space.environment, "MARKER": marker},
+        cwd=space.root,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
