@@ -39,6 +39,11 @@ def run(fake_training, capsys):
     return run
 
 
+def listen_to_ctrl_c() -> None:
+    """Tests that run in the background of a shell are started with SIGINT ignored, and so is what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def scheduler(fake_training):
     """`(*folds)` → a scheduler in a process of its own; no process of its trainings is left behind after the test."""
@@ -49,7 +54,12 @@ def scheduler(fake_training):
         command = [sys.executable, "-c", SCHEDULER, folder / "supervisor.py", folder / "results", *folds]
         started.append(
             subprocess.Popen(
-                list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
+                list(map(str, command)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=folder,
+                preexec_fn=listen_to_ctrl_c,
             )
         )
         return started[-1]

@@ -133,6 +133,8 @@ def stop_at(space, epoch: int, number: int, *arguments) -> None:
         [str(BIN / "nnUNetXModal_crossval"), "-d", "901", "-c", "2d", "-device", "cpu", *map(str, arguments)],
         env={**space.environment, "MARKER": marker},
         cwd=space.root,
+        # tests in the background of a shell are started with SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
