@@ -49,6 +49,14 @@ def parser() -> argparse.ArgumentParser:
         help="also write OUTPUT/attention_maps/<case>_stream<k>_level<m>.nii.gz of the cases that this call predicts; "
         "1 is uniform attention",
     )
+    p.add_argument(
+        "--reference_intensities",
+        nargs="+",
+        type=float,
+        metavar=("MEAN", "SD"),
+        help="models that make images: map normalised intensities to this mean and standard deviation (one pair for "
+        "all made channels, or one for each)",
+    )
     return p
 
 

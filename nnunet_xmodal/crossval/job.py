@@ -18,7 +18,8 @@ class Job:
         results: nnU-Net's results folder.
         dataset: its full name, `Dataset501_Glioma2Mod`.
         fold: a number, or "all".
-        flags: passed on to `nnUNetv2_train` as they are, e.g. `("--npz", "-device", "cpu")`.
+        flags: passed on to `nnUNetv2_train`, e.g. `("--npz", "-device", "cpu")`; `{fold}` in a path of pretrained
+            weights becomes the fold, because weights that have seen its validation cases would flatter it.
         previous: of a cascade, the configuration whose predictions it reads; else None.
     """
 
@@ -57,9 +58,12 @@ class Job:
         """The stock call; `flags` say how it begins, `--c` or `--val`."""
         what = [self.dataset, self.configuration, str(self.fold), "-tr", self.trainer, "-p", self.plans]
         passed = list(self.flags)
-        if "--c" in flags and "-pretrained_weights" in passed:  # nnU-Net refuses both; the checkpoint has them in it
+        if "-pretrained_weights" in passed:
             where = passed.index("-pretrained_weights")
-            del passed[where : where + 2]
+            if "--c" in flags:  # nnU-Net refuses both; the checkpoint has them in it
+                del passed[where : where + 2]
+            else:
+                passed[where + 1] = passed[where + 1].replace("{fold}", str(self.fold))
         return ["nnUNetv2_train", *what, *passed, *flags]
 
     def as_dict(self) -> dict:

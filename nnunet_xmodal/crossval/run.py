@@ -149,8 +149,10 @@ def _flags(args: Namespace) -> list[str]:
     """What is passed on to every nnUNetv2_train."""
     if args.num_gpus > 1 and args.device != "cuda":
         raise XModalError(f"-num_gpus {args.num_gpus} goes with -device cuda, not with -device {args.device}.")
-    if args.pretrained_weights and not Path(args.pretrained_weights).is_file():
-        raise XModalError(f"-pretrained_weights {args.pretrained_weights} does not exist.")
+    for fold in args.f if args.pretrained_weights else ():
+        weights = args.pretrained_weights.replace("{fold}", str(fold))
+        if not Path(weights).is_file():
+            raise XModalError(f"-pretrained_weights {weights} does not exist.")
     flags = ["-device", args.device] if args.device != "cuda" else []
     flags += ["-num_gpus", str(args.num_gpus)] if args.num_gpus != 1 else []
     flags += ["-pretrained_weights", str(Path(args.pretrained_weights).resolve())] if args.pretrained_weights else []

@@ -29,32 +29,44 @@ class Case:
     labels: frozenset[int] = field(default_factory=frozenset)
 
 
-def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
-    """The cases of an images folder by nnU-Net's naming, `<case>_<four digits><file ending>`.
+def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int, Path]]:
+    """Case → number → file, by nnU-Net's naming, `<case>_<four digits><file ending>`; numbers may be missing.
 
     Raises:
-        XModalError: if the folder is missing or empty, a file has no channel number, or a case lacks a channel or has
-            one too many. nnU-Net goes by the order of the files and would read `_0001` for a missing `_0000`.
+        XModalError: if the folder is missing or empty, or a file has no channel number.
     """
-    folder, ending = Path(folder), dataset_json["file_ending"]
+    folder = Path(folder)
     if not folder.is_dir():
         raise XModalError(f"the folder {folder} does not exist.")
-    names = channel_names_of(dataset_json)
-    found: dict[str, set[int]] = {}
+    found: dict[str, dict[int, Path]] = {}
     for file in sorted(folder.iterdir()):
-        if not file.name.endswith(ending):
+        if not file.name.endswith(file_ending):
             continue
         if file.name.startswith("."):
             raise XModalError(f"{file} is a hidden file that nnU-Net takes for an image: delete it.")
-        match = re.fullmatch(r"(.+)_(\d{4})", file.name[: -len(ending)])
+        match = re.fullmatch(r"(.+)_(\d{4})", file.name[: -len(file_ending)])
         if match is None:
-            raise XModalError(f"{file} has no channel number: name it <case>_0000{ending}, <case>_0001{ending}, ….")
-        found.setdefault(match[1], set()).add(int(match[2]))
+            example = f"<case>_0000{file_ending}, <case>_0001{file_ending}, …"
+            raise XModalError(f"{file} has no channel number: name it {example}.")
+        found.setdefault(match[1], {})[int(match[2])] = file
     if not found:
-        raise XModalError(f"the folder {folder} holds no files that end in {ending}.")
+        raise XModalError(f"the folder {folder} holds no files that end in {file_ending}.")
+    return found
+
+
+def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
+    """The cases of an images folder with all their channels.
+
+    Raises:
+        XModalError: see `files_by_channel`; also if a case lacks a channel or has one too many. nnU-Net goes by the
+            order of the files and would read `_0001` for a missing `_0000`.
+    """
+    folder, ending = Path(folder), dataset_json["file_ending"]
+    names = channel_names_of(dataset_json)
+    found = files_by_channel(folder, ending)
     cases = []
     for case, numbers in found.items():
-        if numbers == {0} and ending in _SEVERAL_CHANNELS_IN_A_FILE:
+        if set(numbers) == {0} and ending in _SEVERAL_CHANNELS_IN_A_FILE:
             cases.append(Case(case, [folder / f"{case}_0000{ending}"]))
             continue
         for number in range(len(names)):

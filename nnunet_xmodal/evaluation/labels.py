@@ -20,9 +20,20 @@ def ignore_label(dataset_json: Mapping) -> int | None:
     return None if value is None else int(value)
 
 
+def whole_image_key(dataset_json: Mapping) -> str:
+    """The key of results about whole images in a `summary.json`: the region of all values, background included."""
+    values = {value for label in foreground(dataset_json).values() for value in label}
+    return str((0, *sorted(values)))
+
+
 def name_of_key(key: str, labels: Mapping[str, tuple[int, ...]]) -> str:
-    """The name of a label in a `summary.json`, `"2"` or `"(1, 2, 3)"`; the key itself if dataset.json has none."""
+    """The name of a label in a `summary.json`, `"2"` or `"(1, 2, 3)"`; the key itself if dataset.json has none.
+
+    A region that holds the background is called "image".
+    """
     values = tuple(sorted(int(word) for word in key.strip("()").split(",") if word.strip().isdecimal()))
+    if len(values) > 1 and 0 in values:
+        return "image"
     return next((name for name, value in labels.items() if tuple(sorted(value)) == values), key)
 
 

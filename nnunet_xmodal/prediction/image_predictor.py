@@ -20,7 +20,8 @@ from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import with_geometry
 
-_HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+"""File endings of formats that keep float32 volumes."""
 
 
 class ImagePredictor(nnUNetPredictor):
@@ -110,6 +111,7 @@ class ImagePredictor(nnUNetPredictor):
                 self.plans_manager,
                 self.configuration_manager,
             )
+            images = self.finished(images, case)
             if case["ofile"] is None:
                 results.append(images)
                 continue
@@ -118,6 +120,14 @@ class ImagePredictor(nnUNetPredictor):
             results.append(None)
         compute_gaussian.cache_clear()
         return results
+
+    def finished(self, images: np.ndarray, case: dict) -> np.ndarray:
+        """The last word of a subclass before images `(channels, *spatial)`, on the case's own grid, are written.
+
+        Args:
+            case: of nnU-Net's data iterator, with "ofile" and "data_properties".
+        """
+        return images
 
     def predict_from_files_sequential(
         self,
@@ -219,7 +229,7 @@ def write_images(
     numbers = range(len(images)) if channel_numbers is None else channel_numbers
     if len(numbers) != len(images):
         raise XModalError(f"{len(images)} predicted channels cannot be numbered {list(numbers)}: give one for each.")
-    ending = file_ending if file_ending.lower() in _HOLD_FLOATS else ".nii.gz"
+    ending = file_ending if file_ending.lower() in HOLD_FLOATS else ".nii.gz"
     written = []
     for number, image in zip(numbers, images):
         file = Path(f"{path}_{number:04d}{ending}")

@@ -18,6 +18,9 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
 
+_OPTIONS = frozenset({"attention_maps", "reference_intensities"})
+"""Flags that nnU-Net's command does not have; a predictor names those that it understands in `options`."""
+
 
 def predict(args: Namespace) -> None:
     """Checks model and images, then predicts.
@@ -32,8 +35,12 @@ def predict(args: Namespace) -> None:
     model_folder = _model_folder(args)
     dataset_json = json.loads((model_folder / "dataset.json").read_text(encoding="utf-8"))
     _check_cascade(model_folder, args)
-    cases = _cases(args, dataset_json)
-    predictor = predictor_class(args.tr)(
+    _check_part(args)
+    _check_options(args)
+    kind = predictor_class(args.tr)
+    reads_folders = hasattr(kind, "predict_folder")
+    cases = [] if reads_folders else _cases(args, dataset_json)
+    predictor = kind(
         tile_step_size=args.step_size,
         use_gaussian=True,
         use_mirroring=not args.disable_tta,
@@ -44,6 +51,8 @@ def predict(args: Namespace) -> None:
         allow_tqdm=not args.disable_progress_bar,
     )
     predictor.initialize_from_trained_model_folder(str(model_folder), args.f, args.chk)
+    if reads_folders:
+        return predictor.predict_folder(args)
     output = Path(args.o)
     if args.attention_maps:
         check_has_attention_maps(predictor)
@@ -74,7 +83,10 @@ def predict(args: Namespace) -> None:
 
 
 def predictor_class(trainer_name: str) -> type[nnUNetPredictor]:
-    """The predictor of a trainer's models: its `predictor_class`, nnU-Net's for trainers from elsewhere."""
+    """The predictor of a trainer's models: its `predictor_class`, nnU-Net's for trainers from elsewhere.
+
+    One that reads a folder in its own way has a method `predict_folder(args)`, which checks before it writes.
+    """
     trainer = recursive_find_trainer_class_by_name(trainer_name)
     return getattr(trainer, "predictor_class", SegmentationPredictor)
 
@@ -120,9 +132,23 @@ def _check_cascade(model_folder: Path, args: Namespace) -> None:
         )
 
 
-def _cases(args: Namespace, dataset_json: dict) -> list[Case]:
+def _check_part(args: Namespace) -> None:
     if not 0 <= args.part_id < args.num_parts:
         raise XModalError(f"-part_id {args.part_id} is not between 0 and {args.num_parts - 1}.")
+
+
+def _check_options(args: Namespace) -> None:
+    """
+    Raises:
+        XModalError: for a flag of another kind of model.
+    """
+    understood = getattr(predictor_class(args.tr), "options", frozenset())
+    for option in sorted(_OPTIONS - understood):
+        if getattr(args, option):
+            raise XModalError(f"--{option} says nothing to models of {args.tr}: leave it out.")
+
+
+def _cases(args: Namespace, dataset_json: dict) -> list[Case]:
     cases = cases_in_folder(args.i, dataset_json)[args.part_id :: args.num_parts]
     ending = dataset_json["file_ending"]
     if args.prev_stage_predictions is not None:

@@ -18,6 +18,8 @@ class SegmentationPredictor(nnUNetPredictor):
         attention_folder: where the attention maps go; None writes none.
     """
 
+    options = frozenset({"attention_maps"})
+
     attention_folder: Path | None = None
 
     def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args, **kwargs):

@@ -19,6 +19,11 @@ def test_its_folder_and_command_are_nnunets(make_job, tmp_path):
     assert job.command("--c") == [*call.split(), "--c"]
 
 
+def test_every_fold_starts_from_its_own_weights(make_job):
+    job = make_job(flags=("-pretrained_weights", "CMFT/fold_{fold}/checkpoint_final.pth"), fold=3)
+    assert job.command()[-2:] == ["-pretrained_weights", "CMFT/fold_3/checkpoint_final.pth"]
+
+
 def test_pretrained_weights_go_with_a_new_training_only(make_job):
     job = make_job(flags=("-pretrained_weights", "weights.pth", "--npz"))
     assert job.command()[-3:] == ["-pretrained_weights", "weights.pth", "--npz"]

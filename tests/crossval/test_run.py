@@ -83,6 +83,7 @@ def refused(run, nnunet_folders):
         (["--group-by", "nobody"], "--group-by nobody finds no subject in the case name patient0_visit0"),
         (["--group-by", r"visit\d"], "--group-by finds 2 subjects in 12 cases"),
         (["-pretrained_weights", "absent.pth"], "-pretrained_weights absent.pth does not exist"),
+        (["-f", "1", "-pretrained_weights", "fold_{fold}.pth"], "-pretrained_weights fold_1.pth does not exist"),
         (["-num_gpus", "2"], "-num_gpus 2 goes with -device cuda, not with -device cpu"),
         (["--executor", "local", "--gpus", "0"], "--gpus goes with -device cuda, not with -device cpu"),
         (["-c", "3d_cascade_fullres"], "reads predictions of 3d_lowres for every case"),

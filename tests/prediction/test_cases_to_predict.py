@@ -2,7 +2,7 @@ import pytest
 
 from nnunet_xmodal.commands.predict import parser
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.prediction.run import _cases
+from nnunet_xmodal.prediction.run import _cases, _check_part
 
 DATASET = {"channel_names": {"0": "T2W", "1": "ADC"}, "labels": {"background": 0}, "file_ending": ".nii.gz"}
 
@@ -20,6 +20,7 @@ def names(tmp_path):
 
     def names(*flags):
         args = parser().parse_args(["-i", str(images), "-o", str(output), "-d", "1", "-c", "2d", *flags])
+        _check_part(args)
         return [case.name for case in _cases(args, DATASET)]
 
     return names

@@ -1,4 +1,4 @@
-"""What every trainer must do, whatever its method; in process, on random batches."""
+"""What every trainer of a segmenter must do, whatever its method; in process, on random batches."""
 
 import io
 import pickle
@@ -9,8 +9,10 @@ import torch
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.trainers import TRAINERS
+from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
+from nnunet_xmodal.trainers import TRAINERS as ALL
 
+TRAINERS = [name for name in ALL if getattr(trainers, name).predictor_class is SegmentationPredictor]
 ARCHITECTURES = [(2, False), (2, True), (3, False), (3, True)]
 KINDS = ["labels", "labels+ignore", "regions", "regions+ignore"]
 

@@ -1,0 +1,31 @@
+"""Loaders in processes of their own, as nnU-Net runs its."""
+
+import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+Augmenter = NonDetMultiThreadedAugmenter | SingleThreadedAugmenter
+
+
+def in_background(training_loader, validation_loader, device: torch.device) -> tuple[Augmenter, Augmenter]:
+    """Starts both; how many processes is nnU-Net's to say (`nnUNet_n_proc_DA`), with none they load in this one."""
+    processes = get_allowed_n_proc_DA()
+    if processes == 0:
+        loaders = SingleThreadedAugmenter(training_loader, None), SingleThreadedAugmenter(validation_loader, None)
+    else:
+        loaders = tuple(
+            NonDetMultiThreadedAugmenter(
+                data_loader=loader,
+                transform=None,
+                num_processes=max(1, processes // share),
+                num_cached=max(6 // share, processes // (2 * share)),
+                seeds=None,
+                pin_memory=device.type == "cuda",
+                wait_time=0.002,
+            )
+            for loader, share in ((training_loader, 1), (validation_loader, 2))
+        )
+    for loader in loaders:
+        next(loader)  # processes start with the first batch
+    return loaders

@@ -1,0 +1,36 @@
+"""nnU-Net's patches without a look at the labels; and pairs of patches from different cases."""
+
+import numpy as np
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+
+from nnunet_xmodal.errors import XModalError
+
+
+class UnlabelledLoader(nnUNetDataLoader):
+    """Where a patch lies does not depend on any label: nnU-Net would look for annotated voxels with an ignore label."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, oversample_foreground_percent=0.0, **kwargs)
+        self.has_ignore = False
+
+
+class UnpairedLoader(UnlabelledLoader):
+    """Batches of twice the size, whose sample i and sample B + i come from different cases.
+
+    Raises:
+        XModalError: for fewer than two cases.
+    """
+
+    def __init__(self, data, batch_size: int, *args, **kwargs):
+        if len(data.identifiers) < 2:
+            raise XModalError(
+                "streams are drawn from different cases, but this fold has a single training case: train with more "
+                "cases or with nnUNetTrainerCMFT."
+            )
+        super().__init__(data, 2 * batch_size, *args, **kwargs)
+
+    def get_indices(self) -> list[str]:
+        n = self.batch_size // 2
+        first = np.random.choice(len(self.indices), n)
+        second = (first + 1 + np.random.choice(len(self.indices) - 1, n)) % len(self.indices)
+        return [self.indices[index] for index in (*first, *second)]

@@ -1,0 +1,207 @@
+"""Synthetic modalities: what a pair of generators makes of the images that there are."""
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
+
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.image_checks import Case, check_cases, files_by_channel
+from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.generator_pair import GeneratorPair
+from nnunet_xmodal.prediction.channel_subset import with_channels_only
+from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
+from nnunet_xmodal.prediction.only_here import built_here
+
+PROVENANCE = "synthesised.json"
+"""Beside the images: what was made of what, on which scale."""
+
+
+@dataclass(frozen=True)
+class PartialCase:
+    """
+    Attributes:
+        given: the streams whose files are all there, "A", "B" or "AB".
+        images: channel number → file, of these streams.
+    """
+
+    name: str
+    given: str
+    images: dict[int, Path]
+
+
+class SynthesisPredictor(ImagePredictor):
+    """Writes `<case>_<channel number>` of every channel that is made of the files that exist.
+
+    With the files of one stream only, the other stream is made of it, and the network of that direction alone runs;
+    with all files both. Intensities are on the normalised scale of the training unless `reference_intensities` maps
+    them. Where nnU-Net normalises within the non-zero voxels, all else is 0 in the result, too.
+
+    Attributes:
+        reference_intensities: per made channel mean and standard deviation, or one pair for all.
+    """
+
+    options = frozenset({"reference_intensities"})
+
+    reference_intensities: Sequence[float] | None = None
+
+    def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
+        with built_here():
+            super().initialize_from_trained_model_folder(*args, **kwargs)
+
+    def predict_folder(self, args: Namespace) -> None:
+        """`nnUNetXModal_predict` with such a model.
+
+        Raises:
+            XModalError: before anything is written, for cases with neither stream complete, faulty images, numbers
+                of reference intensities that do not fit, and an output that would replace an input.
+        """
+        if args.save_probabilities:
+            raise XModalError(f"the model of {self.trainer_name} makes images: there are no probabilities to save.")
+        self.reference_intensities, self._configuration_name = args.reference_intensities, args.c
+        output, ending = Path(args.o), self._file_ending
+        cases = partial_cases(args.i, self.dataset_json, self.network)[args.part_id :: args.num_parts]
+        made = {case.name: [output / f"{case.name}_{n:04d}{ending}" for n in self._made(case.given)] for case in cases}
+        for case in cases:
+            clash = set(made[case.name]) & set(case.images.values())
+            if clash:
+                raise XModalError(f"{min(clash)} is an input and would be replaced: write to another folder with -o.")
+        if args.continue_prediction:
+            cases = [case for case in cases if not all(file.is_file() for file in made[case.name])]
+        groups = [[case for case in cases if case.given == given] for given in ("A", "B", "AB")]
+        groups = [group for group in groups if group]
+        self._check(groups, args)
+        output.mkdir(parents=True, exist_ok=True)
+        for group in groups:
+            self._predict_group(group, output, max(1, args.npp))
+        self._write_provenance(cases, made, output)
+        print(f"Synthesised images are in {output}, {self._scale}; {PROVENANCE} tells what each was made of.")
+
+    def _made(self, given: str) -> list[int]:
+        """Numbers of the channels that are written."""
+        if given == "AB":
+            return sorted(self.network.makes["A"] + self.network.makes["B"])
+        return self.network.makes[given]
+
+    def _check(self, groups: list[list[PartialCase]], args: Namespace) -> None:
+        for group in groups:
+            made, numbers = self._made(group[0].given), self.reference_intensities
+            if numbers is not None and len(numbers) not in (2, 2 * len(made)):
+                raise XModalError(
+                    f"--reference_intensities has {len(numbers)} numbers, but {len(made)} channels are made of "
+                    f"{group[0].name}: give one MEAN SD for all, or one for each."
+                )
+            *_, dataset_json = self._with_channels_of(group[0])
+            check_cases(
+                [Case(case.name, list(case.images.values())) for case in group],
+                dataset_json,
+                max(1, args.npp),
+                not args.disable_progress_bar,
+                doing=f"Checking {len(group)} cases",
+            )
+
+    def _with_channels_of(self, case: PartialCase):
+        channels = list(case.images)
+        return with_channels_only(channels, self.plans_manager, self._configuration_name, self.dataset_json)
+
+    def _predict_group(self, group: list[PartialCase], output: Path, processes: int) -> None:
+        complete = self.plans_manager, self.configuration_manager, self.dataset_json
+        subset = self._with_channels_of(group[0])
+        self._background_is_zero = self._normalised_within_mask(group[0].given)
+        self.network.given = group[0].given
+        self.channel_numbers = self._made(group[0].given)
+        self._sources = {case.name: case.images for case in group}
+        self.plans_manager, self.configuration_manager, self.dataset_json = subset
+        try:
+            self.predict_from_data_iterator(
+                self._internal_get_data_iterator_from_lists_of_filenames(
+                    [[str(file) for file in case.images.values()] for case in group],
+                    [None] * len(group),
+                    [str(output / case.name) for case in group],
+                    processes,
+                )
+            )
+        finally:
+            self.plans_manager, self.configuration_manager, self.dataset_json = complete
+            self.network.given = "AB"
+
+    def _normalised_within_mask(self, given: str) -> bool:
+        return all(self.configuration_manager.use_mask_for_norm[channel] for channel in self._made(given))
+
+    def finished(self, images: np.ndarray, case: dict) -> np.ndarray:
+        """On the scale that was asked for, with the background of the images that it was made of."""
+        if self.reference_intensities is not None:
+            mean, sd = np.reshape(np.asarray(self.reference_intensities, np.float32), (-1, 2)).T
+            images = images * sd[:, None, None, None] + mean[:, None, None, None]
+        if self._background_is_zero:
+            files = [str(file) for file in self._sources[Path(case["ofile"]).name].values()]
+            sources, _ = self.plans_manager.image_reader_writer_class().read_images(files)
+            images = np.where(create_nonzero_mask(sources), images, 0)
+        return images
+
+    @property
+    def _scale(self) -> str:
+        if self.reference_intensities is None:
+            return "on the normalised scale of the training (--reference_intensities MEAN SD maps it)"
+        return f"mapped to mean and SD {' '.join(f'{number:g}' for number in self.reference_intensities)}"
+
+    @property
+    def _file_ending(self) -> str:
+        ending = self.dataset_json["file_ending"]
+        return ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
+
+    def _write_provenance(self, cases: list[PartialCase], made: dict[str, list[Path]], output: Path) -> None:
+        names = channel_names_of(self.dataset_json)
+        known = {}
+        if (output / PROVENANCE).is_file():
+            known = json.loads((output / PROVENANCE).read_text(encoding="utf-8")).get("cases", {})
+        content = {
+            "trainer": self.trainer_name,
+            "scale": self._scale,
+            "cases": known
+            | {
+                case.name: {
+                    "made_of": [names[channel] for channel in case.images],
+                    "made": {
+                        file.name: names[channel] for file, channel in zip(made[case.name], self._made(case.given))
+                    },
+                }
+                for case in cases
+            },
+        }
+        write_json(content, output / PROVENANCE)
+
+
+def partial_cases(folder: str | Path, dataset_json: dict, pair: GeneratorPair) -> list[PartialCase]:
+    """The cases of a folder by the streams whose files exist; channels go by the number in the name.
+
+    Raises:
+        XModalError: see `files_by_channel`; also for a number that dataset.json does not name, and for a case with
+            neither stream complete.
+    """
+    names, ending = channel_names_of(dataset_json), dataset_json["file_ending"]
+    cases = []
+    for case, files in files_by_channel(folder, ending).items():
+        if max(files) >= len(names):
+            raise XModalError(
+                f"{files[max(files)]} is one channel too many: dataset.json names {len(names)} ({', '.join(names)})."
+            )
+        given = "".join(name for name, channels in pair.streams.items() if set(channels) <= set(files))
+        if not given:
+            first = next((c for c in pair.streams.values() if set(c) & set(files)), pair.streams["A"])
+            lacking = next(channel for channel in first if channel not in files)
+            raise XModalError(
+                f"{Path(folder) / f'{case}_{lacking:04d}{ending}'} ({names[lacking]}) is missing: case {case} needs "
+                "all channels of at least one stream."
+            )
+        if given == "AB":
+            channels = sorted(files)
+        else:
+            channels = pair.streams[given]
+        cases.append(PartialCase(case, given, {channel: files[channel] for channel in channels}))
+    return cases

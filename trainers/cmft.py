@@ -1,0 +1,98 @@
+"""CMFT, cross-modality feature transition (Zhang et al., Cross-Modality Deep Feature Learning, 2021, Sec. 3.1)."""
+
+from functools import partial
+
+import torch
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from torch import nn
+
+from nnunet_xmodal.data.unlabelled_loader import UnpairedLoader
+from nnunet_xmodal.losses.cycle_gan import DiscriminatorLoss, GeneratorsLoss, frozen, translate_both_ways
+from nnunet_xmodal.networks.generator_pair import GeneratorPair
+from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
+from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.trainers.generator_pretraining import GeneratorPretraining, on_cpu
+
+
+class nnUNetTrainerCMFT(GeneratorPretraining):
+    """CycleGAN between the two streams; each generator learns to make the other stream, each discriminator to tell.
+
+    Attributes:
+        lam: λ of Eq. 6.
+        discriminator_factor: of the discriminators' losses; CycleGAN's code has 0.5.
+    """
+
+    lam = 10.0
+    discriminator_factor = 1.0
+
+    @classmethod
+    def build_network(cls, plan: UNetPlan) -> GeneratorPair:
+        return GeneratorPair.of_transition(plan.streams, **plan.architecture)
+
+    def initialize(self):
+        super().initialize()
+        conv_op, patch_size = self.network.branches["A"].encoder.conv_op, self.configuration_manager.patch_size
+        self.discriminators = nn.ModuleDict(
+            {
+                name: PatchDiscriminator(conv_op, len(channels), patch_size)
+                for name, channels in self.network.streams.items()
+            }
+        ).to(self.device)
+        self.verdicts = {
+            name: torch.compile(network) if self._do_i_compile() else network
+            for name, network in self.discriminators.items()
+        }
+        # the generators' step asks discriminators without wanting their gradients, which DDP would wait for
+        self.trained_verdicts = {name: self.distributed(network) for name, network in self.verdicts.items()}
+        self.add_optimizer("discriminators", self.discriminators)
+        self.generators_loss = GeneratorsLoss(self.lam)
+        self.discriminator_loss = DiscriminatorLoss(self.discriminator_factor)
+
+    def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One step of both generators (Eq. 6), then one of both discriminators (Eq. 2, 3) on the same images."""
+        with frozen(*self.discriminators.values()):
+            with self.mixed_precision():
+                t = translate_both_ways(self.generators["A"], self.generators["B"], a, b)
+                loss = self.generators_loss(self.verdicts["A"], self.verdicts["B"], t)
+            self.descend(loss.total, "generators")
+        with self.mixed_precision():
+            d_a = self.discriminator_loss(self.trained_verdicts["A"], t.a, t.fake_a)
+            d_b = self.discriminator_loss(self.trained_verdicts["B"], t.b, t.fake_b)
+        self.descend(d_a + d_b, "discriminators")
+        return {
+            "loss": loss.total,
+            "cycle": loss.cycle,
+            "G_A_to_B": loss.a_to_b,
+            "G_B_to_A": loss.b_to_a,
+            "D_A": d_a,
+            "D_B": d_b,
+        }
+
+    def checkpoint(self) -> dict:
+        return super().checkpoint() | {"discriminator_weights": on_cpu(self.discriminators.state_dict())}
+
+    def restore(self, checkpoint: dict) -> None:
+        super().restore(checkpoint)
+        self.discriminators.load_state_dict(checkpoint["discriminator_weights"])
+
+
+class nnUNetTrainerCMFTCheckpointed(nnUNetTrainerCMFT):
+    """The same training with less memory: activations of the generators are computed twice instead of kept."""
+
+    checkpoint_activations = True
+
+
+class nnUNetTrainerCMFTUnpaired(nnUNetTrainerCMFT):
+    """A and B of a step come from different cases, so that nothing but the cycle ties them together."""
+
+    loader_class = UnpairedLoader
+
+    def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
+        half = len(a) // 2  # the loader's samples i and half + i come from different cases
+        return super().generators_step(a[:half], b[half:])
+
+
+class nnUNetTrainerCMFTTumour(nnUNetTrainerCMFT):
+    """Patches lie around labelled voxels, as the paper's "within the brain tumor area": the one variant with labels."""
+
+    loader_class = partial(nnUNetDataLoader, oversample_foreground_percent=1.0)

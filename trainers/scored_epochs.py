@@ -1,0 +1,58 @@
+"""Epochs of trainings whose validation measures something other than Dice."""
+
+import os
+from time import time
+
+import numpy as np
+import torch.distributed as dist
+from nnunetv2.utilities.collate_outputs import collate_outputs
+
+
+class ScoredEpochs:
+    """A mixin before a trainer: `validation_step` returns a "loss" and a "score", of which more is better.
+
+    The score takes the place of nnU-Net's pseudo Dice: its moving average decides about `checkpoint_best.pth`, and
+    nnU-Net's logger, which knows no other names, plots it as such in `progress.png`.
+
+    Attributes:
+        score_name: what the score is, for the log.
+    """
+
+    score_name: str
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        outputs = collate_outputs(val_outputs)
+        score, loss = (self._mean_over_ranks(outputs[name]) for name in ("score", "loss"))
+        self.logger.log("mean_fg_dice", score, self.current_epoch)
+        self.logger.log("dice_per_class_or_region", [score], self.current_epoch)
+        self.logger.log("val_losses", loss, self.current_epoch)
+
+    def _mean_over_ranks(self, values: list) -> float:
+        mean = np.mean(values)
+        if self.is_ddp:
+            means = [None] * dist.get_world_size()
+            dist.all_gather_object(means, mean)
+            mean = np.mean(means)
+        return float(mean)
+
+    def on_epoch_end(self) -> None:
+        """nnU-Net's, with another name for what decides about the best checkpoint."""
+        epoch = self.current_epoch
+        self.logger.log("epoch_end_timestamps", time(), epoch)
+        latest = {
+            name: self.logger.get_value(name, step=-1)
+            for name in ("train_losses", "val_losses", "mean_fg_dice", "ema_fg_dice", "epoch_start_timestamps")
+        }
+        self.print_to_log_file("train_loss", np.round(latest["train_losses"], decimals=4))
+        self.print_to_log_file("val_loss", np.round(latest["val_losses"], decimals=4))
+        self.print_to_log_file(self.score_name, np.round(latest["mean_fg_dice"], decimals=4))
+        self.print_to_log_file(f"Epoch time: {time() - latest['epoch_start_timestamps']:.2f} s")
+        if (epoch + 1) % self.save_every == 0 and epoch != self.num_epochs - 1:
+            self.save_checkpoint(os.path.join(self.output_folder, "checkpoint_latest.pth"))
+        if self._best_ema is None or latest["ema_fg_dice"] > self._best_ema:
+            self._best_ema = latest["ema_fg_dice"]
+            self.print_to_log_file(f"New best moving average: {np.round(self._best_ema, decimals=4)}")
+            self.save_checkpoint(os.path.join(self.output_folder, "checkpoint_best.pth"))
+        if self.local_rank == 0:
+            self.logger.plot_progress_png(self.output_folder)
+        self.current_epoch += 1
