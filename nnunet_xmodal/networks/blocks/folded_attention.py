@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from nnunet_xmodal.networks.blocks.axis_affinity import aggregate, axis_affinity
+from nnunet_xmodal.networks.blocks.axis_affinity import aggregate, row_softmax
+from nnunet_xmodal.networks.blocks.axis_products import axis_energies, cascade
 from nnunet_xmodal.networks.blocks.full_precision import full_precision
 
 
@@ -45,9 +46,10 @@ class FoldedAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         affinities = self.affinities(x)
         z = self.g(x)
-        for step, (axis, affinity) in enumerate(zip(self.axes, affinities)):
-            mixed = aggregate(affinity.to(z.dtype), z, axis)
-            z = mixed if self.beta is None else z + self.beta[step].to(z.dtype) * mixed
+        if self.beta is None:
+            return cascade(affinities, z, self.axes)
+        for axis, affinity, beta in zip(self.axes, affinities, self.beta.to(z.dtype)):
+            z = z + beta * aggregate(affinity, z, axis)
         return z
 
     def affinities(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -55,8 +57,8 @@ class FoldedAttention(nn.Module):
         theta, phi = self.theta(x), self.phi(x)
         with full_precision(x):
             exact = torch.promote_types(theta.dtype, torch.float32)
-            theta, phi = theta.to(exact), phi.to(exact)
-            return [axis_affinity(theta, phi, axis, self.invert_channel and axis == 1) for axis in self.axes]
+            *spatial, channel = axis_energies(theta.to(exact), phi.to(exact), self.axes)
+            return [*(row_softmax(energy) for energy in spatial), row_softmax(channel, self.invert_channel)]
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
         """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""

@@ -62,9 +62,7 @@ def test_aggregation_against_a_loop_by_eq_6(dimensions):
         for sample in range(2):
             for i in range(side):
                 for j in range(side):
-                    expected[sample].select(axis - 1, i).add_(
-                        affinity[sample, i, j] * x[sample].select(axis - 1, j)
-                    )
+                    expected[sample].select(axis - 1, i).add_(affinity[sample, i, j] * x[sample].select(axis - 1, j))
         torch.testing.assert_close(aggregate(affinity, x, axis), expected)
 
 
