@@ -21,11 +21,13 @@ INSIDE = [
             "data",
             "demo",
             "evaluation",
+            "geometry",
             "losses",
             "networks",
             "networks.blocks",
             "plugin",
             "prediction",
+            "registration",
         )
     ),
 ]

@@ -1,0 +1,12 @@
+"""Classical registrations beside the networks, on the same grids and from the same starts.
+
+Each is a callable `(fixed, moving, spacing, base) → Registered`:
+
+    fixed, moving   (D, H, W), the moving image as it is: it is resampled once, by what the method finds
+    spacing         mm along D, H, W
+    base            (4, 4), the start: moving → fixed, in mm about the centre of the grid
+    Registered      the matrix of the same kind, and how many seconds it took
+
+A network reads the moving image warped by base and its result is M(output)·base; these begin at base. The errors of
+both are `geometry.surface.sre` of the matrix.
+"""
