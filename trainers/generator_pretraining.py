@@ -87,9 +87,9 @@ class GeneratorPretraining(ScoredEpochs, XModalTrainer):
         self.generators: dict[str, nn.Module] = {}  # by the stream that they read, as the step calls them
 
     @classmethod
-    def build_network_architecture(cls, *args, **kwargs) -> nn.Module:
+    def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
         check_built_here(cls.__name__, "images")
-        return super().build_network_architecture(*args, **kwargs)
+        return super().build_network_architecture(plans_manager, *args, **kwargs)
 
     def initialize(self):
         """Builds networks, optimisers and schedules.

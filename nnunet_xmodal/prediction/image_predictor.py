@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
-from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
+from nnunetv2.inference.data_iterators import PreprocessAdapter, PreprocessAdapterFromNpy
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -83,6 +83,24 @@ class ImagePredictor(nnUNetPredictor):
             [axis + 2 for axis in chosen] for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)
         ]
         return sum(self.network(x.flip(chosen)).flip(chosen) for chosen in mirrorings) / len(mirrorings)
+
+    def preprocessed(self, images: list[list[str]], outputs: list[str], processes: int) -> Iterable[dict]:
+        """Cases for `predict_from_data_iterator`, from files in the order of the plans' channels.
+
+        Args:
+            outputs: folder and name of each case.
+            processes: that preprocess; with 0 this one does.
+        """
+        no_previous_stage = [None] * len(images)
+        if processes > 0:
+            return self._internal_get_data_iterator_from_lists_of_filenames(
+                images, no_previous_stage, outputs, processes
+            )
+        preprocessor = self.configuration_manager.preprocessor_class(verbose=self.verbose_preprocessing)
+        described = (self.plans_manager, self.dataset_json, self.configuration_manager)
+        return PreprocessAdapter(
+            images, no_previous_stage, preprocessor, outputs, *described, num_threads_in_multithreaded=1
+        )
 
     def predict_from_data_iterator(
         self,

@@ -78,7 +78,7 @@ class SynthesisPredictor(ImagePredictor):
         self._check(groups, args)
         output.mkdir(parents=True, exist_ok=True)
         for group in groups:
-            self._predict_group(group, output, max(1, args.npp))
+            self._predict_group(group, output, args.npp)
         self._write_provenance(cases, made, output)
         print(f"Synthesised images are in {output}, {self._scale}; {PROVENANCE} tells what each was made of.")
 
@@ -119,9 +119,8 @@ class SynthesisPredictor(ImagePredictor):
         self.plans_manager, self.configuration_manager, self.dataset_json = subset
         try:
             self.predict_from_data_iterator(
-                self._internal_get_data_iterator_from_lists_of_filenames(
+                self.preprocessed(
                     [[str(file) for file in case.images.values()] for case in group],
-                    [None] * len(group),
                     [str(output / case.name) for case in group],
                     processes,
                 )

@@ -32,7 +32,8 @@ def validate_synthesis(
 
     Metrics are those of `image_similarity` on the network's grid and scale, inside the voxels that nnU-Net calls
     non-zero, as `A_to_B_SSIM` for what A's generator makes of A, and `A_to_B_to_A_SSIM` for the cycle; the data range
-    of a channel is that of the real image inside the mask. Images on the case's own grid are in `validation/images/`.
+    of a channel is that of the real image inside the mask, and SSIM counts intensities from its minimum. Images on the
+    case's own grid are in `validation/images/`.
 
     Args:
         predictor: initialised with a GeneratorPair.
@@ -62,6 +63,9 @@ def validate_synthesis(
         write_images(native, properties, folder / "images" / case, predictor.dataset_json["file_ending"])
         draw_synthesis(_channels(predictor.dataset_json, pair, real, made[:n]), mask, folder / "images" / f"{case}.png")
         ranges = range_inside(real, mask)
+        # SSIM knows no negative intensities: its luminance would take an inverted image for a similar one
+        lowest = np.array([channel[mask].min() if mask.any() else 0 for channel in real])[:, None, None, None]
+        real, made = real - lowest, made - np.tile(lowest, (len(made) // n, 1, 1, 1))
         results.append(
             {
                 "reference_file": os.path.join(dataset.source_folder, case),

@@ -75,7 +75,7 @@ def images(tmp_path):
 
 
 def run(predictor, tmp_path, *flags):
-    args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "2d", "-npp", "1", *flags]
+    args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "2d", "-npp", "0", *flags]
     predictor.predict_folder(parser().parse_args([str(word) for word in args]))
 
 
