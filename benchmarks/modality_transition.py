@@ -3,9 +3,9 @@
     python benchmarks/modality_transition.py                        # minutes on two cores
     python benchmarks/modality_transition.py -tr nnUNetTrainerCMFTUnpaired -o transition.png
 
-Phantoms are heads of three tissues with a texture, B = A⁴ voxel by voxel, so that a perfect translation exists. They
-are planned and preprocessed by nnU-Net, and the trainer trains a narrow network with Adam 1e-3 and β₁ = 0.5, which suits
-the short training. Prints SSIM inside the foreground of translations and cycles and, beside them, of A and B themselves.
+Phantoms are heads of three tissues with a texture, B = A⁴ voxel by voxel: a perfect translation exists. They are
+planned and preprocessed by nnU-Net, and the trainer trains a narrow network with Adam 1e-3 and β₁ = 0.5, which suits
+the short training. Prints SSIM inside the foreground of translations and cycles and, beside them, of A and B.
 """
 
 import argparse

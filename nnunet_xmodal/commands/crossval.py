@@ -20,7 +20,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: 0 1 2 3 4")
     p.add_argument("--npz", action="store_true", help="also save probabilities of the validation cases")
     p.add_argument("--val_best", action="store_true", help="validate with checkpoint_best")
-    p.add_argument("-pretrained_weights", metavar="FILE", help="checkpoint to begin with; {fold} in it becomes each fold's")
+    p.add_argument(
+        "-pretrained_weights", metavar="FILE", help="checkpoint to begin with; {fold} in it becomes each fold's"
+    )
     p.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
     p.add_argument("-num_gpus", type=positive, default=1, help="GPUs of one training (default: 1)")
     p.add_argument(
