@@ -25,6 +25,7 @@ _MODULE_OF = {
     "nnUNetTrainerFAPaper": "folded_attention_paper",
     "nnUNetTrainerCMFT": "cmft",
     "nnUNetTrainerCMFTCheckpointed": "cmft",
+    "nnUNetTrainerCMFTIdentity": "cmft",
     "nnUNetTrainerCMFTUnpaired": "cmft",
     "nnUNetTrainerCMFTTumour": "cmft",
     "nnUNetTrainerSelfReconstruction": "self_reconstruction",

@@ -7,7 +7,14 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import nn
 
 from nnunet_xmodal.data.unlabelled_loader import UnpairedLoader
-from nnunet_xmodal.losses.cycle_gan import DiscriminatorLoss, GeneratorsLoss, frozen, translate_both_ways
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.losses.cycle_gan import (
+    DiscriminatorLoss,
+    GeneratorsLoss,
+    frozen,
+    identity_mapping,
+    translate_both_ways,
+)
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
 from nnunet_xmodal.networks.unet_plan import UNetPlan
@@ -19,10 +26,12 @@ class nnUNetTrainerCMFT(GeneratorPretraining):
 
     Attributes:
         lam: λ of Eq. 6.
+        identity_weight: of CycleGAN's identity term, which the paper does not have; 0 leaves it out.
         discriminator_factor: of the discriminators' losses; CycleGAN's code has 0.5.
     """
 
     lam = 10.0
+    identity_weight = 0.0
     discriminator_factor = 1.0
 
     @classmethod
@@ -31,6 +40,12 @@ class nnUNetTrainerCMFT(GeneratorPretraining):
 
     def initialize(self):
         super().initialize()
+        a, b = (len(channels) for channels in self.network.streams.values())
+        if self.identity_weight and a != b:
+            raise XModalError(
+                f"the identity term needs streams with as many channels, and these have {a} and {b}: train with "
+                "nnUNetTrainerCMFT."
+            )
         conv_op, patch_size = self.network.branches["A"].encoder.conv_op, self.configuration_manager.patch_size
         self.discriminators = nn.ModuleDict(
             {
@@ -54,19 +69,27 @@ class nnUNetTrainerCMFT(GeneratorPretraining):
             with self.mixed_precision():
                 t = translate_both_ways(self.generators["A"], self.generators["B"], a, b)
                 loss = self.generators_loss(self.verdicts["A"], self.verdicts["B"], t)
-            self.descend(loss.total, "generators")
+                identity = self._identity(a, b)
+            total = loss.total + self.identity_weight * identity
+            self.descend(total, "generators")
         with self.mixed_precision():
             d_a = self.discriminator_loss(self.trained_verdicts["A"], t.a, t.fake_a)
             d_b = self.discriminator_loss(self.trained_verdicts["B"], t.b, t.fake_b)
         self.descend(d_a + d_b, "discriminators")
         return {
-            "loss": loss.total,
+            "loss": total,
             "cycle": loss.cycle,
+            "identity": identity,
             "G_A_to_B": loss.a_to_b,
             "G_B_to_A": loss.b_to_a,
             "D_A": d_a,
             "D_B": d_b,
         }
+
+    def _identity(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if not self.identity_weight:
+            return torch.zeros((), device=self.device)
+        return identity_mapping(self.generators["A"], self.generators["B"], a, b)
 
     def checkpoint(self) -> dict:
         return super().checkpoint() | {"discriminator_weights": on_cpu(self.discriminators.state_dict())}
@@ -80,6 +103,12 @@ class nnUNetTrainerCMFTCheckpointed(nnUNetTrainerCMFT):
     """The same training with less memory: activations of the generators are computed twice instead of kept."""
 
     checkpoint_activations = True
+
+
+class nnUNetTrainerCMFTIdentity(nnUNetTrainerCMFT):
+    """With CycleGAN's identity term at half the cycle's weight, against translations with inverted contrast."""
+
+    identity_weight = 5.0
 
 
 class nnUNetTrainerCMFTUnpaired(nnUNetTrainerCMFT):

@@ -8,8 +8,8 @@ al., 2017, the paper's reference 16):
 - both generators minimise E[(D_B(G_B^A(A)) − 1)²] + E[(D_A(G_A^B(B)) − 1)²] + λ·L_cyc (Eq. 4 and 6).
 
 Expectations are means over batch and positions, ‖·‖₁ in Eq. 4 is the mean of absolute differences: with sums, λ would
-depend on the size of the patch. There is no identity term. Two habits of CycleGAN that the paper does not mention: half
-the discriminators' loss is an argument, the pool of earlier generated images is left out.
+depend on the size of the patch. Habits of CycleGAN that the paper does not mention: half the discriminators' loss and
+the identity term are there to be asked for, the pool of earlier generated images is left out.
 """
 
 from collections.abc import Callable, Iterator
@@ -66,6 +66,15 @@ def cycle_consistency(translations: Translations) -> torch.Tensor:
     """L_cyc = E|G_A^B(G_B^A(A)) − A| + E|G_B^A(G_A^B(B)) − B| (Eq. 4) → scalar."""
     t = translations
     return _mean_absolute_difference(t.cycled_a, t.a) + _mean_absolute_difference(t.cycled_b, t.b)
+
+
+def identity_mapping(a_to_b: Translator, b_to_a: Translator, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """E|G_B^A(B) − B| + E|G_A^B(A) − A| → scalar: what is of the target's kind already is to stay as it is.
+
+    CycleGAN's, Sec. 5.2. Nothing else tells a generator from the one that also inverts contrasts: the cycle undoes an
+    inversion, and the way from one to the other leads through images without contrast.
+    """
+    return _mean_absolute_difference(a_to_b(b), b) + _mean_absolute_difference(b_to_a(a), a)
 
 
 class DiscriminatorLoss(nn.Module):

@@ -13,6 +13,7 @@ from nnunet_xmodal.losses.cycle_gan import (
     Translations,
     cycle_consistency,
     frozen,
+    identity_mapping,
     real_or_generated,
     taken_for_real,
     translate_both_ways,
@@ -210,3 +211,10 @@ def test_half_precision_under_autocast():
         loss = toy.generators_loss().total + toy.discriminators_loss()
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, toy.generators_loss().total + toy.discriminators_loss(), rtol=0.05, atol=0)
+
+
+def test_identity_mapping_is_zero_for_generators_that_keep_their_targets():
+    a, b = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)
+    assert identity_mapping(torch.nn.Identity(), torch.nn.Identity(), a, b) == 0
+    inverted = identity_mapping(lambda x: -x, lambda x: 3 * x, a, b)
+    torch.testing.assert_close(inverted, 2 * b.mean() + 2 * a.mean())

@@ -251,3 +251,13 @@ def test_a_second_stage_is_refused(make_trainer, make_plans, make_dataset_json):
     plans["configurations"][name] = configuration | {"previous_stage": "3d_lowres"}
     with pytest.raises(XModalError, match="2d is the second stage of a cascade"):
         make_trainer("nnUNetTrainerCMFT", plans, make_dataset_json())
+
+
+def test_the_identity_term_is_part_of_the_loss(make):
+    trainer = make("nnUNetTrainerCMFTIdentity")
+    losses = trainer.train_step(batch_for(trainer))
+    adversarial = losses["G_A_to_B"] + losses["G_B_to_A"]
+    assert losses["loss"] == pytest.approx(adversarial + 10 * losses["cycle"] + 5 * losses["identity"], rel=1e-5)
+    assert losses["identity"] > 0 and make("nnUNetTrainerCMFT").train_step(batch_for(trainer))["identity"] == 0
+    with pytest.raises(XModalError, match="needs streams with as many channels, and these have 1 and 3"):
+        make("nnUNetTrainerCMFTIdentity", streams=[[0], [1, 2, 3]])
