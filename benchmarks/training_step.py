@@ -3,6 +3,7 @@
     python benchmarks/training_step.py -d 501 -c 2d_b8
     python benchmarks/training_step.py -d 501 -c 3d_fullres --repeats 3
     python benchmarks/training_step.py -d 501 -c 2d --batch_size 8 -tr nnUNetTrainer nnUNetTrainer@nnUNetXModalIsoPlans
+    python benchmarks/training_step.py -d 502 -c 2d_b8 -tr nnUNetTrainer nnUNetTrainerCMFT nnUNetTrainerCMFTCheckpointed
 
 Trainers take turns, so that a busy machine slows all of them; ratios of medians are to the first trainer. Data is
 random: the time of a step does not depend on it. Nothing is written outside a temporary folder.
@@ -13,6 +14,8 @@ import json
 import os
 import statistics
 import tempfile
+import weakref
+from collections import Counter
 from pathlib import Path
 from time import perf_counter
 
@@ -61,23 +64,44 @@ def random_batch(trainer) -> dict:
     }
 
 
+class _Kept:
+    """A tensor that autograd keeps; lets go of its storage in the count when autograd lets go of it."""
+
+    def __init__(self, tensor: torch.Tensor, counted: "_Storages"):
+        self.tensor = tensor
+        counted.add(tensor)
+        weakref.finalize(self, counted.remove, tensor.untyped_storage().data_ptr())
+
+
+class _Storages:
+    """Bytes of distinct storages that are kept, now and at the most."""
+
+    def __init__(self, known: set[int]):
+        self.known, self.users, self.sizes, self.peak = known, Counter(), {}, 0
+
+    def add(self, tensor: torch.Tensor) -> None:
+        pointer = tensor.untyped_storage().data_ptr()
+        self.users[pointer] += 1
+        self.sizes[pointer] = 0 if pointer in self.known else tensor.untyped_storage().nbytes()
+        self.peak = max(self.peak, sum(self.sizes.values()))
+
+    def remove(self, pointer: int) -> None:
+        self.users[pointer] -= 1
+        if not self.users[pointer]:
+            del self.sizes[pointer]
+
+
 def saved_activations(trainer, batch: dict) -> int:
-    """Bytes of the distinct tensors that autograd keeps for the backward pass, parameters excluded."""
-    parameters = {p.untyped_storage().data_ptr() for p in trainer.network.parameters()}
-    storages = {}
+    """Most bytes of distinct tensors that autograd keeps at any moment of a training step, parameters excluded.
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    target = batch["target"]
-    target = [t.to(trainer.device) for t in target] if isinstance(target, list) else target.to(trainer.device)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = trainer.loss(trainer.network(batch["data"].to(trainer.device)), target)
-    del loss
-    return sum(storages.values())
+    What checkpointed activations compute again in the backward pass is not seen.
+    """
+    networks = [trainer.network, getattr(trainer, "discriminators", None)]
+    parameters = {p.untyped_storage().data_ptr() for network in networks if network for p in network.parameters()}
+    storages = _Storages(parameters)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: _Kept(tensor, storages), lambda kept: kept.tensor):
+        trainer.train_step(batch)
+    return storages.peak
 
 
 def step_seconds(trainer, batch: dict) -> float:

@@ -19,15 +19,10 @@ METRICS = {
 }
 
 
-@pytest.fixture(scope="module", params=["2d", "3d_fullres"])
-def configuration(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def trained(workspace, configuration):
+def trained(workspace):
     for fold in (0, 1):
-        workspace.run("nnUNetv2_train", DATASET, configuration, fold, "-tr", CMFT, "-device", "cpu")
+        workspace.run("nnUNetv2_train", DATASET, "2d", fold, "-tr", CMFT, "-device", "cpu")
     return workspace
 
 
@@ -39,8 +34,8 @@ def one_stream(trained, tmp_path):
     return tmp_path
 
 
-def test_the_final_validation_measures_and_writes_every_case(trained, configuration):
-    validation = trained.model(DATASET, CMFT, configuration) / "fold_0" / "validation"
+def test_the_final_validation_measures_and_writes_every_case(trained):
+    validation = trained.model(DATASET, CMFT, "2d") / "fold_0" / "validation"
     summary = json.loads((validation / "summary.json").read_text())
     assert set(summary["xmodal"]["directions"]) == METRICS and "data_range" in summary["xmodal"]
     splits = json.loads((trained.preprocessed / DATASET / "splits_final.json").read_text())
@@ -55,14 +50,14 @@ def test_the_final_validation_measures_and_writes_every_case(trained, configurat
     assert key == "(0, 1)" and set(values) == METRICS and np.isfinite(list(values.values())).all()
 
 
-def test_the_comparison_tells_its_metrics(trained, configuration, tmp_path):
-    trained.run("nnUNetXModal_compare", "-d", 901, "-c", configuration, "-tr", CMFT, "-f", 0, 1, "-o", tmp_path)
+def test_the_comparison_tells_its_metrics(trained, tmp_path):
+    trained.run("nnUNetXModal_compare", "-d", 901, "-c", "2d", "-tr", CMFT, "-f", 0, 1, "-o", tmp_path)
     header, *rows = (tmp_path / "cases.csv").read_text().splitlines()
     assert METRICS <= set(header.split(",")) and len(rows) == 3 and ",image," in rows[0]
 
 
-def test_a_missing_modality_is_synthesised(trained, configuration, one_stream):
-    predict = ("nnUNetXModal_predict", "-i", one_stream, "-d", 901, "-c", configuration, "-tr", CMFT, "-device", "cpu",
+def test_a_missing_modality_is_synthesised(trained, one_stream):
+    predict = ("nnUNetXModal_predict", "-i", one_stream, "-d", 901, "-c", "2d", "-tr", CMFT, "-device", "cpu",
                "-f", 0, 1, "-npp", 1)  # fmt: skip
     printed = trained.run(*predict, "-o", one_stream / "normalised")
     assert "on the normalised scale of the training" in printed
@@ -76,54 +71,63 @@ def test_a_missing_modality_is_synthesised(trained, configuration, one_stream):
     np.testing.assert_allclose(sitk.GetArrayFromImage(mapped), values * 200 + 1000, rtol=1e-4)
 
 
-def test_a_fold_continues_and_validates_again(trained, configuration):
-    fold = trained.model(DATASET, CMFT, configuration) / "fold_1"
+def test_a_fold_continues_and_validates_again(trained):
+    fold = trained.model(DATASET, CMFT, "2d") / "fold_1"
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     shutil.rmtree(fold / "validation")
-    trained.run("nnUNetv2_train", DATASET, configuration, 1, "-tr", CMFT, "-device", "cpu", "--val")
+    trained.run("nnUNetv2_train", DATASET, "2d", 1, "-tr", CMFT, "-device", "cpu", "--val")
     assert json.loads((fold / "validation" / "summary.json").read_text())["mean"] == summary["mean"]
     (fold / "checkpoint_best.pth").rename(fold / "checkpoint_latest.pth")
     (fold / "checkpoint_final.pth").unlink()
-    trained.run("nnUNetv2_train", DATASET, configuration, 1, "-tr", CMFT, "-device", "cpu", "--c")
+    trained.run("nnUNetv2_train", DATASET, "2d", 1, "-tr", CMFT, "-device", "cpu", "--c")
     assert (fold / "checkpoint_final.pth").is_file()
 
 
-def test_stock_prediction_names_the_command_before_it_reads_an_image(trained, configuration, one_stream):
+def test_stock_prediction_names_the_command_before_it_reads_an_image(trained, one_stream):
     output = one_stream / "stock"
-    said = trained.run("nnUNetv2_predict", "-i", one_stream, "-o", output, "-d", 901, "-c", configuration, "-tr", CMFT,
+    said = trained.run("nnUNetv2_predict", "-i", one_stream, "-o", output, "-d", 901, "-c", "2d", "-tr", CMFT,
                        "-f", 0, "-device", "cpu", fails=True)  # fmt: skip
     assert "use nnUNetXModal_predict with the same flags" in said.splitlines()[-1]
     assert not list(output.glob("*.nii.gz"))
 
 
-def test_flags_of_other_models_are_refused(trained, configuration, one_stream):
-    model = ("-d", 901, "-c", configuration, "-tr", CMFT, "-f", 0, "-device", "cpu")
+def test_flags_of_other_models_are_refused(trained, one_stream):
+    model = ("-d", 901, "-c", "2d", "-tr", CMFT, "-f", 0, "-device", "cpu")
     said = trained.run("nnUNetXModal_predict", "-i", one_stream, "-o", one_stream / "out", *model, "--attention_maps",
                        fails=True)  # fmt: skip
     assert "--attention_maps says nothing to models of" in said and not (one_stream / "out").exists()
 
 
-def test_cmff_starts_from_each_folds_cmft(trained, configuration):
-    weights = trained.model(DATASET, CMFT, configuration) / "fold_{fold}" / "checkpoint_final.pth"
-    trained.run("nnUNetXModal_crossval", "-d", 901, "-c", configuration, "-tr", CMFF, "-f", 0, 1, "-device", "cpu",
+def test_cmff_starts_from_each_folds_cmft(trained):
+    weights = trained.model(DATASET, CMFT, "2d") / "fold_{fold}" / "checkpoint_final.pth"
+    trained.run("nnUNetXModal_crossval", "-d", 901, "-c", "2d", "-tr", CMFF, "-f", 0, 1, "-device", "cpu",
                 "-pretrained_weights", weights)  # fmt: skip
     for fold in (0, 1):
-        log = trained.log(DATASET, CMFF, configuration, fold)
+        log = trained.log(DATASET, CMFF, "2d", fold)
         assert "The branches start from pretrained weights." in log
     weights = str(weights).replace("{fold}", "0")
-    said = trained.run("nnUNetv2_train", DATASET, configuration, 2, "-tr", "nnUNetTrainerCMFFNoMask_1epochs_1its",
+    said = trained.run("nnUNetv2_train", DATASET, "2d", 2, "-tr", "nnUNetTrainerCMFFNoMask_1epochs_1its",
                        "-device", "cpu", "-pretrained_weights", weights)  # fmt: skip
     assert "The branches start from pretrained weights." in said
 
 
-def test_it_is_shared_as_a_zip(trained, configuration, one_stream):
+def test_it_is_shared_as_a_zip(trained, one_stream):
     archive = one_stream / "model.zip"
-    trained.run("nnUNetv2_export_model_to_zip", "-d", 901, "-o", archive, "-c", configuration, "-tr", CMFT, "-f", 0,
+    trained.run("nnUNetv2_export_model_to_zip", "-d", 901, "-o", archive, "-c", "2d", "-tr", CMFT, "-f", 0,
                 "--not_strict")  # fmt: skip
     results = one_stream / "elsewhere"
     results.mkdir()
     alone = {"nnUNet_results": str(results), "nnUNet_raw": None, "nnUNet_preprocessed": None}
     trained.run("nnUNetv2_install_pretrained_model_from_zip", archive, **alone)
-    trained.run("nnUNetXModal_predict", "-i", one_stream, "-o", one_stream / "out", "-d", DATASET, "-c", configuration,
+    trained.run("nnUNetXModal_predict", "-i", one_stream, "-o", one_stream / "out", "-d", DATASET, "-c", "2d",
                 "-tr", CMFT, "-f", 0, "-device", "cpu", "-npp", 0, **alone)  # fmt: skip
     assert len(list((one_stream / "out").glob("*_0001.nii.gz"))) == 1
+
+
+def test_in_3d_and_without_pairs(workspace):
+    trainer = "nnUNetTrainerCMFTUnpaired_1epochs_2its"
+    workspace.run("nnUNetv2_train", DATASET, "3d_fullres", 0, "-tr", trainer, "-device", "cpu")
+    weights = workspace.model(DATASET, trainer, "3d_fullres") / "fold_0" / "checkpoint_final.pth"
+    said = workspace.run("nnUNetv2_train", DATASET, "3d_fullres", 0, "-tr", "nnUNetTrainerCMFF_1epochs_1its", "-device",
+                         "cpu", "-pretrained_weights", weights)  # fmt: skip
+    assert "The branches start from pretrained weights." in said
