@@ -68,7 +68,18 @@ setup(
     ],
     extras_require={
         "detection": ["picai_eval"],
-        "test": ["pytest>=8", "hypothesis", "monai", "picai_eval", "playwright", "ruff", "setuptools>=64", "wheel"],
+        "gradcam": ["captum>=0.9"],
+        "test": [
+            "pytest>=8",
+            "captum>=0.9",
+            "hypothesis",
+            "monai",
+            "picai_eval",
+            "playwright",
+            "ruff",
+            "setuptools>=64",
+            "wheel",
+        ],
     },
     package_data={"nnunet_xmodal.comparison.report": ["*.css", "*.j2", "*.js"]},
     entry_points={

@@ -80,7 +80,7 @@ def ssim_of_a_and_b(dataset, cases: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-tr", default="nnUNetTrainerCMFTIdentity", help="trainer")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--iterations", type=int, default=100, help="of an epoch")
     parser.add_argument("--cases", type=int, default=15)
     parser.add_argument("--width", type=int, default=8, help="channels of the finest level")

@@ -43,8 +43,15 @@ def plan_and_preprocess(args: Namespace) -> None:
     planner = planner_class(args.pl)
     if args.overwrite_target_spacing is not None and len(args.overwrite_target_spacing) != 3:
         raise XModalError(f"-overwrite_target_spacing takes three numbers in mm, got {args.overwrite_target_spacing}.")
-    if args.iso_compute and args.pl not in PLANNERS:
-        raise XModalError(f"--iso_compute narrows streams, which {args.pl} has not: take one of {', '.join(PLANNERS)}.")
+    own = getattr(planner, "own_options", ())  # what our planners take beside nnU-Net's arguments
+    if args.iso_compute and "iso_compute" not in own:
+        raise XModalError(
+            f"--iso_compute narrows streams, which {args.pl} has not: take one of {_with_option('iso_compute')}."
+        )
+    if args.grid is not None and "grid" not in own:
+        raise XModalError(f"--grid says nothing to {args.pl}: take one of {_with_option('grid')}.")
+    if args.streams and own and "streams" not in own:
+        raise XModalError(f"--streams says nothing to {args.pl}, whose networks read one channel each: leave it out.")
     streams = {dataset: _checked(dataset, args) for dataset in args.d}
 
     print("Fingerprint extraction...")
@@ -59,21 +66,25 @@ def plan_and_preprocess(args: Namespace) -> None:
     )
     print("Experiment planning...")
     for dataset in args.d:
-        ours = args.pl in PLANNERS
+        chosen = {"streams": streams[dataset], "iso_compute": args.iso_compute, "grid": args.grid}
         _, plans_name = plan_experiment_dataset(
             dataset,
-            partial(planner, streams=streams[dataset], iso_compute=args.iso_compute) if ours else planner,
+            partial(planner, **{name: chosen[name] for name in own}),
             args.gpu_memory_target,
             args.preprocessor_name,
             args.overwrite_target_spacing,
             args.overwrite_plans_name,
         )
-        if streams[dataset] is not None and not ours:
+        if streams[dataset] is not None and not own:
             _write_streams(dataset, plans_name, streams[dataset])
     if not args.no_pp:
         print("Preprocessing...")
         processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
         preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
+
+
+def _with_option(name: str) -> str:
+    return ", ".join(planner for planner in PLANNERS if name in planner_class(planner).own_options)
 
 
 def _checked(dataset: int, args: Namespace) -> Streams | None:

@@ -10,6 +10,7 @@ _MODULE_OF = {
     "XModalResEncPlannerM": "xmodal_resenc_planners",
     "XModalResEncPlannerL": "xmodal_resenc_planners",
     "XModalResEncPlannerXL": "xmodal_resenc_planners",
+    "RegistrationPlanner": "registration_planner",
 }
 
 PLANNERS = tuple(_MODULE_OF)

@@ -23,10 +23,12 @@ class MultiStreamPlanning:
             about what it costs for nnU-Net's own network; the plain concatenation of skips has the plan's width then.
 
     Attributes:
+        own_options: what the constructor takes beside nnU-Net's arguments.
         plans_name: where the plans are written if `plans_name` is not given; with "Iso" before "Plans" for
             `iso_compute`. nnU-Net keeps configurations of older plans of the same name.
     """
 
+    own_options = ("streams", "iso_compute")
     plans_name: str
 
     def __init__(

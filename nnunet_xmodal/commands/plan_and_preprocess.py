@@ -6,7 +6,7 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
-    """All flags of `nnUNetv2_plan_and_preprocess`, with its defaults, `--streams` and `--iso_compute`."""
+    """All flags of `nnUNetv2_plan_and_preprocess`, with its defaults, `--streams`, `--iso_compute` and `--grid`."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_plan_and_preprocess",
         description="nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and "
@@ -24,6 +24,13 @@ def parser() -> argparse.ArgumentParser:
         "--iso_compute",
         action="store_true",
         help="with our planners: streams so narrow that a training step costs about as much as with nnU-Net's network",
+    )
+    p.add_argument(
+        "--grid",
+        nargs=3,
+        type=int,
+        metavar=("D", "H", "W"),
+        help="with RegistrationPlanner: voxels along z, y, x that the network reads (default: 32 96 96)",
     )
     p.add_argument("-pl", default="ExperimentPlanner", help="planner (default: ExperimentPlanner), e.g. XModalPlanner")
     p.add_argument("-fpe", default="DatasetFingerprintExtractor", help="fingerprint extractor class of nnU-Net")

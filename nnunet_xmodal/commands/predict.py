@@ -8,7 +8,7 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
-    """All flags of `nnUNetv2_predict`, with its defaults, and `--attention_maps`."""
+    """All flags of `nnUNetv2_predict`, with its defaults, and those of other kinds of models."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_predict",
         description="nnUNetv2_predict with a check of every input file before anything is written; for segmentation "
@@ -57,7 +57,31 @@ def parser() -> argparse.ArgumentParser:
         help="models that make images: map normalised intensities to this mean and standard deviation (one pair for "
         "all made channels, or one for each)",
     )
+    _add_registration(p.add_argument_group("models that register images"))
     return p
+
+
+def _add_registration(p: argparse._ArgumentGroup) -> None:
+    p.add_argument(
+        "--init",
+        choices=["none", "geometry", "moments"],
+        help="where the moving image begins: none trusts the physical coordinates of both files, geometry and moments "
+        "lay the volumes' centres, or the centres of their mass, on each other (default: none)",
+    )
+    p.add_argument(
+        "--roi",
+        metavar="FOLDER",
+        help="where the organ is in the fixed image: <case>.nii.gz, a rough mask, or <case>.csv (header x,y,z, one row "
+        "of physical LPS mm) or <case>.mrk.json of 3D Slicer, a point (default: amid the image's non-zero voxels)",
+    )
+    p.add_argument("--labels", metavar="FOLDER", help="labels of the fixed images, for trainers that read them")
+    p.add_argument("--stage2", metavar="TRAINER", help="trainer of the same plans that registers what is left")
+    p.add_argument("--refine", choices=["mi"], help="behind the networks: maximise mutual information")
+    p.add_argument(
+        "--grad_cam",
+        action="store_true",
+        help="also write <case>_gradcam_fixed.nii.gz and _moving.nii.gz: what both attention blocks go by",
+    )
 
 
 def _from_environment(variable: str) -> int:

@@ -10,22 +10,23 @@ Augmenter = NonDetMultiThreadedAugmenter | SingleThreadedAugmenter
 
 def in_background(training_loader, validation_loader, device: torch.device) -> tuple[Augmenter, Augmenter]:
     """Starts both; how many processes is nnU-Net's to say (`nnUNet_n_proc_DA`), with none they load in this one."""
+    return started(training_loader, device), started(validation_loader, device, share=2)
+
+
+def started(loader, device: torch.device, share: int = 1) -> Augmenter:
+    """Starts one, with one `share`-th of nnU-Net's processes."""
     processes = get_allowed_n_proc_DA()
     if processes == 0:
-        loaders = SingleThreadedAugmenter(training_loader, None), SingleThreadedAugmenter(validation_loader, None)
+        augmenter = SingleThreadedAugmenter(loader, None)
     else:
-        loaders = tuple(
-            NonDetMultiThreadedAugmenter(
-                data_loader=loader,
-                transform=None,
-                num_processes=max(1, processes // share),
-                num_cached=max(6 // share, processes // (2 * share)),
-                seeds=None,
-                pin_memory=device.type == "cuda",
-                wait_time=0.002,
-            )
-            for loader, share in ((training_loader, 1), (validation_loader, 2))
+        augmenter = NonDetMultiThreadedAugmenter(
+            data_loader=loader,
+            transform=None,
+            num_processes=max(1, processes // share),
+            num_cached=max(6 // share, processes // (2 * share)),
+            seeds=None,
+            pin_memory=device.type == "cuda",
+            wait_time=0.002,
         )
-    for loader in loaders:
-        next(loader)  # processes start with the first batch
-    return loaders
+    next(augmenter)  # processes start with the first batch
+    return augmenter

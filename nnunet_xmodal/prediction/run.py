@@ -18,7 +18,9 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
 
-_OPTIONS = frozenset({"attention_maps", "reference_intensities"})
+_OPTIONS = frozenset(
+    {"attention_maps", "reference_intensities", "init", "roi", "labels", "stage2", "refine", "grad_cam"}
+)
 """Flags that nnU-Net's command does not have; a predictor names those that it understands in `options`."""
 
 
@@ -32,9 +34,9 @@ def predict(args: Namespace) -> None:
         XModalError: before anything is written, for a missing model, fold or device, and for faulty images.
     """
     discovery.register()
-    model_folder = _model_folder(args)
-    dataset_json = json.loads((model_folder / "dataset.json").read_text(encoding="utf-8"))
-    _check_cascade(model_folder, args)
+    folder = model_folder(args)
+    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    _check_cascade(folder, args)
     _check_part(args)
     _check_options(args)
     kind = predictor_class(args.tr)
@@ -50,7 +52,7 @@ def predict(args: Namespace) -> None:
         verbose_preprocessing=args.verbose,
         allow_tqdm=not args.disable_progress_bar,
     )
-    predictor.initialize_from_trained_model_folder(str(model_folder), args.f, args.chk)
+    predictor.initialize_from_trained_model_folder(str(folder), args.f, args.chk)
     if reads_folders:
         return predictor.predict_folder(args)
     output = Path(args.o)
@@ -91,7 +93,12 @@ def predictor_class(trainer_name: str) -> type[nnUNetPredictor]:
     return getattr(trainer, "predictor_class", SegmentationPredictor)
 
 
-def _model_folder(args: Namespace) -> Path:
+def model_folder(args: Namespace) -> Path:
+    """Of the dataset, trainer, plans and configuration that the flags name.
+
+    Raises:
+        XModalError: for a dataset without results, a missing model or fold, and for checkpoints of something else.
+    """
     require_variables("nnUNet_results")
     try:
         folder = Path(get_output_folder(args.d, args.tr, args.p, args.c))

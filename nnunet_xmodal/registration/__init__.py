@@ -1,4 +1,4 @@
-"""Classical registrations beside the networks, on the same grids and from the same starts.
+"""Registrations, classical ones and networks, on the same grids and from the same starts; and what measures them.
 
 Each is a callable `(fixed, moving, spacing, base) → Registered`:
 
@@ -7,6 +7,6 @@ Each is a callable `(fixed, moving, spacing, base) → Registered`:
     base            (4, 4), the start: moving → fixed, in mm about the centre of the grid
     Registered      the matrix of the same kind, and how many seconds it took
 
-A network reads the moving image warped by base and its result is M(output)·base; these begin at base. The errors of
-both are `geometry.surface.sre` of the matrix.
+A network reads the moving image warped by base and its result is M(output)·base, see `by_network`; the classical ones
+begin at base. The errors of both are `geometry.surface.sre` of the matrix, see `validation`.
 """

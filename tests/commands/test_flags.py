@@ -8,6 +8,8 @@ from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 
 from nnunet_xmodal.commands import plan_and_preprocess, predict
 
+REGISTRATION = ("--init", "--roi", "--labels", "--stage2", "--refine", "--grad_cam")
+
 
 class Captured(Exception):
     pass
@@ -31,8 +33,8 @@ def flags(parser) -> dict:
 @pytest.mark.parametrize(
     "stock, ours, added",
     [
-        (plan_and_preprocess_entry, plan_and_preprocess.parser, {"--streams", "--iso_compute"}),
-        (predict_entry_point, predict.parser, {"--attention_maps"}),
+        (plan_and_preprocess_entry, plan_and_preprocess.parser, {"--streams", "--iso_compute", "--grid"}),
+        (predict_entry_point, predict.parser, {"--attention_maps", "--reference_intensities", *REGISTRATION}),
     ],
 )
 def test_our_commands_have_all_flags_of_nnunet_with_its_defaults(stock, ours, added, monkeypatch):

@@ -9,9 +9,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from nnunet_xmodal import trainers
 from nnunet_xmodal.comparison.cost import network_cost, seconds
 from nnunet_xmodal.data.training_log import TrainingLog
+from nnunet_xmodal.trainers.registration_base import RegistrationTrainer
+
+# those that take a plan of any U-Net; registration: tests/trainers/test_registration_trainers.py
+TRAINERS = [name for name in trainers.TRAINERS if not issubclass(getattr(trainers, name), RegistrationTrainer)]
 
 
-@pytest.mark.parametrize("trainer", [name for name in trainers.TRAINERS if not name[-1].isdigit()])
+@pytest.mark.parametrize("trainer", [name for name in TRAINERS if not name[-1].isdigit()])
 def test_cost_equals_that_of_the_network_that_runs(trainer, make_plans, make_dataset_json, make_trainer, tmp_path):
     plans = make_plans(dimensions=2, channels=2)
     (configuration,) = plans["configurations"]

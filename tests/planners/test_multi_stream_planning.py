@@ -8,7 +8,10 @@ import pytest
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from nnunet_xmodal.planners import PLANNERS, planner_class
+from nnunet_xmodal.planners import PLANNERS as ALL
+from nnunet_xmodal.planners import planner_class
+
+PLANNERS = [name for name in ALL if "streams" in planner_class(name).own_options]
 
 DATASET = "Dataset400_Written"
 CHANNELS = ("T1", "T1c", "T2", "FLAIR")

@@ -76,7 +76,7 @@ class ReportContents:
     @property
     def main_metrics(self) -> list[Metric]:
         """Those of the tables that are read first: `MAIN`, or of foreign metrics the first that can be ranked."""
-        if "Dice" in self.metrics:
+        if all(name in self.metrics for name in MAIN[:2]):  # a registration has a Dice, too, but is judged by more
             return [self.metrics[name] for name in MAIN if name in self.metrics]
         ranked = [metric for metric in self.metrics.values() if metric.better is not None]
         return (ranked or list(self.metrics.values()))[:_MOST_MAIN]

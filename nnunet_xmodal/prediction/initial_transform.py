@@ -1,0 +1,44 @@
+"""Where the moving image begins before a network has seen it (`--init`).
+
+`none` trusts both files' physical coordinates. It is the default: images of one session share them, an initial
+alignment would throw that away, and images that do not overlap are refused with a sentence that names the others.
+`geometry` lays the centres of both volumes on each other, for scanners that know nothing of each other, such as MR and
+ultrasound. `moments` lays the centres of mass on each other; of two modalities they are different points of an organ.
+"""
+
+import SimpleITK as sitk
+
+from nnunet_xmodal.errors import XModalError
+
+INITS = ("none", "geometry", "moments")
+
+
+def initial_transform(kind: str, fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
+    """A shift, fixed → moving point in mm.
+
+    Args:
+        kind: of `INITS`.
+
+    Raises:
+        XModalError: for centres of mass of a constant image.
+    """
+    transform = sitk.Euler3DTransform()
+    transform.SetComputeZYX(True)
+    if kind == "none":
+        return transform
+    if kind == "geometry":
+        mode = sitk.CenteredTransformInitializerFilter.GEOMETRY
+    else:
+        mode = sitk.CenteredTransformInitializerFilter.MOMENTS
+        fixed, moving = _above_background(fixed), _above_background(moving)
+    found = sitk.CenteredTransformInitializer(fixed, moving, transform, mode)
+    return sitk.Euler3DTransform(found)
+
+
+def _above_background(image: sitk.Image) -> sitk.Image:
+    """Intensities from 0 on: negative ones, as of CT, are no masses."""
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    low, high = sitk.MinimumMaximum(image)
+    if low == high:
+        raise XModalError(f"--init moments needs images with a centre of mass, and one is {low:g} everywhere.")
+    return image - low

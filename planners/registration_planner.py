@@ -1,0 +1,189 @@
+"""Plans for registration: one fixed grid around an organ, whose spacing is chosen so that every organ fits."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+
+from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.labels import foreground
+from nnunet_xmodal.networks.attention_reg import AttentionReg
+
+GRID = (32, 96, 96)
+"""Voxels along z, y, x, the paper's."""
+
+_MARGIN = 0.3  # of the bounding box, per side
+_BATCH_SIZE = 8
+_SMALLEST_BATCH = 2  # batch norm knows no variance of one
+
+
+class RegistrationPlanner(ExperimentPlanner):
+    """One configuration, 3d_fullres, whose patch is the grid of a registration network (Song et al., 2021).
+
+    **Spacing**, per axis k and the finest with which everything fits:
+
+        needed_k = max over the training cases of (1 + 2·0.3)·extent of the label's bounding box in mm / grid_k
+        spacing_k = 1 / (1/needed_k − 1/(2·L_k))
+
+    where L_k is the smallest extent of a cropped image. The second line makes up for rounding: preprocessing rounds
+    L/spacing to whole voxels, which makes the effective spacing up to half a voxel per image finer. It may be finer
+    than the images are: the organ fills as much of the grid as in the paper, whatever its size.
+
+    Intensities stay as they are (`NoNormalization`), because both channels are scaled together on the grid; axes keep
+    their order, and no axis is resampled apart from the others. Batch 8 as in the paper, less where a
+    `-gpu_memory_target` cannot hold it by nnU-Net's reckoning.
+
+    Args:
+        dataset_name_or_id, others: as nnU-Net's planners take them; `overwrite_target_spacing` in mm along z, y, x.
+        grid: z, y, x; the paper's if None.
+
+    Raises:
+        XModalError: for a grid that is too small, for other than two channels, for images or labels of one slice and
+            for a case without label.
+    """
+
+    own_options = ("grid",)
+
+    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others):
+        super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetRegistrationPlans", **others})
+        self.grid = [int(side) for side in grid or GRID]
+        with torch.device("meta"):
+            self.feature_map_size = AttentionReg(self.grid).compute_conv_feature_map_size(self.grid)
+        names = channel_names_of(self.dataset_json)
+        if len(names) != 2:
+            raise XModalError(
+                f"registration takes two channels, the fixed image and then the moving one, and {self.dataset_name} "
+                f"has {len(names)} ({', '.join(names)}): make a dataset of these two."
+            )
+        if not foreground(self.dataset_json):
+            raise XModalError(
+                f"{self.dataset_name} names no label but background: registration needs that of the organ whose "
+                "surface measures the error."
+            )
+
+    def determine_resampling(self, *args, **kwargs):
+        """nnU-Net's, with no axis apart from the others."""
+        data, data_kwargs, seg, seg_kwargs = super().determine_resampling(*args, **kwargs)
+        return data, data_kwargs | {"force_separate_z": False}, seg, seg_kwargs | {"force_separate_z": False}
+
+    def determine_segmentation_softmax_export_fn(self, *args, **kwargs):
+        function, kwargs_of_it = super().determine_segmentation_softmax_export_fn(*args, **kwargs)
+        return function, kwargs_of_it | {"force_separate_z": False}
+
+    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
+        """None at all, whatever the channels are called."""
+        return ["NoNormalization"] * 2, [False] * 2
+
+    def determine_transpose(self) -> tuple[list[int], list[int]]:
+        return [0, 1, 2], [0, 1, 2]
+
+    def determine_fullres_target_spacing(self) -> np.ndarray:
+        """mm along z, y, x; see the class. Prints what does not fit if the user chose it otherwise."""
+        extents = dict(self.label_extents())
+        boxes = (1 + 2 * _MARGIN) * np.array(list(extents.values()))  # cases 3, in mm
+        if self.overwrite_target_spacing is None:
+            needed = boxes.max(0) / self.grid
+            return 1 / (1 / needed - 1 / (2 * self._smallest_image()))
+        spacing = np.array(self.overwrite_target_spacing)
+        too_large = [case for case, box in zip(extents, boxes) if (box > spacing * self.grid).any()]
+        if too_large:
+            print(
+                f"With the spacing {spacing.tolist()} the label's bounding box, enlarged by {_MARGIN:.0%} per side, "
+                f"does not fit into the grid {self.grid} in {len(too_large)} cases, for example {too_large[0]}."
+            )
+        return spacing
+
+    def label_extents(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Case, and mm along z, y, x of the bounding box of all foreground labels.
+
+        Raises:
+            XModalError: for a case without label, and one whose image or label has one slice.
+        """
+        values = sorted({value for label in foreground(self.dataset_json).values() for value in label})
+        reader = self.determine_reader_writer()()
+        for case, files in self.dataset.items():
+            label, properties = reader.read_seg(files["label"])
+            indices = np.argwhere(np.isin(label[0], values))
+            if not len(indices):
+                raise XModalError(
+                    f"the label of {case} is empty ({files['label']}): registration measures its error on the organ's "
+                    "surface, so complete the label or leave the case out."
+                )
+            voxels = np.ptp(indices, axis=0) + 1
+            if min(label.shape[1:]) == 1 or min(voxels) == 1:
+                raise XModalError(
+                    f"{case} has {'×'.join(map(str, label.shape[1:]))} voxels, its label {'×'.join(map(str, voxels))}: "
+                    "registration works on volumes, and on labels of more than one slice."
+                )
+            yield case, voxels * properties["spacing"]
+
+    def _smallest_image(self) -> np.ndarray:
+        shapes, spacings = (np.array(self.dataset_fingerprint[key]) for key in ("shapes_after_crop", "spacings"))
+        return (shapes * spacings).min(0)
+
+    def batch_size(self) -> int:
+        """As many samples as fit by nnU-Net's own reference, at most the paper's eight."""
+        numbers = self.UNet_reference_val_3d * self.UNet_reference_val_corresp_bs_3d
+        fitting = numbers * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB / self.feature_map_size
+        return max(_SMALLEST_BATCH, min(_BATCH_SIZE, int(fitting)))
+
+    def plan_experiment(self) -> dict:
+        """Writes the plans, and dataset.json beside them."""
+        spacing = self.determine_fullres_target_spacing()
+        forward, backward = self.determine_transpose()
+        fingerprint = self.dataset_fingerprint
+        pairs = list(zip(fingerprint["spacings"], fingerprint["shapes_after_crop"]))
+        median_shape = np.median([compute_new_shape(shape, mm, spacing) for mm, shape in pairs], 0)
+        shutil.copy(
+            Path(self.raw_dataset_folder) / "dataset.json",
+            Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
+        )
+        self.plans = {
+            "dataset_name": self.dataset_name,
+            "plans_name": self.plans_identifier,
+            "original_median_spacing_after_transp": np.median(fingerprint["spacings"], 0).tolist(),
+            "original_median_shape_after_transp": np.median(fingerprint["shapes_after_crop"], 0).round().tolist(),
+            "image_reader_writer": self.determine_reader_writer().__name__,
+            "transpose_forward": forward,
+            "transpose_backward": backward,
+            "configurations": {"3d_fullres": self._configuration(spacing, median_shape)},
+            "experiment_planner_used": type(self).__name__,
+            "label_manager": "LabelManager",
+            "foreground_intensity_properties_per_channel": fingerprint["foreground_intensity_properties_per_channel"],
+        }
+        print(f"Grid {self.grid}, spacing {spacing.round(4).tolist()} mm")
+        self.save_plans(self.plans)
+        return self.plans
+
+    def _configuration(self, spacing: np.ndarray, median_shape: np.ndarray) -> dict:
+        schemes, masks = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
+        plan = {
+            "data_identifier": self.generate_data_identifier("3d_fullres"),
+            "preprocessor_name": self.preprocessor_name,
+            "batch_size": self.batch_size(),
+            "patch_size": self.grid,
+            "median_image_size_in_voxels": median_shape.tolist(),
+            "spacing": spacing.tolist(),
+            "normalization_schemes": schemes,
+            "use_mask_for_norm": masks,
+        }
+        data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
+        probabilities, probabilities_kwargs = self.determine_segmentation_softmax_export_fn()
+        for what, function, kwargs in (
+            ("data", data, data_kwargs),
+            ("seg", seg, seg_kwargs),
+            ("probabilities", probabilities, probabilities_kwargs),
+        ):
+            plan |= {f"resampling_fn_{what}": function.__name__, f"resampling_fn_{what}_kwargs": kwargs}
+        architecture = {
+            "network_class_name": f"{AttentionReg.__module__}.{AttentionReg.__name__}",
+            "arch_kwargs": {"grid": self.grid},
+            "_kw_requires_import": [],
+        }
+        return plan | {"architecture": architecture, "batch_dice": False}

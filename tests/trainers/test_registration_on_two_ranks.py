@@ -1,0 +1,86 @@
+"""Steps and final validation of a registration on two ranks; the script that the test starts is this file itself."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_xmodal import trainers
+from nnunet_xmodal.data.registration_cases import RegistrationCases
+from nnunet_xmodal.data.registration_loader import FixedStartsLoader, RegistrationLoader
+from nnunet_xmodal.registration.validation import Starts, validate_registration
+
+GRID = (4, 8, 8)
+
+
+class InMemory:
+    """Three cases, as much of nnU-Net's dataset as is asked for."""
+
+    source_folder, identifiers = "nowhere", ["a", "b", "c"]
+
+    def load_case(self, case):
+        data = np.random.default_rng(ord(case)).normal(size=(2, *GRID)).astype(np.float32)
+        label = np.zeros((1, *GRID), np.int16)
+        label[0, 1:3, 2:6, 2:6] = 1
+        place = {"spacing": (5.0, 5.0, 8.0), "origin": (0.0, 0.0, 0.0), "direction": (1, 0, 0, 0, 1, 0, 0, 0, 1)}
+        before = {"bbox_used_for_cropping": [[0, side] for side in GRID], "sitk_stuff": place}
+        return data, label, None, before | {"shape_after_cropping_and_before_resampling": GRID}
+
+
+@pytest.mark.slow
+def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_plans, nnunet_folders):
+    plans = make_plans(dimensions=3, patch_size=GRID)
+    plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"] = {"grid": list(GRID)}
+    trainer = make_trainer("nnUNetTrainerAttentionReg", plans)
+    start = trainer.network.state_dict()
+    torch.save(start, nnunet_folders / "start.pth")
+    task = {"plans": plans, "dataset_json": trainer.dataset_json}
+    (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
+    result = subprocess.run(
+        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
+    for name, _ in trainer.network.named_parameters():
+        assert torch.equal(first[name], second[name]) and not torch.equal(first[name], start[name]), name
+    summary = json.loads((nnunet_folders / "validation" / "summary.json").read_text())
+    cases = [Path(content["prediction_file"]).name for content in summary["metric_per_case"]]
+    assert cases == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+
+
+def train_on_rank(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    task = pickle.loads((folder / "task.pkl").read_bytes())
+    plans = task["plans"] | {"continue_training": False}
+    made = trainers.nnUNetTrainerAttentionReg(plans, "3d_fullres", 0, task["dataset_json"], torch.device("cpu"))
+    made.initialize()
+    made.network.load_state_dict(torch.load(folder / "start.pth"))
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    made.is_ddp, made.local_rank = True, rank  # nnU-Net would insist on a GPU
+    made.network = torch.nn.parallel.DistributedDataParallel(made.network)
+    np.random.seed(rank)
+    torch.manual_seed(rank)
+    cases = RegistrationCases(InMemory(), (0, 1, 2), GRID, [1])
+    loader = RegistrationLoader(cases, batch_size=4)
+    made.network.train()
+    for _ in range(3):
+        made.train_step(next(loader))
+    made.dataloader_val = FixedStartsLoader(cases, 2, made.sre_range, 2)
+    made.on_validation_epoch_start()
+    with torch.no_grad():
+        outputs = [made.validation_step(next(made.dataloader_val)) for _ in range(1 + rank)]  # not the same number
+    made.on_validation_epoch_end(outputs)
+    validate_registration(
+        made.method(), cases, made.dataset_json, folder, Starts(count=2), lambda line: None, rank, ranks=2
+    )
+    torch.save(made.plain_network.state_dict(), folder / f"{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)
