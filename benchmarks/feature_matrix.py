@@ -21,14 +21,20 @@ os.environ.update(nnUNet_def_n_proc="1", nnUNet_n_proc_DA="1", nnUNet_compile="f
 
 import torch  # noqa: E402  nnU-Net reads its environment when it is imported
 
-from nnunet_xmodal import discovery  # noqa: E402
+from nnunet_xmodal import discovery, trainers  # noqa: E402
 from nnunet_xmodal.data.phantoms import write_phantom_dataset  # noqa: E402
+from nnunet_xmodal.prediction.segmentation import SegmentationPredictor  # noqa: E402
 from nnunet_xmodal.trainers import TRAINERS  # noqa: E402
 
 DEVICE = torch.device("cpu")
 DATASET, REGIONS = "Dataset901_Phantom", "Dataset902_Regions"
 # streams 2 and 3 do not exist in data of two channels; the common tests cover them
-TWO_STREAMS = [name for name in TRAINERS if name not in ("nnUNetTrainerStream2", "nnUNetTrainerStream3")]
+TWO_STREAMS = [
+    name
+    for name in TRAINERS
+    if name not in ("nnUNetTrainerStream2", "nnUNetTrainerStream3")
+    and getattr(trainers, name).predictor_class is SegmentationPredictor
+]
 
 
 def prepare(root: Path) -> None:
