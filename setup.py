@@ -25,6 +25,7 @@ INSIDE = [
             "losses",
             "networks",
             "networks.blocks",
+            "physics",
             "plugin",
             "prediction",
             "registration",
