@@ -104,6 +104,13 @@ def dataset_json_of(kind: str = "labels", channels: int = 2) -> dict:
     return dataset_json
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Prediction on the CPU takes all threads for its process, as nnU-Net's does, and here that is the tests'."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def make_plans():
     return plans_of
