@@ -4,6 +4,7 @@ import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import nn
 
+from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
 from nnunet_xmodal.networks.cmff_unet import BranchesUNet, CMFFUNet
@@ -84,6 +85,15 @@ class nnUNetTrainerCMFF(XModalTrainer):
     def _some_weights(self) -> torch.Tensor:
         """A copy of the first convolution of a branch."""
         return next(self.plain_network.branches.parameters()).detach().cpu().clone()
+
+    def train_step(self, batch: dict) -> dict:
+        """
+        Raises:
+            XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
+        """
+        result = super().train_step(batch)
+        check_finite({"loss": float(result["loss"])}, self.current_epoch)
+        return result
 
     def _build_loss(self) -> nn.Module:
         return SumOverBranches(super()._build_loss())

@@ -23,6 +23,7 @@ from nnunet_xmodal.data.background_loading import in_background
 from nnunet_xmodal.data.batch_check import check_batch
 from nnunet_xmodal.data.unlabelled_loader import UnlabelledLoader
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.checkpointed import Checkpointed
 from nnunet_xmodal.networks.cmff_unet import CMFFUNet
@@ -233,12 +234,7 @@ class GeneratorPretraining(ScoredEpochs, XModalTrainer):
         losses = {name: value.item() for name, value in self.generators_step(*self.real_images(batch)).items()}
         if self.grad_scaler is not None:
             self.grad_scaler.update()
-        broken = [name for name, value in losses.items() if not np.isfinite(value)]
-        if broken:
-            raise XModalError(
-                f"the loss ({', '.join(broken)}) turned NaN or infinite in epoch {self.current_epoch}: go on from "
-                "the last checkpoint with --c, or train with a smaller learning_rate."
-            )
+        check_finite(losses, self.current_epoch)
         return losses
 
     def on_train_epoch_start(self):

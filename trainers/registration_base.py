@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -19,6 +18,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import foreground
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import sre
+from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.attention_reg import AttentionReg
 from nnunet_xmodal.prediction.only_here import built_here, check_built_here
 from nnunet_xmodal.prediction.registration import RegistrationPredictor
@@ -170,13 +170,9 @@ class RegistrationTrainer(ScoredEpochs, XModalTrainer):
             output = self.network(x)  # B 6
         loss = self.loss(output.float(), target)
         self.descend(loss)
-        value = loss.item()
-        if not np.isfinite(value):
-            raise XModalError(
-                f"the loss turned NaN or infinite in epoch {self.current_epoch}: go on from the last checkpoint with "
-                "--c, or train with a smaller learning_rate."
-            )
-        return {"loss": value}
+        losses = {"loss": loss.item()}
+        check_finite(losses, self.current_epoch)
+        return losses
 
     def descend(self, loss: torch.Tensor) -> None:
         """Backward pass, gradients clipped to nnU-Net's norm of 12, step."""
