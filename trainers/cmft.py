@@ -71,11 +71,11 @@ class nnUNetTrainerCMFT(GeneratorPretraining):
                 loss = self.generators_loss(self.verdicts["A"], self.verdicts["B"], t)
                 identity = self._identity(a, b)
             total = loss.total + self.identity_weight * identity
-            self.descend(total, "generators")
+            self.descend(total, self.optimizers["generators"])
         with self.mixed_precision():
             d_a = self.discriminator_loss(self.trained_verdicts["A"], t.a, t.fake_a)
             d_b = self.discriminator_loss(self.trained_verdicts["B"], t.b, t.fake_b)
-        self.descend(d_a + d_b, "discriminators")
+        self.descend(d_a + d_b, self.optimizers["discriminators"])
         return {
             "loss": total,
             "cycle": loss.cycle,

@@ -1,7 +1,5 @@
 """What trainings of a pair of generators have in common; their checkpoints are what CMFF starts from."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -33,6 +31,7 @@ from nnunet_xmodal.prediction.only_here import built_here, check_built_here
 from nnunet_xmodal.prediction.synthesis import SynthesisPredictor
 from nnunet_xmodal.prediction.synthesis_validation import validate_synthesis
 from nnunet_xmodal.trainers.base import XModalTrainer
+from nnunet_xmodal.trainers.own_steps import OwnSteps
 from nnunet_xmodal.trainers.paper_settings import without
 from nnunet_xmodal.trainers.scored_epochs import ScoredEpochs
 
@@ -46,7 +45,7 @@ _CHANGE_INTENSITIES = (
 )
 
 
-class GeneratorPretraining(ScoredEpochs, XModalTrainer):
+class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
     """A pair of generators on nnU-Net's plans, folds and patches, without a look at any label.
 
     Of nnU-Net's augmentation only what moves voxels is kept: intensities are what is to be learnt. Adam 1e-4 as in the
@@ -199,31 +198,9 @@ class GeneratorPretraining(ScoredEpochs, XModalTrainer):
         a, b = self.network.streams.values()
         return data[:, a], data[:, b]
 
-    def mixed_precision(self) -> AbstractContextManager:
-        """On a GPU, as in nnU-Net."""
-        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
-
     def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
         """A step of all optimisers; the losses as scalars, "loss" among them."""
         raise NotImplementedError
-
-    def descend(self, loss: torch.Tensor, optimizer: str) -> None:
-        """Backward pass, gradients clipped to nnU-Net's norm of 12, step.
-
-        Call it where parameters that must not learn are still frozen.
-        """
-        optimizer = self.optimizers[optimizer]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        optimizer.zero_grad(set_to_none=True)
-        if self.grad_scaler is None:
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 12)
-            optimizer.step()
-        else:
-            self.grad_scaler.scale(loss).backward()
-            self.grad_scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, 12)
-            self.grad_scaler.step(optimizer)
 
     def train_step(self, batch: dict) -> dict:
         """
@@ -232,8 +209,7 @@ class GeneratorPretraining(ScoredEpochs, XModalTrainer):
         """
         check_batch(batch)
         losses = {name: value.item() for name, value in self.generators_step(*self.real_images(batch)).items()}
-        if self.grad_scaler is not None:
-            self.grad_scaler.update()
+        self.end_step()
         check_finite(losses, self.current_epoch)
         return losses
 

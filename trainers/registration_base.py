@@ -1,7 +1,6 @@
 """What trainings of registration networks have in common: perturbed pairs in, six numbers out."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -26,10 +25,11 @@ from nnunet_xmodal.registration.by_network import ByNetwork, network_input
 from nnunet_xmodal.registration.validation import Starts, validate_registration
 from nnunet_xmodal.trainers.base import XModalTrainer
 from nnunet_xmodal.trainers.milestones import MilestoneScheduler
+from nnunet_xmodal.trainers.own_steps import OwnSteps
 from nnunet_xmodal.trainers.scored_epochs import ScoredEpochs
 
 
-class RegistrationTrainer(ScoredEpochs, XModalTrainer):
+class RegistrationTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
     """Learns to undo rigid perturbations of aligned pairs, on plans of RegistrationPlanner (Song et al., 2021).
 
     Every step moves the moving images of a batch by fresh perturbations p, resamples them once, and scales both images
@@ -139,10 +139,6 @@ class RegistrationTrainer(ScoredEpochs, XModalTrainer):
         self.num_val_iterations_per_epoch = min(self.num_val_iterations_per_epoch, len(fixed_starts))
         return started(RegistrationLoader(training, self.batch_size, self.jitter), self.device), fixed_starts
 
-    def mixed_precision(self) -> AbstractContextManager:
-        """On a GPU, as in nnU-Net."""
-        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
-
     def on_device(self, batch: dict) -> dict:
         return {
             name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
@@ -165,27 +161,14 @@ class RegistrationTrainer(ScoredEpochs, XModalTrainer):
         batch = self.on_device(batch)
         perturbation = random_perturbations(batch["points"], batch["exists"], self.sre_range)
         x, target = self.input_and_target(batch, perturbation)
-        self.optimizer.zero_grad(set_to_none=True)
         with self.mixed_precision():
             output = self.network(x)  # B 6
         loss = self.loss(output.float(), target)
-        self.descend(loss)
+        self.descend(loss, self.optimizer)
+        self.end_step()
         losses = {"loss": loss.item()}
         check_finite(losses, self.current_epoch)
         return losses
-
-    def descend(self, loss: torch.Tensor) -> None:
-        """Backward pass, gradients clipped to nnU-Net's norm of 12, step."""
-        if self.grad_scaler is None:
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), 12)
-            self.optimizer.step()
-            return
-        self.grad_scaler.scale(loss).backward()
-        self.grad_scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), 12)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
 
     def on_validation_epoch_start(self):
         super().on_validation_epoch_start()

@@ -22,5 +22,5 @@ class nnUNetTrainerSelfReconstruction(GeneratorPretraining):
         with self.mixed_precision():
             made_a, made_b = self.generators["A"](a), self.generators["B"](b)
         loss_a, loss_b = F.l1_loss(made_a.float(), a), F.l1_loss(made_b.float(), b)
-        self.descend(loss_a + loss_b, "generators")
+        self.descend(loss_a + loss_b, self.optimizers["generators"])
         return {"loss": loss_a + loss_b, "A_to_A": loss_a, "B_to_B": loss_b}

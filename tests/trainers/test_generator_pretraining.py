@@ -48,25 +48,9 @@ def state_of(trainer):
     return {name: deepcopy(checkpoint[name]) for name in kept if name in checkpoint}
 
 
-def assert_equal(ours, theirs):
-    assert type(ours) is type(theirs)
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            assert_equal(ours[key], theirs[key])
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs):
-            assert_equal(one, other)
-    elif isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs)
-    else:
-        assert ours == theirs
-
-
 @pytest.mark.parametrize("dimensions, residual", ARCHITECTURES)
 @pytest.mark.parametrize("name", NAMES)
-def test_builds_learns_saves_and_loads(make, name, dimensions, residual, tmp_path):
+def test_builds_learns_saves_and_loads(make, name, dimensions, residual, tmp_path, assert_equal):
     trainer = make(name, dimensions, residual)
     batch = batch_for(trainer)
     x = batch["data"]
@@ -107,7 +91,7 @@ def test_trains_and_validates_whatever_the_labels(make, name, kind):
     assert 0 < result["score"] < 1 and result["loss"] > 0
 
 
-def test_weights_are_the_same_however_labels_are_permuted(make):
+def test_weights_are_the_same_however_labels_are_permuted(make, assert_equal):
     """A step reads no target at all."""
     first, second = make("nnUNetTrainerCMFT"), make("nnUNetTrainerCMFT")
     second.restore(deepcopy(first.checkpoint()))
@@ -119,7 +103,7 @@ def test_weights_are_the_same_however_labels_are_permuted(make):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("killed_after", [1, 2, 4])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path):
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
     epochs, steps = 5, 2
 
     def epoch(trainer, number):
@@ -195,7 +179,7 @@ def test_generators_and_discriminators_have_streams_of_their_own(make):
     assert torch.equal(trainer.network(x[:, [1]]), made[:, [0, 2, 3]])
 
 
-def test_checkpointed_activations_change_nothing_but_memory(make):
+def test_checkpointed_activations_change_nothing_but_memory(make, assert_equal):
     plain, checkpointed = make("nnUNetTrainerCMFT"), make("nnUNetTrainerCMFTCheckpointed")
     checkpointed.restore(deepcopy(plain.checkpoint()))
     losses = [[trainer.train_step(batch_for(trainer, seed)) for seed in range(3)] for trainer in (plain, checkpointed)]

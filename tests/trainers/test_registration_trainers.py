@@ -78,24 +78,8 @@ def state_of(trainer):
     return deepcopy((trainer.network.state_dict(), trainer.optimizer.state_dict()))
 
 
-def assert_equal(ours, theirs):
-    assert type(ours) is type(theirs)
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            assert_equal(ours[key], theirs[key])
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs):
-            assert_equal(one, other)
-    elif isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs)
-    else:
-        assert ours == theirs
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_builds_learns_saves_and_loads(make, name, same_perturbation, tmp_path):
+def test_builds_learns_saves_and_loads(make, name, same_perturbation, tmp_path, assert_equal):
     trainer = make(name)
     trainer.network.train()
     batch = batch_for(trainer)
@@ -120,7 +104,7 @@ def test_builds_learns_saves_and_loads(make, name, same_perturbation, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("killed_after", [1, 3])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path):
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
     epochs, steps = 4, 2
 
     def epoch(trainer, number):

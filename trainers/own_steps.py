@@ -1,0 +1,36 @@
+"""Steps that are not nnU-Net's, with what nnU-Net's have: mixed precision on a GPU, clipped gradients."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+
+class OwnSteps:
+    """A mixin before a trainer whose `train_step` calls `descend` once or several times and then `end_step`."""
+
+    def mixed_precision(self) -> AbstractContextManager:
+        """On a GPU, as in nnU-Net."""
+        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
+
+    def descend(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Backward pass, gradients clipped to nnU-Net's norm of 12, step.
+
+        Call it where parameters that must not learn are still frozen.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.zero_grad(set_to_none=True)
+        if self.grad_scaler is None:
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 12)
+            optimizer.step()
+        else:
+            self.grad_scaler.scale(loss).backward()
+            self.grad_scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, 12)
+            self.grad_scaler.step(optimizer)
+
+    def end_step(self) -> None:
+        """After the last `descend`: one scale serves all optimisers of a step."""
+        if self.grad_scaler is not None:
+            self.grad_scaler.update()
