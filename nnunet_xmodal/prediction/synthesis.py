@@ -18,8 +18,8 @@ from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
 from nnunet_xmodal.prediction.only_here import built_here
 
-PROVENANCE = "synthesised.json"
-"""Beside the images: what was made of what, on which scale."""
+PROVENANCE = "synthesised{part}.json"
+"""Beside the images: what was made of what, by which trainer, on which scale; one for each call that shares the cases."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SynthesisPredictor(ImagePredictor):
         cases = partial_cases(args.i, self.dataset_json, self.network)[args.part_id :: args.num_parts]
         made = {case.name: [output / f"{case.name}_{n:04d}{ending}" for n in self._made(case.given)] for case in cases}
         for case in cases:
-            clash = set(made[case.name]) & set(case.images.values())
+            clash = {file.resolve() for file in made[case.name]} & {file.resolve() for file in case.images.values()}
             if clash:
                 raise XModalError(f"{min(clash)} is an input and would be replaced: write to another folder with -o.")
         if args.continue_prediction:
@@ -77,10 +77,13 @@ class SynthesisPredictor(ImagePredictor):
         groups = [group for group in groups if group]
         self._check(groups, args)
         output.mkdir(parents=True, exist_ok=True)
+        part = f"_part{args.part_id}of{args.num_parts}" if args.num_parts > 1 else ""
+        provenance = output / PROVENANCE.format(part=part)
+        # beforehand: whatever is interrupted, no image is without its origin
+        self._write_provenance(cases, made, provenance)
         for group in groups:
             self._predict_group(group, output, args.npp)
-        self._write_provenance(cases, made, output)
-        print(f"Synthesised images are in {output}, {self._scale}; {PROVENANCE} tells what each was made of.")
+        print(f"Synthesised images are in {output}, {self._scale}; {provenance.name} tells what each was made of.")
 
     def _made(self, given: str) -> list[int]:
         """Numbers of the channels that are written."""
@@ -89,8 +92,11 @@ class SynthesisPredictor(ImagePredictor):
         return self.network.makes[given]
 
     def _check(self, groups: list[list[PartialCase]], args: Namespace) -> None:
+        numbers = self.reference_intensities
+        if numbers is not None and not all(sd > 0 for sd in numbers[1::2]):
+            raise XModalError("--reference_intensities has a standard deviation that is not positive: give MEAN SD.")
         for group in groups:
-            made, numbers = self._made(group[0].given), self.reference_intensities
+            made = self._made(group[0].given)
             if numbers is not None and len(numbers) not in (2, 2 * len(made)):
                 raise XModalError(
                     f"--reference_intensities has {len(numbers)} numbers, but {len(made)} channels are made of "
@@ -154,26 +160,18 @@ class SynthesisPredictor(ImagePredictor):
         ending = self.dataset_json["file_ending"]
         return ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
 
-    def _write_provenance(self, cases: list[PartialCase], made: dict[str, list[Path]], output: Path) -> None:
+    def _write_provenance(self, cases: list[PartialCase], made: dict[str, list[Path]], file: Path) -> None:
         names = channel_names_of(self.dataset_json)
-        known = {}
-        if (output / PROVENANCE).is_file():
-            known = json.loads((output / PROVENANCE).read_text(encoding="utf-8")).get("cases", {})
-        content = {
-            "trainer": self.trainer_name,
-            "scale": self._scale,
-            "cases": known
-            | {
-                case.name: {
-                    "made_of": [names[channel] for channel in case.images],
-                    "made": {
-                        file.name: names[channel] for file, channel in zip(made[case.name], self._made(case.given))
-                    },
-                }
-                for case in cases
-            },
-        }
-        write_json(content, output / PROVENANCE)
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        for case in cases:
+            numbers = self._made(case.given)
+            content[case.name] = {
+                "made_of": [names[channel] for channel in case.images],
+                "made": {image.name: names[channel] for image, channel in zip(made[case.name], numbers)},
+                "trainer": self.trainer_name,
+                "scale": self._scale,
+            }
+        write_json(content, file)
 
 
 def partial_cases(folder: str | Path, dataset_json: dict, pair: GeneratorPair) -> list[PartialCase]:

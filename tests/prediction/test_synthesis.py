@@ -104,11 +104,13 @@ def test_only_what_is_missing_is_made_and_goes_by_the_number_in_the_name(predict
         ):
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert set(predictor.network.branches["A"].seen) == {2} and not predictor.network.branches["B"].seen
-    told = json.loads((tmp_path / "out" / "synthesised.json").read_text())
-    assert "normalised" in told["scale"]
-    assert told["cases"]["anna"] == {
-        "made_of": ["T1", "FLAIR"], "made": {"anna_0001.nii.gz": "T1c", "anna_0002.nii.gz": "T2"},
-    }  # fmt: skip
+    told = json.loads((tmp_path / "out" / "synthesised.json").read_text())["anna"]
+    assert "normalised" in told.pop("scale")
+    assert told == {
+        "made_of": ["T1", "FLAIR"],
+        "made": {"anna_0001.nii.gz": "T1c", "anna_0002.nii.gz": "T2"},
+        "trainer": "nnUNetTrainerCMFT",
+    }
 
 
 def test_cases_may_lack_different_streams(predictor, images, tmp_path):
@@ -135,10 +137,10 @@ def test_what_is_there_is_not_made_again(predictor, images, tmp_path):
     run(predictor, tmp_path)
     images("eve", [1, 2])
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("anna*")}
-    run(predictor, tmp_path, "--continue_prediction")
+    run(predictor, tmp_path, "--continue_prediction", "--reference_intensities", 300, 40)
     assert {file: file.stat().st_mtime_ns for file in files} == files
     told = json.loads((tmp_path / "out" / "synthesised.json").read_text())
-    assert set(told["cases"]) == {"anna", "eve"}
+    assert "normalised" in told["anna"]["scale"] and "mapped" in told["eve"]["scale"]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,7 @@ def test_what_is_there_is_not_made_again(predictor, images, tmp_path):
         ([0, 1], [], r"anna_0003.nii.gz \(FLAIR\) is missing: case anna needs all channels of at least one stream"),
         ([2], [], r"anna_0001.nii.gz \(T1c\) is missing"),
         ([0, 3], ["--reference_intensities", 1, 2, 3], "3 numbers, but 2 channels are made of anna: give one MEAN SD"),
+        ([0, 3], ["--reference_intensities", 1, 0], "a standard deviation that is not positive"),
         ([0, 3], ["--save_probabilities"], "there are no probabilities to save"),
     ],
 )
@@ -166,8 +169,9 @@ def test_a_channel_too_many(predictor, images, tmp_path):
 
 def test_inputs_are_not_replaced(predictor, images, tmp_path):
     images("eve", range(4))
-    with pytest.raises(XModalError, match="eve_0000.nii.gz is an input and would be replaced"):
-        run(predictor, tmp_path, "-o", tmp_path / "in")
+    for spelling in (tmp_path / "in", tmp_path / "out" / ".." / "in"):
+        with pytest.raises(XModalError, match="eve_0000.nii.gz is an input and would be replaced"):
+            run(predictor, tmp_path, "-o", spelling)
     (tmp_path / "in" / "eve_0001.nii.gz").unlink()
     (tmp_path / "in" / "eve_0002.nii.gz").unlink()
     run(predictor, tmp_path, "-o", tmp_path / "in")  # completes the folder
@@ -197,3 +201,11 @@ def test_a_subset_of_channels_keeps_what_belongs_to_each(make_plans, make_datase
     assert means == {"0": 2.0, "1": 0.0}
     assert dataset_json["channel_names"] == {"0": "T2", "1": "T1"}
     assert json.dumps(plans) == before
+
+
+def test_calls_that_share_the_cases_tell_in_files_of_their_own(predictor, images, tmp_path):
+    images("anna", [0, 3]), images("ben", [1, 2])
+    for part in (0, 1):
+        run(predictor, tmp_path, "-num_parts", 2, "-part_id", part)
+    told = [json.loads((tmp_path / "out" / f"synthesised_part{part}of2.json").read_text()) for part in (0, 1)]
+    assert [list(cases) for cases in told] == [["anna"], ["ben"]]
