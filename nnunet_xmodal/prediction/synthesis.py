@@ -19,7 +19,7 @@ from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
 from nnunet_xmodal.prediction.only_here import built_here
 
 PROVENANCE = "synthesised{part}.json"
-"""Beside the images: what was made of what, by which trainer, on which scale; one for each call that shares the cases."""
+"""Beside the images: what was made of what, by which trainer, on which scale; one per call that shares the cases."""
 
 
 @dataclass(frozen=True)
