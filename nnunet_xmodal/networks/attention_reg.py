@@ -81,6 +81,8 @@ class AttentionReg(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(32, 6),
         )
+        # the features' layout follows the weights'; pooling and attention read it without a copy
+        self.to(memory_format=torch.channels_last_3d)
 
     @property
     def feature_size(self) -> list[int]:
