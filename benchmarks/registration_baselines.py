@@ -15,6 +15,7 @@ puts all into one table, without parameters and FLOPs of what is no network.
     mind        MIND                    SSD of MIND descriptors from the start
     two_stages  TwoStages               --first, then --second
     refined     RefinedByMI             --first, then mutual information
+    alone       Alone                   --first, as it is: for other starts than its own validation's
 """
 
 import argparse
@@ -85,7 +86,12 @@ class RefinedByMI(Untrained):
         )
 
 
-METHODS = {"mi": MutualInformation, "mind": MIND, "two_stages": TwoStages, "refined": RefinedByMI}
+class Alone(Untrained):
+    def method(self) -> Method:
+        return self.trained(self.options.first)
+
+
+METHODS = {"mi": MutualInformation, "mind": MIND, "two_stages": TwoStages, "refined": RefinedByMI, "alone": Alone}
 
 
 @one_sentence_errors
