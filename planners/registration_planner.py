@@ -10,6 +10,8 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
+from nnunet_xmodal.data.image_checks import Case
+from nnunet_xmodal.data.image_files import read_image
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import foreground
@@ -53,19 +55,21 @@ class RegistrationPlanner(ExperimentPlanner):
     def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others):
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetRegistrationPlans", **others})
         self.grid = [int(side) for side in grid or GRID]
-        with torch.device("meta"):
-            self.feature_map_size = AttentionReg(self.grid).compute_conv_feature_map_size(self.grid)
-        names = channel_names_of(self.dataset_json)
-        if len(names) != 2:
-            raise XModalError(
-                f"registration takes two channels, the fixed image and then the moving one, and {self.dataset_name} "
-                f"has {len(names)} ({', '.join(names)}): make a dataset of these two."
-            )
-        if not foreground(self.dataset_json):
-            raise XModalError(
-                f"{self.dataset_name} names no label but background: registration needs that of the organ whose "
-                "surface measures the error."
-            )
+        self.feature_map_size = _checked_feature_map_size(self.grid)
+        _check_dataset_json(self.dataset_json)
+
+    @classmethod
+    def check_raw(cls, dataset_json: dict, cases: Sequence[Case], grid: Sequence[int] | None = None) -> None:
+        """What is looked at before anything is written.
+
+        Raises:
+            XModalError: see the class.
+        """
+        _check_dataset_json(dataset_json)
+        _checked_feature_map_size(grid or GRID)
+        for case in cases:
+            label, geometry = read_image(case.label, dataset_json, is_label=True)
+            _extent(case.name, case.label, label[0], geometry["spacing"], _organ(dataset_json))
 
     def determine_resampling(self, *args, **kwargs):
         """nnU-Net's, with no axis apart from the others."""
@@ -105,23 +109,10 @@ class RegistrationPlanner(ExperimentPlanner):
         Raises:
             XModalError: for a case without label, and one whose image or label has one slice.
         """
-        values = sorted({value for label in foreground(self.dataset_json).values() for value in label})
         reader = self.determine_reader_writer()()
         for case, files in self.dataset.items():
             label, properties = reader.read_seg(files["label"])
-            indices = np.argwhere(np.isin(label[0], values))
-            if not len(indices):
-                raise XModalError(
-                    f"the label of {case} is empty ({files['label']}): registration measures its error on the organ's "
-                    "surface, so complete the label or leave the case out."
-                )
-            voxels = np.ptp(indices, axis=0) + 1
-            if min(label.shape[1:]) == 1 or min(voxels) == 1:
-                raise XModalError(
-                    f"{case} has {'×'.join(map(str, label.shape[1:]))} voxels, its label {'×'.join(map(str, voxels))}: "
-                    "registration works on volumes, and on labels of more than one slice."
-                )
-            yield case, voxels * properties["spacing"]
+            yield case, _extent(case, files["label"], label[0], properties["spacing"], _organ(self.dataset_json))
 
     def _smallest_image(self) -> np.ndarray:
         shapes, spacings = (np.array(self.dataset_fingerprint[key]) for key in ("shapes_after_crop", "spacings"))
@@ -187,3 +178,46 @@ class RegistrationPlanner(ExperimentPlanner):
             "_kw_requires_import": [],
         }
         return plan | {"architecture": architecture, "batch_dice": False}
+
+
+def _checked_feature_map_size(grid: Sequence[int]) -> int:
+    with torch.device("meta"):
+        return AttentionReg(grid).compute_conv_feature_map_size(grid)
+
+
+def _organ(dataset_json: dict) -> list[int]:
+    """The values that are the organ: all labels together."""
+    return sorted({value for label in foreground(dataset_json).values() for value in label})
+
+
+def _check_dataset_json(dataset_json: dict) -> None:
+    names = channel_names_of(dataset_json)
+    if len(names) != 2:
+        raise XModalError(
+            "registration takes two channels, the fixed image and then the moving one, and dataset.json has "
+            f"{len(names)} ({', '.join(names)}): make a dataset of these two."
+        )
+    if not foreground(dataset_json):
+        raise XModalError(
+            "dataset.json names no label but background: registration needs that of the organ whose surface measures "
+            "the error."
+        )
+
+
+def _extent(
+    case: str, file: str | Path, label: np.ndarray, spacing: Sequence[float], organ: Sequence[int]
+) -> np.ndarray:
+    """mm along z, y, x of the organ's bounding box in a label map `(z, y, x)`."""
+    indices = np.argwhere(np.isin(label, organ))
+    if not len(indices):
+        raise XModalError(
+            f"the label of {case} is empty ({file}): registration measures its error on the organ's surface, so "
+            "complete the label or leave the case out."
+        )
+    voxels = np.ptp(indices, axis=0) + 1
+    if label.ndim < 3 or min(label.shape) == 1 or min(voxels) == 1:
+        raise XModalError(
+            f"{case} has {'×'.join(map(str, label.shape))} voxels, its label {'×'.join(map(str, voxels))}: registration "
+            "works on volumes, and on labels of more than one slice."
+        )
+    return voxels * np.asarray(spacing)

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_xmodal.data.image_checks import Case
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.planners import planner_class
 
@@ -116,7 +117,7 @@ def test_a_name_and_a_spacing_of_the_users(plan, nnunet_folders, capsys):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"channels": ("T2",)}, r"takes two channels, .* Dataset400_Written has 1 \(T2\)"),
+        ({"channels": ("T2",)}, r"takes two channels, .* dataset.json has 1 \(T2\)"),
         ({"channels": ("T2", "US", "ADC")}, "has 3"),
         ({"labels": {"background": 0}}, "names no label but background"),
         ({"labels": {"background": 0, "bone": 7}}, "the label of small is empty"),
@@ -132,3 +133,17 @@ def test_a_name_and_a_spacing_of_the_users(plan, nnunet_folders, capsys):
 def test_what_cannot_be_planned_is_a_sentence(plan, options, message):
     with pytest.raises(XModalError, match=message):
         plan(**options)
+
+
+def test_it_is_refused_before_anything_is_written(tmp_path):
+    """The command asks the planner before nnU-Net's fingerprint."""
+    file = tmp_path / "case.nii.gz"
+    dataset_json = {"channel_names": {"0": "MR", "1": "US"}, "labels": {"background": 0, "organ": 1}}
+    sitk.WriteImage(sitk.Image(16, 16, 8, sitk.sitkUInt8), str(file))
+    check = planner_class("RegistrationPlanner").check_raw
+    with pytest.raises(XModalError, match="the label of case is empty"):
+        check(dataset_json | {"file_ending": ".nii.gz"}, [Case("case", [], file)])
+    with pytest.raises(XModalError, match="takes two channels"):
+        check(dataset_json | {"channel_names": {"0": "MR"}}, [])
+    with pytest.raises(XModalError, match="at least 4×8×8 voxels"):
+        check(dataset_json, [], grid=(2, 96, 96))
