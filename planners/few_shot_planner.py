@@ -1,0 +1,152 @@
+"""Plans for few-shot segmentation: whole slices on one patch, and nothing that depends on a label."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+
+from nnunet_xmodal.data.image_checks import Case
+from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.errors import XModalError
+
+SIZE = (256, 256)
+"""Pixels along y, x, the paper's."""
+
+_NETWORK = "nnunet_xmodal.networks.prototype_network.PrototypeNetwork"  # by name: planning does not build it
+_STRIDE = 8  # of the backbone's features
+_SMALLEST = 64
+_CHUNKS, _SHOTS = 3, 1
+
+
+class FewShotPlanner(ExperimentPlanner):
+    """One configuration, 2d, whose patch holds every slice whole (Huang et al., 2023; 256×256 pixels).
+
+    **Spacing**, the same along both axes of a slice, and as coarse as the largest slice needs:
+
+        spacing = max over the training cases and both axes of (extent of the cropped image in mm)/(pixels of the patch)
+
+    so that preprocessing, which rounds extent/spacing to whole pixels, never exceeds the patch, and smaller slices are
+    padded. It may be finer than the images are. An `-overwrite_target_spacing` is taken for the slices' axes; the
+    third number decides with them which axis runs through the slices (nnU-Net: that of the largest spacing). Along it
+    nothing is resampled, so slices stay those of the acquisition.
+
+    **Intensities**: z-score over the whole image for every channel, whatever it is called. nnU-Net's scheme for CT
+    takes its window from labelled voxels, and its mask for cropped images would put the background at 0, amid the
+    tissue, while superpixels and foreground are told from it by its darkness.
+
+    The batch is one episode. The network answers for three chunks per organ with one support slice each.
+
+    Args:
+        dataset_name_or_id, others: as nnU-Net's planners take them; `overwrite_target_spacing` in mm along z, y, x.
+        size: pixels along y and x, or one number for both; the paper's if None.
+
+    Raises:
+        XModalError: for a size that is not a multiple of 8 or below 64.
+    """
+
+    own_options = ("size",)
+
+    def __init__(self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others):
+        super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetFewShotPlans", **others})
+        self.size = self.checked_size(size)
+
+    @staticmethod
+    def checked_size(size: Sequence[int] | int | None) -> list[int]:
+        """Pixels along y, x; see the class for what is raised."""
+        sides = list(SIZE) if size is None else [size] if isinstance(size, int) else list(size)
+        sides = [int(side) for side in (sides * 2 if len(sides) == 1 else sides)]
+        if len(sides) != 2 or any(side % _STRIDE or side < _SMALLEST for side in sides):
+            raise XModalError(
+                f"--size takes one number, or two for y and x, each a multiple of {_STRIDE} and at least {_SMALLEST}, "
+                f"because the network's features are {_STRIDE} times as coarse; got {' '.join(map(str, sides))}."
+            )
+        return sides
+
+    @classmethod
+    def check_raw(cls, dataset_json: dict, cases: Sequence[Case], size: Sequence[int] | None = None) -> None:
+        """What is looked at before anything is written; see the class for what is raised."""
+        cls.checked_size(size)
+
+    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
+        channels = len(channel_names_of(self.dataset_json))
+        return ["ZScoreNormalization"] * channels, [False] * channels
+
+    def slice_spacing(self, transpose_forward: Sequence[int]) -> np.ndarray:
+        """mm along y and x of the slices; see the class. Prints what does not fit if the user chose it otherwise."""
+        in_plane = list(transpose_forward[1:])
+        extents = self._shapes_and_spacings().prod(1)[:, in_plane]  # cases 2, in mm
+        if self.overwrite_target_spacing is None:
+            return np.full(2, (extents / self.size).max())
+        spacing = np.array(self.overwrite_target_spacing)[in_plane]
+        too_large = (np.round(extents / spacing) > self.size).any(1).sum()
+        if too_large:
+            print(
+                f"With the spacing {spacing.tolist()} the slices of {too_large} of {len(extents)} cases exceed the "
+                f"patch {self.size}: training sees their middle, prediction slides the patch over them."
+            )
+        return spacing
+
+    def _shapes_and_spacings(self) -> np.ndarray:
+        """`(cases, 2, 3)`: voxels of the cropped images, and mm."""
+        fingerprint = self.dataset_fingerprint
+        return np.stack((fingerprint["shapes_after_crop"], fingerprint["spacings"]), 1).astype(float)
+
+    def plan_experiment(self) -> dict:
+        """Writes the plans, and dataset.json beside them."""
+        forward, backward = ([int(axis) for axis in axes] for axes in self.determine_transpose())
+        spacing = self.slice_spacing(forward)
+        shapes, spacings = self._shapes_and_spacings()[:, :, forward].swapaxes(0, 1)
+        new_shapes = [compute_new_shape(shape[1:], mm[1:], spacing) for shape, mm in zip(shapes, spacings)]
+        shutil.copy(
+            Path(self.raw_dataset_folder) / "dataset.json",
+            Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
+        )
+        self.plans = {
+            "dataset_name": self.dataset_name,
+            "plans_name": self.plans_identifier,
+            "original_median_spacing_after_transp": np.median(spacings, 0).tolist(),
+            "original_median_shape_after_transp": np.median(shapes, 0).round().astype(int).tolist(),
+            "image_reader_writer": self.determine_reader_writer().__name__,
+            "transpose_forward": forward,
+            "transpose_backward": backward,
+            "configurations": {"2d": self._configuration(spacing, np.median(new_shapes, 0))},
+            "experiment_planner_used": type(self).__name__,
+            "label_manager": "LabelManager",
+            "foreground_intensity_properties_per_channel": self.dataset_fingerprint[
+                "foreground_intensity_properties_per_channel"
+            ],
+        }
+        print(f"Patch {self.size}, spacing {spacing.round(4).tolist()} mm")
+        self.save_plans(self.plans)
+        return self.plans
+
+    def _configuration(self, spacing: np.ndarray, median_shape: np.ndarray) -> dict:
+        schemes, masks = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
+        plan = {
+            "data_identifier": self.generate_data_identifier("2d"),
+            "preprocessor_name": self.preprocessor_name,
+            "batch_size": 1,
+            "patch_size": self.size,
+            "median_image_size_in_voxels": median_shape.tolist(),
+            "spacing": spacing.tolist(),
+            "normalization_schemes": schemes,
+            "use_mask_for_norm": masks,
+        }
+        data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
+        probabilities, probabilities_kwargs = self.determine_segmentation_softmax_export_fn()
+        for what, function, kwargs in (
+            ("data", data, data_kwargs),
+            ("seg", seg, seg_kwargs),
+            ("probabilities", probabilities, probabilities_kwargs),
+        ):
+            plan |= {f"resampling_fn_{what}": function.__name__, f"resampling_fn_{what}_kwargs": kwargs}
+        architecture = {
+            "network_class_name": _NETWORK,
+            "arch_kwargs": {"size": self.size, "chunks": _CHUNKS, "shots": _SHOTS},
+            "_kw_requires_import": [],
+        }
+        return plan | {"architecture": architecture, "batch_dice": True}
