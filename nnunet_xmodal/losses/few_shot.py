@@ -1,0 +1,52 @@
+"""The loss of an episode (Huang et al., Cross-Reference Transformer …, 2023, Eq. 6–8)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class EpisodeTerms(NamedTuple):
+    """Scalars: `total` is for the step, the others are its parts without their weights, for the log."""
+
+    total: torch.Tensor
+    segmentation: torch.Tensor
+    alignment: torch.Tensor
+
+
+class EpisodeLoss(nn.Module):
+    """L_seg + λ·L_reg (Eq. 8): cross-entropy of the query, and of the support as the query's prediction segments it.
+
+    Both are weighted means: Σ w_y·(−log p_y) / Σ w_y over all pixels of the batch. The paper prints them without
+    weights and divides by the number of pixels; the weights are those of ALPNet's code.
+
+    Args:
+        weights: w of background and foreground.
+        alignment: λ.
+
+    Shape: scores of background and foreground `(B, 2, H, W)` of the queries and `(B·S, 2, H, W)` of the support images;
+    their masks `(B, H, W)` and `(B, S, H, W)`, 0 and 1 → EpisodeTerms.
+    """
+
+    def __init__(self, weights: Sequence[float] = (0.05, 1.0), alignment: float = 1.0):
+        super().__init__()
+        self.weights = tuple(weights)
+        self.alignment = alignment
+
+    def forward(
+        self,
+        scores: torch.Tensor,
+        alignment_scores: torch.Tensor,
+        query_mask: torch.Tensor,
+        support_mask: torch.Tensor,
+    ) -> EpisodeTerms:
+        segmentation = self._cross_entropy(scores, query_mask)
+        alignment = self._cross_entropy(alignment_scores, support_mask.flatten(0, 1))
+        return EpisodeTerms(segmentation + self.alignment * alignment, segmentation, alignment)
+
+    def _cross_entropy(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(scores.device.type, enabled=False):
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            return F.cross_entropy(scores, mask.long(), scores.new_tensor(self.weights))

@@ -1,0 +1,73 @@
+"""The cross-reference transformer (Huang et al., Cross-Reference Transformer …, 2023, Sec. 2.3, Eq. 1, Fig. 2b)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, masked, rescaled
+from nnunet_xmodal.networks.blocks.full_precision import full_precision
+
+
+class CrossReferenceTransformer(nn.Module):
+    """Both feature maps, rescaled by the channels that matter in what each image finds in the other.
+
+        Attention(q_s, k_q, v_q) = softmax(q_s·k_qᵀ/√d)·v_q        (Eq. 1)
+
+    and Attention(q_q, k_s, v_s) likewise are averaged over their positions, an FC block makes a gate of each, and the
+    product of the gates rescales the original maps of both images. q, k and v are 1×1 convolutions with bias. The paper
+    draws support and query apart: nothing here is shared between them, nor between the two FC blocks.
+
+    The text multiplies the mask with the support image, Fig. 2 with its features, as is done here: outside of the mask
+    q_s, k_s and v_s are their biases. Eq. 1 runs in float32 with autocast off.
+
+    With several shots every shot meets the query alone; the query is rescaled by the mean of their gates.
+
+    Args:
+        channels: C; 256 in the paper.
+        num_heads: divides the channels; "multi-head" in the paper, without a number. d is the channels of a head.
+        reduction: of the FC blocks, see ChannelGate.
+
+    Shape: support features `(B, S, C, h, w)`, query features `(B, C, h', w')` and support mask `(B, S, h, w)` → the
+    support and the query features, rescaled. `exists`, `(B, S)` bool, leaves shots out of the mean.
+
+    Raises:
+        XModalError: for heads that do not divide the channels.
+    """
+
+    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16):
+        super().__init__()
+        if num_heads < 1 or channels % num_heads:
+            raise XModalError(f"{num_heads} heads do not divide {channels} channels: take a divisor of {channels}.")
+        self.num_heads = num_heads
+        self.support_qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)
+        self.query_qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)
+        self.support_gate = ChannelGate(channels, reduction)
+        self.query_gate = ChannelGate(channels, reduction)
+
+    def forward(
+        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return rescaled(support, query, self.gates(support, query, mask), exists)
+
+    def gates(self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The product of both gates per shot, `(B, S, C)`."""
+        shots = support.shape[1]
+        q_s, k_s, v_s = self._tokens(self.support_qkv(masked(support, mask).flatten(0, 1)))  # B·S heads hw d
+        q_q, k_q, v_q = (x.repeat_interleave(shots, 0) for x in self._tokens(self.query_qkv(query)))  # B·S heads h'w' d
+        with full_precision(query):
+            of_query = F.scaled_dot_product_attention(q_s, k_q, v_q)  # B·S heads hw d
+            of_support = F.scaled_dot_product_attention(q_q, k_s, v_s)  # B·S heads h'w' d
+            of_query, of_support = (x.mean(2).flatten(1).to(query.dtype) for x in (of_query, of_support))  # B·S C
+        gates = self.support_gate(of_query) * self.query_gate(of_support)
+        return gates.unflatten(0, (-1, shots))
+
+    def compute_conv_feature_map_size(self, size: list[int]) -> int:
+        """Numbers in the outputs of its convolutions for one support and one query map, nnU-Net's measure of memory."""
+        return 2 * self.query_qkv.out_channels * torch.Size(size).numel()
+
+    def _tokens(self, qkv: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """`(N, 3C, h, w)` → three `(N, heads, hw, d)`, in float32 at least."""
+        exact = qkv.to(torch.promote_types(qkv.dtype, torch.float32))
+        tokens = exact.flatten(2).unflatten(1, (3, self.num_heads, -1)).transpose(-2, -1)  # N 3 heads hw d
+        return tuple(x.contiguous() for x in tokens.unbind(1))

@@ -1,0 +1,335 @@
+"""CRTPNet (Huang et al., Cross-Reference Transformer for Few-shot Medical Image Segmentation, 2023), ALPNet, PANet."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.blocks.full_precision import full_precision
+from nnunet_xmodal.networks.blocks.local_prototypes import ALPHA
+from nnunet_xmodal.networks.input_check import check_input
+
+NEVER = -2 * ALPHA
+"""The margin of a label without support, the smallest that scores can have."""
+
+_IMAGES_AT_ONCE = 16  # of the support in one pass of the backbone
+
+
+class PrototypeNetwork(nn.Module):
+    """Segments what its support shows; a label is nothing but masks of a few slices.
+
+    Backbone, cross-reference block, prototypes: CRTPNet has all three, ALPNet and PANet no cross-reference block.
+
+    **In training** it is given an episode and answers `(scores, alignment)`, see `episode`.
+
+    **In evaluation** it is given slices alone and answers with the support that it holds: K chunks along every label's
+    extent, with S shots each (1-way: labels know nothing of each other). The margin of a label is its foreground score
+    less its background score, of the chunk where that is largest, in [−40, 40]; −40 for a label without support. Logits
+    are 0 for the background and the margins: the argmax is the label with the largest positive margin. No gradient
+    flows through the support.
+
+    Support images, masks, which of them exist and where they lie are buffers of fixed shape, so that every state dict
+    holds them. Features of the support are computed once, in float32, and again when weights or support have changed:
+    after a training, another state dict, another device, `set_support`, and, but not under torch.compile, any change in
+    place.
+
+    Masks are reduced to the features' resolution bilinearly, as in ALPNet's code, which samples four pixels of 8×8; a
+    mask that vanishes so is averaged.
+
+    Args:
+        backbone: `(B, C, H, W)` → features `(B, D, h, w)`, for example ResNetBackbone.
+        prototypes: LocalPrototypes or ClassPrototypes.
+        labels: L, without background.
+        cross_reference: CrossReference, CrossReferenceTransformer or None.
+        chunks: K.
+        shots: S of the support that it holds; episodes may have other numbers.
+        input_channels: C.
+        size: H, W of all slices.
+        background: whether there is a logit of the background; False for regions, where nnU-Net takes a sigmoid each.
+
+    Shape: `(B, C, H, W)` → logits `(B, 1 + L, H, W)`, without background `(B, L, H, W)`.
+
+    Raises:
+        XModalError: in forward for slices of another size or number of channels; for NaN or infinity in evaluation.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        prototypes: nn.Module,
+        labels: int,
+        cross_reference: nn.Module | None = None,
+        chunks: int = 3,
+        shots: int = 1,
+        input_channels: int = 1,
+        size: Sequence[int] = (256, 256),
+        background: bool = True,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.prototypes = prototypes
+        self.cross_reference = cross_reference
+        self.labels, self.chunks, self.shots = labels, chunks, shots
+        self.input_channels = input_channels
+        self.size = [int(side) for side in size]
+        self.background = background
+        support = (labels, chunks, shots)
+        self.register_buffer("support_images", torch.zeros(*support, input_channels, *self.size))
+        self.register_buffer("support_masks", torch.zeros(*support, *self.size, dtype=torch.uint8))
+        self.register_buffer("support_exists", torch.zeros(support, dtype=torch.bool))
+        self.register_buffer("support_positions", torch.zeros(support))
+        self._forget()
+
+    def forward(
+        self, x: torch.Tensor, support: torch.Tensor | None = None, mask: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """`segment(x)`, and `episode(x, support, mask)` where a support is given."""
+        return self.segment(x) if support is None else self.episode(x, support, mask)
+
+    def episode(
+        self, query: torch.Tensor, support: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One class: what the support says about the query, and what that says about the support.
+
+        The alignment (Eq. 7) takes the query with the mask predicted for it, at the features' resolution and without
+        gradient, as support of each support image; features are those behind the cross-reference block. Where nothing
+        or everything is predicted as foreground there is nothing to align: both scores are 0 and without gradient.
+
+        Args:
+            query: `(B, C, H, W)`.
+            support: `(B, S, C, H, W)`.
+            mask: of the support, `(B, S, H, W)`, 1 for foreground.
+
+        Returns:
+            Scores of background and foreground: of the queries `(B, 2, H, W)`, of the support images `(B·S, 2, H, W)`.
+        """
+        self._check(query)
+        self._check(support.flatten(0, 1))
+        shots = support.shape[1]
+        features = self.backbone(torch.cat((support.flatten(0, 1), query)))  # one pass: batch norm sees all images
+        ours, theirs = features[: -len(query)].unflatten(0, (-1, shots)), features[-len(query) :]
+        reduced = _reduced(mask, features.shape[2:])
+        ours, theirs = self._referred(ours, theirs, reduced)
+
+        scores = self.prototypes(ours, reduced, theirs)  # B 2 h w
+        predicted = (scores[:, 1] > scores[:, 0]).detach().repeat_interleave(shots, 0)[:, None]  # B·S 1 h w
+        as_support = theirs.repeat_interleave(shots, 0)[:, None]  # B·S 1 D h w
+        aligned = self.prototypes(as_support, predicted, ours.flatten(0, 1))  # B·S 2 h w
+        both = predicted.flatten(1).any(1) & ~predicted.flatten(1).all(1)
+        aligned = torch.where(both[:, None, None, None], aligned, 0.0)
+        return self._enlarged(scores), self._enlarged(aligned)
+
+    def segment(
+        self,
+        x: torch.Tensor,
+        chunk: torch.Tensor | int | None = None,
+        position: torch.Tensor | float | None = None,
+    ) -> torch.Tensor:
+        """Logits `(B, 1 + L, H, W)` of slices `(B, C, H, W)`: of the best of all chunks, or of one per slice and label.
+
+        Args:
+            chunk: of every slice, `(B,)`, or of all: only the support of this chunk answers, and where a label has none
+                in it, that of the nearest chunk with support (the lower of two).
+            position: of every slice, `(B,)`, or of all, in units of `set_support`: only the chunk with the nearest
+                support slice answers (the lower of two).
+        """
+        self._check(x)
+        query, support = self.backbone(x), self._support_features()
+        margins = [self._margin(label, query, support, chunk, position) for label in range(self.labels)]
+        if self.background:
+            margins.insert(0, torch.zeros_like(margins[0]))
+        return torch.cat(margins, 1)
+
+    def margins(self, x: torch.Tensor, label: int, chunk: torch.Tensor | int | None = None) -> torch.Tensor:
+        """Of one label, from 0, `(B, 1, H, W)`, as `segment` has them: positive where it is segmented if alone."""
+        self._check(x)
+        return self._margin(label, self.backbone(x), self._support_features(), chunk, None)
+
+    def set_support(
+        self,
+        label: int,
+        chunk: int,
+        shot: int,
+        image: torch.Tensor,
+        mask: torch.Tensor,
+        position: float | None = None,
+    ) -> None:
+        """One slice that shows a label.
+
+        Args:
+            label, chunk, shot: from 0; label 0 is the first behind the background.
+            image: `(C, H, W)`, preprocessed as the slices to segment.
+            mask: `(H, W)`, not 0 where the label is.
+            position: where in its scan the slice lies, 0 for the first and 1 for the last one; the middle of the
+                chunk if None.
+
+        Raises:
+            XModalError: for a place that does not exist, another shape, NaN or infinity, and an empty mask.
+        """
+        for name, value, count in (
+            ("label", label, self.labels),
+            ("chunk", chunk, self.chunks),
+            ("shot", shot, self.shots),
+        ):
+            if not 0 <= value < count:
+                raise XModalError(f"the support has no {name} {value}: it takes 0 to {count - 1}.")
+        what = f"the support slice of label {label}, chunk {chunk}, shot {shot}"
+        for name, tensor, shape in (
+            ("image", image, [self.input_channels, *self.size]),
+            ("mask", mask, self.size),
+        ):
+            if list(tensor.shape) != shape:
+                raise XModalError(
+                    f"{what} has {'an' if name == 'image' else 'a'} {name} of the shape {list(tensor.shape)}: cut or "
+                    f"pad it to {shape}."
+                )
+        if not torch.isfinite(image).all():
+            raise XModalError(f"{what} holds NaN or infinite pixels: replace them, for example by zero.")
+        if not mask.any():
+            raise XModalError(f"{what} has an empty mask: take a slice that shows the label.")
+        with torch.no_grad():
+            self.support_images[label, chunk, shot] = image.to(self.support_images)
+            self.support_masks[label, chunk, shot] = (mask != 0).to(self.support_masks)
+            self.support_exists[label, chunk, shot] = True
+            self.support_positions[label, chunk, shot] = (chunk + 0.5) / self.chunks if position is None else position
+        self._forget()
+
+    def clear_support(self) -> None:
+        """Before another support is set: no label has any."""
+        with torch.no_grad():
+            for buffer in (self.support_images, self.support_masks, self.support_exists, self.support_positions):
+                buffer.zero_()
+        self._forget()
+
+    def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
+        """Numbers in the outputs of all convolutions for one episode with one shot; nnU-Net plans by it."""
+        size = 2 * self.backbone.compute_conv_feature_map_size(input_size)
+        if self.cross_reference is not None:
+            size += self.cross_reference.compute_conv_feature_map_size(self.backbone.feature_size(input_size))
+        return size
+
+    def train(self, mode: bool = True) -> "PrototypeNetwork":
+        if mode:
+            self._forget()
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        before = self._places()
+        result = super()._apply(*args, **kwargs)
+        if self._places() != before:  # nnU-Net moves the network to its device before every case
+            self._forget()
+        return result
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._forget()
+        return super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict:
+        return {**super().__getstate__(), "_kept": None, "_kept_after": None}
+
+    def _forget(self) -> None:
+        self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._kept_after: int | None = None
+
+    def _check(self, x: torch.Tensor) -> None:
+        check_input(x, self.input_channels, (), self.training)
+        if list(x.shape[2:]) != self.size:
+            raise XModalError(
+                f"the network was made for slices of {self.size} and got {list(x.shape[2:])}: cut or pad them, or plan "
+                "with another --size."
+            )
+
+    def _referred(
+        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.cross_reference is None:
+            return support, query
+        return self.cross_reference(support, query, mask, exists)
+
+    def _margin(
+        self,
+        label: int,
+        query: torch.Tensor,
+        support: tuple[torch.Tensor, torch.Tensor],
+        chunk: torch.Tensor | int | None,
+        position: torch.Tensor | float | None,
+    ) -> torch.Tensor:
+        """Of one label, for query features `(B, D, h, w)` and what `_support_features` gives: `(B, 1, H, W)`."""
+        features, masks = (kept[label] for kept in support)  # K S D h w, K S h w
+        answering = self._answering(label, len(query), chunk, position)  # B choices
+        choices = answering.shape[1]
+        index = answering.flatten()  # B·choices
+        exists = self.support_exists[label, index]  # B·choices S
+        ours, theirs = self._referred(features[index], query.repeat_interleave(choices, 0), masks[index], exists)
+        scores = self.prototypes(ours, masks[index], theirs, exists)  # B·choices 2 h w
+        margin = self._enlarged(scores[:, 1:] - scores[:, :1])  # B·choices 1 H W
+        margin = torch.where(exists.any(1)[:, None, None, None], margin, NEVER)
+        return margin.unflatten(0, (-1, choices)).amax(1)
+
+    def _answering(
+        self,
+        label: int,
+        batch: int,
+        chunk: torch.Tensor | int | None,
+        position: torch.Tensor | float | None,
+    ) -> torch.Tensor:
+        """The chunks of a label that answer for each slice: all, `(B, K)`, or the nearest, `(B, 1)`."""
+        exists, positions = self.support_exists[label], self.support_positions[label]  # K S
+        chunks = torch.arange(self.chunks, device=exists.device)
+        if chunk is None and position is None:
+            return chunks.expand(batch, -1)
+        if position is None:
+            wanted = torch.as_tensor(chunk, device=exists.device).reshape(-1, 1, 1)
+            distance = (wanted - chunks[:, None]).abs().expand(-1, -1, self.shots).to(positions.dtype)  # B or 1, K, S
+        else:
+            wanted = torch.as_tensor(position, dtype=positions.dtype, device=positions.device).reshape(-1, 1, 1)
+            distance = (wanted - positions).abs()
+        distance = distance.masked_fill(~exists, torch.finfo(distance.dtype).max).amin(2)
+        nearest = distance == distance.amin(1, keepdim=True)
+        return nearest.to(torch.int8).argmax(1, keepdim=True).expand(batch, -1)  # of several the first
+
+    def _support_features(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of all support images, before the cross-reference: `(L, K, S, D, h, w)`, and masks `(L, K, S, h, w)`."""
+        changes = None if torch.compiler.is_compiling() else self._changes()
+        if self._kept is not None and changes in (None, self._kept_after):
+            kept = self._kept
+        else:
+            kept = self._computed_support()
+            if not self.training:
+                self._kept, self._kept_after = kept, changes
+        # what was kept in inference mode cannot be saved for a backward pass
+        return tuple(tensor.clone() for tensor in kept) if torch.is_grad_enabled() else kept
+
+    def _computed_support(self) -> tuple[torch.Tensor, torch.Tensor]:
+        images = self.support_images.flatten(0, 2)
+        with torch.no_grad(), full_precision(images):
+            features = torch.cat([self.backbone(some) for some in images.split(_IMAGES_AT_ONCE)])
+            masks = _reduced(self.support_masks.flatten(0, 2)[None], features.shape[2:]).to(features.dtype)
+        shape = self.support_exists.shape
+        return features.unflatten(0, shape), masks[0].unflatten(0, shape)
+
+    def _looked_through(self) -> tuple[torch.Tensor, ...]:
+        """All that features of the support depend on."""
+        return (*self.backbone.parameters(), *self.backbone.buffers(), self.support_images, self.support_masks)
+
+    def _changes(self) -> int:
+        """Grows with every change in place."""
+        return sum(tensor._version for tensor in self._looked_through() if not tensor.is_inference())
+
+    def _places(self) -> list[int]:
+        return [tensor.data_ptr() for tensor in self._looked_through()]
+
+    def _enlarged(self, scores: torch.Tensor) -> torch.Tensor:
+        """`(N, c, h, w)` → `(N, c, H, W)`."""
+        return F.interpolate(scores, size=self.size, mode="bilinear", align_corners=False)
+
+
+def _reduced(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """`(B, S, H, W)`, 0 and 1 → `(B, S, h, w)` in [0, 1], without losing a mask that has a pixel at all."""
+    mask = mask.to(torch.promote_types(mask.dtype, torch.float32))
+    sampled = F.interpolate(mask, size=tuple(size), mode="bilinear", align_corners=False)
+    averaged = F.adaptive_avg_pool2d(mask, tuple(size))
+    vanished = sampled.sum((-2, -1), keepdim=True) == 0
+    return torch.where(vanished, averaged, sampled)

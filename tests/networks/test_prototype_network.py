@@ -1,0 +1,486 @@
+import copy
+import pickle
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
+from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
+from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes, LocalPrototypes
+from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
+from nnunet_xmodal.networks.resnet_backbone import ResNetBackbone
+
+SIZE = (64, 64)
+METHODS = {
+    "PANet": (ClassPrototypes, None),
+    "ALPNet": (LocalPrototypes, None),
+    "CR": (LocalPrototypes, partial(CrossReference, reduction=2)),
+    "CRTPNet": (LocalPrototypes, partial(CrossReferenceTransformer, reduction=2)),
+}
+
+
+class TinyBackbone(nn.Module):
+    """A stand-in at stride 8 with batch norm, which counts the images it sees."""
+
+    def __init__(self, channels=1, features=8):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, features, 8, stride=8)
+        self.norm = nn.BatchNorm2d(features)
+        self.images = 0
+
+    def forward(self, x):
+        if not torch.compiler.is_compiling():
+            self.images += len(x)
+        return self.norm(self.conv(x))
+
+    def compute_conv_feature_map_size(self, input_size):
+        return 8 * input_size[0] * input_size[1] // 64
+
+    def feature_size(self, input_size):
+        return [side // 8 for side in input_size]
+
+
+class IdealBackbone(nn.Module):
+    """Features that are the label: the share of each of four values in 8×8 pixels."""
+
+    def forward(self, x):
+        return F.avg_pool2d(torch.stack([x[:, 0].round() == value for value in range(4)], 1).float(), 8)
+
+
+def network_of(method="CRTPNet", backbone=None, labels=2, **options):
+    prototypes, cross_reference = METHODS[method]
+    backbone = backbone or TinyBackbone(options.get("input_channels", 1))
+    options.setdefault("size", SIZE)
+    return PrototypeNetwork(backbone, prototypes(), labels, cross_reference and cross_reference(8), **options)
+
+
+def block_mask(top, left, height=24, width=32, size=SIZE):
+    mask = torch.zeros(size, dtype=torch.uint8)
+    mask[top : top + height, left : left + width] = 1
+    return mask
+
+
+def filled(network, seed=0, places=None):
+    generator = torch.Generator().manual_seed(seed)
+    shape = network.support_exists.shape
+    for place in places or torch.cartesian_prod(*map(torch.arange, shape)).tolist():
+        image = torch.randn(network.input_channels, *network.size, generator=generator)
+        network.set_support(*place, image, block_mask(8 * place[0], 8 * place[1], size=network.size))
+    return network
+
+
+def query_of(network, batch=2):
+    return torch.randn(batch, network.input_channels, *network.size)
+
+
+def episode_of(network, batch=2, shots=2):
+    support = torch.randn(batch, shots, network.input_channels, *network.size)
+    mask = torch.stack([torch.stack([block_mask(8 * b, 8 * s) for s in range(shots)]) for b in range(batch)])
+    return query_of(network, batch), support, mask
+
+
+def dice(a, b):
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_scores_per_image_of_an_episode_and_one_logit_per_label(method):
+    network = network_of(method, labels=3, shots=2, input_channels=2)
+    scores, alignment = network(*episode_of(network, batch=2, shots=3))
+    assert scores.shape == (2, 2, *SIZE) and alignment.shape == (6, 2, *SIZE)
+    filled(network).eval()
+    logits = network(query_of(network))
+    assert logits.shape == (2, 4, *SIZE) and (logits[:, 0] == 0).all()
+    assert logits.abs().max() <= 40 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_episode_is_what_its_parts_give(method):
+    """Spelt out for one shot, the alignment with a support of the prediction."""
+    network = network_of(method).eval()
+    query, support, mask = episode_of(network, batch=1, shots=1)
+    with torch.no_grad():
+        f_q, f_s = network.backbone(query), network.backbone(support[0])[None]
+        y = F.interpolate(mask.float(), size=(8, 8), mode="bilinear")
+        if network.cross_reference is not None:
+            f_s, f_q = network.cross_reference(f_s, f_q, y)
+        coarse = network.prototypes(f_s, y, f_q)
+        predicted = coarse.argmax(1, keepdim=True).float()
+        assert 0 < predicted.mean() < 1
+        aligned = network.prototypes(f_q[:, None], predicted, f_s[0])
+        for ours, theirs in zip(network(query, support, mask), (coarse, aligned)):
+            torch.testing.assert_close(ours, F.interpolate(theirs, size=SIZE, mode="bilinear"))
+
+
+def test_in_training_windows_are_4_wide_and_in_evaluation_2():
+    network = network_of("ALPNet")
+    batch = episode_of(network)
+    network.backbone.norm.eval()
+    training = network(*batch)[0]
+    network.prototypes.training_window = 2
+    assert not torch.allclose(training, network(*batch)[0])
+    small = network(*batch)[0]
+    network.eval()
+    torch.testing.assert_close(network(*batch)[0], small)
+
+
+@pytest.mark.parametrize("method", ["PANet", "ALPNet"])
+def test_with_ideal_features_a_support_finds_itself_and_every_label_its_own(method):
+    size = (256, 256)
+    y, x = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    labels = torch.zeros(size)
+    for value, (row, column, radius) in enumerate([(80, 90, 50), (180, 60, 36), (170, 180, 60)], 1):
+        labels[(y - row) ** 2 + (x - column) ** 2 < radius**2] = value
+    network = network_of(method, IdealBackbone(), labels=3, chunks=2, size=size)
+    for value in (1, 2, 3):
+        network.set_support(value - 1, 1, 0, labels[None], labels == value)
+    network.eval()
+    found = network(labels[None, None]).argmax(1)[0]
+    for value in (1, 2, 3):
+        assert dice(found == value, labels == value) >= 0.95
+    mask = (labels == 1).to(torch.uint8)[None, None]
+    scores, alignment = network(labels[None, None], labels[None, None, None], mask)
+    for answer in (scores, alignment):
+        assert dice(answer.argmax(1)[0] == 1, labels == 1) >= 0.95
+
+
+def test_permuted_labels_permute_the_logits():
+    network = filled(network_of(labels=3)).eval()
+    other = copy.deepcopy(network)
+    order = torch.tensor([2, 0, 1])
+    for buffer in (other.support_images, other.support_masks, other.support_exists, other.support_positions):
+        buffer.copy_(buffer[order].clone())
+    x = query_of(network)
+    torch.testing.assert_close(other(x)[:, 1:], network(x)[:, 1:][:, order])
+
+
+def test_the_best_chunk_of_a_label_answers():
+    network = filled(network_of(labels=2, chunks=3)).eval()
+    x = query_of(network)
+    each = torch.stack([network.segment(x, chunk) for chunk in range(3)])
+    torch.testing.assert_close(network(x), each.amax(0))
+    assert len({each[chunk].sum().item() for chunk in range(3)}) == 3
+
+
+def test_every_sample_may_ask_for_a_chunk_of_its_own():
+    network = filled(network_of(chunks=3)).eval()
+    x = query_of(network, 3)
+    together = network.segment(x, torch.tensor([2, 0, 1]))
+    alone = torch.cat([network.segment(x[i : i + 1], chunk) for i, chunk in enumerate((2, 0, 1))])
+    torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("present, nearest", [([0], [0] * 5), ([1, 3], [1, 1, 1, 3, 3]), ([4, 2], [2, 2, 2, 2, 4])])
+def test_for_a_chunk_without_support_the_nearest_answers(present, nearest):
+    network = filled(network_of(labels=1, chunks=5), places=[(0, chunk, 0) for chunk in present]).eval()
+    x = query_of(network, 1)
+    for chunk, expected in enumerate(nearest):
+        assert torch.equal(network.segment(x, chunk), network.segment(x, expected))
+
+
+def test_the_chunk_with_the_nearest_slice_answers_for_a_position():
+    """For every label by its own slices, and for every sample by its own position."""
+    network = network_of(labels=2, chunks=3, shots=2)
+    for label, positions in enumerate([{(0, 0): 0.1, (0, 1): 0.6, (2, 0): 0.9}, {(1, 1): 0.8}]):
+        for (chunk, shot), position in positions.items():
+            network.set_support(label, chunk, shot, torch.randn(1, *SIZE), block_mask(8, 8 * chunk), position)
+    network.eval()
+    x, wanted = query_of(network, 4), torch.tensor([0.3, 0.7, 0.75, 1.0])
+    logits = network.segment(x, position=wanted)
+    for sample, chunk in enumerate([0, 0, 0, 2]):  # 0.75 is as near to 0.6 as to 0.9
+        image = x[sample : sample + 1]
+        torch.testing.assert_close(logits[sample, 1:2], network.margins(image, 0, chunk)[0])
+        torch.testing.assert_close(logits[sample, 2:3], network.margins(image, 1, 1)[0])
+        torch.testing.assert_close(network.segment(image, position=wanted[sample].item()), logits[sample : sample + 1])
+
+
+def test_a_slice_without_a_position_lies_in_the_middle_of_its_chunk():
+    network = filled(network_of(chunks=3)).eval()
+    torch.testing.assert_close(network.support_positions[0, :, 0], torch.tensor([1 / 6, 1 / 2, 5 / 6]))
+    x = query_of(network)
+    assert torch.equal(network.segment(x, position=0.55), network.segment(x, 1))
+
+
+def test_one_label_alone_has_the_margins_that_it_has_among_others():
+    network = filled(network_of(labels=3)).eval()
+    x = query_of(network)
+    together = torch.cat([network.margins(x, label) for label in range(3)], 1)
+    torch.testing.assert_close(together, network(x)[:, 1:])
+
+
+def test_a_label_without_support_never_wins_and_changes_no_other():
+    network = filled(network_of(labels=3), places=[(0, 1, 0), (2, 0, 0)]).eval()
+    x = query_of(network)
+    logits = network(x)
+    assert (logits[:, 2] == -40).all() and (logits.argmax(1) != 2).all()
+    assert (network.segment(x, 1)[:, 2] == -40).all()
+    two = filled(network_of(labels=2, backbone=network.backbone), places=[(0, 1, 0)]).eval()
+    two.cross_reference = network.cross_reference
+    torch.testing.assert_close(two(x)[:, 1], logits[:, 1])
+    assert (network_of().eval()(x)[:, 1:] == -40).all()
+
+
+def test_regions_have_no_logit_of_the_background():
+    network = filled(network_of(background=False)).eval()
+    with_background = copy.deepcopy(network)
+    with_background.background = True
+    x = query_of(network)
+    torch.testing.assert_close(network(x), with_background(x)[:, 1:])
+    assert network(x).shape == (2, 2, *SIZE)
+
+
+def test_several_shots_are_used_and_missing_ones_are_not():
+    one, three = filled(network_of(labels=1, shots=1)), filled(network_of(labels=1, shots=3), places=[(0, 0, 1)])
+    three.backbone, three.cross_reference = one.backbone, one.cross_reference
+    for buffer in (one.support_images, one.support_masks, one.support_exists):
+        buffer[:, 1:] = 0
+    one.support_images[0, 0, 0] = three.support_images[0, 0, 1]
+    one.support_masks[0, 0, 0] = three.support_masks[0, 0, 1]
+    one.eval(), three.eval()
+    x = query_of(one)
+    torch.testing.assert_close(three(x), one(x))
+    three.set_support(0, 0, 2, torch.randn(1, *SIZE), block_mask(30, 30))
+    assert not torch.allclose(three(x), one(x))
+
+
+def test_a_mask_that_falls_between_the_sampled_pixels_still_answers():
+    network = network_of("ALPNet", labels=1)
+    network.set_support(0, 0, 0, torch.randn(1, *SIZE), block_mask(17, 9, 2, 2))
+    assert network.eval()(query_of(network))[:, 1].min() > -40
+
+
+@pytest.mark.parametrize("winner, score", [("background", -1.0), ("foreground", 1.0)])
+def test_where_one_class_is_predicted_alone_there_is_nothing_to_align(winner, score):
+    class Decided(nn.Module):
+        def forward(self, support, mask, query, exists=None):
+            return torch.stack((query.sum(1), query.sum(1) + score), 1)
+
+    network = network_of("ALPNet")
+    network.prototypes = Decided()
+    scores, alignment = network(*episode_of(network))
+    assert (scores.argmax(1) == (winner == "foreground")).all() and (alignment == 0).all()
+    alignment.sum().backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_parameter_gets_a_finite_gradient(method):
+    network = network_of(method)
+    scores, alignment = network(*episode_of(network))
+    (scores.square().mean() + alignment.square().mean()).backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+
+
+def test_a_state_dict_takes_the_support_along(tmp_path):
+    network, other = filled(network_of(shots=2), places=[(0, 0, 0), (1, 2, 1)]).eval(), network_of(shots=2).eval()
+    x = query_of(network)
+    before = other(x)
+    torch.save(network.state_dict(), tmp_path / "state.pth")
+    other.load_state_dict(torch.load(tmp_path / "state.pth"))
+    assert torch.equal(other(x), network(x)) and not torch.equal(other(x), before)
+    assert network_of(shots=2).state_dict().keys() == network.state_dict().keys()
+    assert {key for key in network.state_dict() if "." not in key} == {
+        "support_images",
+        "support_masks",
+        "support_exists",
+        "support_positions",
+    }
+
+
+def test_it_pickles_and_copies_without_what_it_has_kept():
+    network = filled(network_of()).eval()
+    x = query_of(network)
+    with torch.inference_mode():
+        expected = network(x)
+    for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
+        seen = other.backbone.images
+        assert torch.equal(other(x), expected)
+        assert other.backbone.images == seen + 6 + len(x)
+
+
+class TestWhatIsKept:
+    """Six support images, looked at once for as long as nothing changes."""
+
+    @staticmethod
+    def counted(network, x):
+        before = network.backbone.images
+        with torch.no_grad():
+            out = network(x)
+        assert torch.equal(out, copy.deepcopy(network)(x))
+        return network.backbone.images - before - len(x)
+
+    def test_a_second_answer_costs_the_query_alone(self):
+        network = filled(network_of()).eval()
+        x = query_of(network)
+        assert [self.counted(network, x), self.counted(network, x)] == [6, 0]
+        network.to("cpu").eval()
+        assert self.counted(network, x) == 0
+
+    def test_a_step_a_state_a_device_and_a_support_are_noticed(self):
+        network = filled(network_of()).eval()
+        x, state = query_of(network), copy.deepcopy(network.state_dict())
+
+        def step():
+            network.train()
+            optimizer = torch.optim.SGD(network.parameters(), 0.1)
+            network(*episode_of(network))[0].square().mean().backward()
+            optimizer.step()
+            network.eval()
+
+        def change_in_place():
+            with torch.no_grad():
+                network.backbone.conv.weight.mul_(2)
+
+        changes = [
+            step,
+            change_in_place,
+            partial(network.load_state_dict, state),
+            partial(network.backbone.load_state_dict, network.backbone.state_dict()),
+            network.double,
+            nn.Sequential(network).float,
+            partial(network.set_support, 1, 1, 0, torch.randn(1, *SIZE), block_mask(0, 0)),
+            network.clear_support,
+        ]
+        self.counted(network, x)
+        for change in changes:
+            change()
+            dtype = network.support_images.dtype
+            assert [self.counted(network, x.to(dtype)), self.counted(network, x.to(dtype))] == [6, 0], change
+
+    def test_in_training_nothing_is_kept(self):
+        network = filled(network_of())
+        x = query_of(network)
+        before = network.backbone.images
+        network(x), network(x)
+        assert network.backbone.images == before + 2 * (6 + len(x))
+
+    def test_what_inference_mode_kept_serves_a_backward_pass(self):
+        network = filled(network_of()).eval()
+        x = query_of(network)
+        with torch.inference_mode():
+            expected = network(x)
+        before = network.backbone.images
+        out = network(x)
+        out.sum().backward()
+        assert torch.equal(out, expected) and network.backbone.images == before + len(x)
+        assert network.cross_reference.support_qkv.weight.grad.abs().sum() > 0
+
+    def test_autocast_leaves_nothing_of_lower_precision_behind(self):
+        network = filled(network_of()).eval()
+        x = query_of(network)
+        expected = copy.deepcopy(network)(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+            half = network(x)
+        assert torch.isfinite(half).all() and not torch.equal(half, expected)
+        assert torch.equal(network(x), expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_training_step_in_bfloat16(method):
+    network = network_of(method)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores, alignment = network(*episode_of(network))
+    assert scores.dtype == alignment.dtype == torch.float32
+    (scores.square().mean() + alignment.square().mean()).backward()
+    for tensor in (scores, alignment, *(p.grad for p in network.parameters())):
+        assert torch.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(method, marks=pytest.mark.slow if method != "CRTPNet" else ()) for method in METHODS]
+)
+def test_an_episode_compiles_without_a_graph_break(method):
+    torch._dynamo.reset()
+    network = network_of(method)
+    batch = episode_of(network)
+    expected = copy.deepcopy(network)(*batch)
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    answers = compiled(*batch)
+    for ours, theirs in zip(answers, expected):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    sum(answer.square().mean() for answer in answers).backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("inference", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", [pytest.param("PANet", marks=pytest.mark.slow), "CRTPNet"])
+def test_an_answer_compiles_without_a_graph_break_and_notices_a_training(method, inference):
+    torch._dynamo.reset()
+    network = filled(network_of(method)).eval()
+    x = query_of(network)
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    for _ in range(2):
+        with torch.inference_mode() if inference else torch.no_grad():
+            for _ in range(2):
+                torch.testing.assert_close(compiled(x), copy.deepcopy(network)(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(network(x), copy.deepcopy(network)(x), rtol=1e-4, atol=1e-4)
+        compiled.train()
+        with torch.no_grad():
+            network.backbone.conv.weight.mul_(-2)
+            network.backbone.norm.bias.add_(1)
+        compiled.eval()
+
+
+def test_a_compiled_answer_looks_at_the_support_once():
+    torch._dynamo.reset()
+    network = filled(network_of("ALPNet")).eval()
+    x, seen = query_of(network), []
+
+    def noted(graph, inputs):
+        seen.append(sum("conv2d" in str(node.target) for node in graph.graph.nodes))
+        return graph.forward
+
+    compiled = torch.compile(network, fullgraph=True, backend=noted)
+    with torch.no_grad():
+        for _ in range(3):
+            compiled(x)
+    assert seen == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "place, image, mask, message",
+    [
+        ((2, 0, 0), torch.zeros(1, *SIZE), block_mask(0, 0), "no label 2: it takes 0 to 1"),
+        ((0, 3, 0), torch.zeros(1, *SIZE), block_mask(0, 0), "no chunk 3: it takes 0 to 2"),
+        ((0, 0, -1), torch.zeros(1, *SIZE), block_mask(0, 0), "no shot -1: it takes 0 to 0"),
+        ((0, 1, 0), torch.zeros(2, *SIZE), block_mask(0, 0), r"label 0, chunk 1, shot 0 has an image .* \[2, 64, 64\]"),
+        ((0, 0, 0), torch.zeros(1, *SIZE), torch.ones(3, 3), r"a mask of the shape \[3, 3\]: .* \[64, 64\]"),
+        ((0, 0, 0), torch.full((1, *SIZE), float("nan")), block_mask(0, 0), "NaN or infinite pixels"),
+        ((0, 0, 0), torch.zeros(1, *SIZE), torch.zeros(SIZE), "an empty mask"),
+    ],
+)
+def test_a_wrong_support_is_a_sentence_and_changes_nothing(place, image, mask, message):
+    network = network_of()
+    with pytest.raises(XModalError, match=message):
+        network.set_support(*place, image, mask)
+    assert not network.support_exists.any()
+
+
+def test_a_wrong_slice_is_a_sentence():
+    network = filled(network_of()).eval()
+    for x, message in [
+        (torch.randn(1, 2, *SIZE), "trained on 1 input channels but got 2"),
+        (torch.randn(1, 1, 64, 72), r"made for slices of \[64, 64\] and got \[64, 72\]"),
+        (torch.full((1, 1, *SIZE), float("inf")), "NaN or infinite"),
+    ]:
+        with pytest.raises(XModalError, match=message):
+            network(x)
+
+
+def test_feature_map_size_is_that_of_one_support_and_one_query(count_conv_outputs):
+    network = network_of(backbone=ResNetBackbone("resnet18", features=8)).eval()
+    query, support, mask = episode_of(network, batch=1, shots=1)
+
+    class OneByOne(nn.Module):
+        def forward(self, x):
+            images = [network.backbone(image) for image in (support[0], x)]
+            return network.cross_reference(images[0][None], images[1], mask[..., ::8, ::8])
+
+    one_by_one = OneByOne()
+    one_by_one.network = network
+    assert network.compute_conv_feature_map_size([64, 64]) == count_conv_outputs(one_by_one, query)
