@@ -23,11 +23,14 @@ from nnunet_xmodal.data.streams import (
     streams_from_command_line,
     streams_of_dataset,
 )
+from nnunet_xmodal.data.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.planners import PLANNERS, planner_class
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
 _OTHER_PROCESSES = 4
+_LABELS_FOR_EVERY_CASE = ("RegistrationPlanner", "ReconstructionPlanner", "ReconstructionUNetPlanner")
+_RECONSTRUCTION = ("patch", "field_unit", "B0", "TE", "b0_direction")
 
 
 def plan_and_preprocess(args: Namespace) -> None:
@@ -37,7 +40,8 @@ def plan_and_preprocess(args: Namespace) -> None:
         args: see `commands/plan_and_preprocess.py`.
 
     Raises:
-        XModalError: for a variable that is not set, an unknown dataset or planner, impossible streams, faulty files.
+        XModalError: for a variable that is not set, an unknown dataset or planner, impossible streams, options that the
+            planner has not, faulty files, and with `--unlabelled` if no case is labelled; nothing is written then.
     """
     require_variables("nnUNet_raw", "nnUNet_preprocessed")
     planner = planner_class(args.pl)
@@ -50,9 +54,20 @@ def plan_and_preprocess(args: Namespace) -> None:
         )
     if args.grid is not None and "grid" not in own:
         raise XModalError(f"--grid says nothing to {args.pl}: take one of {_with_option('grid')}.")
+    if args.size is not None and "size" not in own:
+        raise XModalError(f"--size says nothing to {args.pl}: take one of {_with_option('size')}.")
+    if args.unlabelled and args.pl in _LABELS_FOR_EVERY_CASE:
+        raise XModalError(f"{args.pl} needs a label in every case: leave --unlabelled out, and unlabelled cases, too.")
+    for flag in _RECONSTRUCTION:
+        if getattr(args, flag) is not None and flag not in own:
+            raise XModalError(f"--{flag} says nothing to {args.pl}: take one of {_with_option(flag)}.")
     if args.streams and own and "streams" not in own:
-        raise XModalError(f"--streams says nothing to {args.pl}, whose networks read one channel each: leave it out.")
-    streams = {dataset: _checked(dataset, args) for dataset in args.d}
+        raise XModalError(f"--streams says nothing to {args.pl}, whose networks have none: leave it out.")
+    streams = {dataset: _checked(dataset, planner, args) for dataset in args.d}
+
+    if args.unlabelled:
+        for dataset in args.d:
+            _complete_labels(dataset)
 
     print("Fingerprint extraction...")
     extract_fingerprints(
@@ -66,7 +81,7 @@ def plan_and_preprocess(args: Namespace) -> None:
     )
     print("Experiment planning...")
     for dataset in args.d:
-        chosen = {"streams": streams[dataset], "iso_compute": args.iso_compute, "grid": args.grid}
+        chosen = {**vars(args), "streams": streams[dataset]}
         _, plans_name = plan_experiment_dataset(
             dataset,
             partial(planner, **{name: chosen[name] for name in own}),
@@ -87,7 +102,7 @@ def _with_option(name: str) -> str:
     return ", ".join(planner for planner in PLANNERS if name in planner_class(planner).own_options)
 
 
-def _checked(dataset: int, args: Namespace) -> Streams | None:
+def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
     """Checks a raw dataset; its streams if the command line or dataset.json gives any."""
     try:
         folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
@@ -102,14 +117,29 @@ def _checked(dataset: int, args: Namespace) -> Streams | None:
         dataset_json = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise XModalError(f"{file} is not valid JSON ({error}).") from error
-    names = channel_names_of(dataset_json)
-    streams = streams_from_command_line(args.streams, names) if args.streams else streams_of_dataset(dataset_json)
+    names = getattr(planner, "input_names", channel_names_of)(dataset_json)
+    if args.streams:
+        streams = streams_from_command_line(args.streams, names)
+    else:
+        streams = streams_of_dataset(dataset_json, names)
     for key in ("file_ending", "labels"):
         if key not in dataset_json:
             raise XModalError(f'{file} has no "{key}", which nnU-Net needs.')
-    check_cases(training_cases(folder, dataset_json), dataset_json, args.npfp, progress=not args.no_pbar)
+    cases = (partly_labelled_cases if args.unlabelled else training_cases)(folder, dataset_json)
+    check_cases(existing_files(cases), dataset_json, args.npfp, progress=not args.no_pbar)
+    if hasattr(planner, "check_raw"):  # what only this planner knows to look at
+        planner.check_raw(dataset_json, cases, **{name: getattr(args, name) for name in planner.own_options})
     print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))
     return streams
+
+
+def _complete_labels(dataset: int) -> None:
+    """Of a raw dataset that has been checked; says how many files it wrote."""
+    folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
+    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    cases = partly_labelled_cases(folder, dataset_json)
+    written = write_empty_labels(cases, dataset_json)
+    print(f"{folder.name}: {written} of {len(cases)} training cases had no label file and were given an empty one.")
 
 
 def _write_streams(dataset: int, plans_name: str, streams: Streams) -> None:

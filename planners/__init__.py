@@ -11,6 +11,9 @@ _MODULE_OF = {
     "XModalResEncPlannerL": "xmodal_resenc_planners",
     "XModalResEncPlannerXL": "xmodal_resenc_planners",
     "RegistrationPlanner": "registration_planner",
+    "FewShotPlanner": "few_shot_planner",
+    "ReconstructionPlanner": "reconstruction_planner",
+    "ReconstructionUNetPlanner": "reconstruction_planner",
 }
 
 PLANNERS = tuple(_MODULE_OF)

@@ -217,7 +217,7 @@ def _extent(
     voxels = np.ptp(indices, axis=0) + 1
     if label.ndim < 3 or min(label.shape) == 1 or min(voxels) == 1:
         raise XModalError(
-            f"{case} has {'×'.join(map(str, label.shape))} voxels, its label {'×'.join(map(str, voxels))}: registration "
-            "works on volumes, and on labels of more than one slice."
+            f"{case} has {'×'.join(map(str, label.shape))} voxels, its label {'×'.join(map(str, voxels))}: "
+            "registration works on volumes, and on labels of more than one slice."
         )
     return voxels * np.asarray(spacing)

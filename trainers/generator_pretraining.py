@@ -35,7 +35,7 @@ from nnunet_xmodal.trainers.own_steps import OwnSteps
 from nnunet_xmodal.trainers.paper_settings import without
 from nnunet_xmodal.trainers.scored_epochs import ScoredEpochs
 
-_CHANGE_INTENSITIES = (
+CHANGE_INTENSITIES = (
     GaussianNoiseTransform,
     GaussianBlurTransform,
     MultiplicativeBrightnessTransform,
@@ -160,7 +160,7 @@ class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
 
     @classmethod
     def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
-        return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), _CHANGE_INTENSITIES))
+        return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), CHANGE_INTENSITIES))
 
     def get_dataloaders(self):
         patch_size = self.configuration_manager.patch_size

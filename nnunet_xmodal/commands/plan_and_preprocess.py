@@ -6,7 +6,7 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
-    """All flags of `nnUNetv2_plan_and_preprocess`, with its defaults, `--streams`, `--iso_compute` and `--grid`."""
+    """All flags of `nnUNetv2_plan_and_preprocess`, with its defaults, and those of our planners and checks."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_plan_and_preprocess",
         description="nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and "
@@ -32,6 +32,20 @@ def parser() -> argparse.ArgumentParser:
         metavar=("D", "H", "W"),
         help="with RegistrationPlanner: voxels along z, y, x that the network reads (default: 32 96 96)",
     )
+    p.add_argument(
+        "--size",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="with FewShotPlanner: pixels of a slice that the network reads, one number or two for y and x (default: "
+        "256)",
+    )
+    p.add_argument(
+        "--unlabelled",
+        action="store_true",
+        help="training cases without a label file get an empty one; at least one case has to be labelled",
+    )
+    _add_reconstruction(p.add_argument_group("ReconstructionPlanner and ReconstructionUNetPlanner"))
     p.add_argument("-pl", default="ExperimentPlanner", help="planner (default: ExperimentPlanner), e.g. XModalPlanner")
     p.add_argument("-fpe", default="DatasetFingerprintExtractor", help="fingerprint extractor class of nnU-Net")
     p.add_argument("-npfp", type=int, default=8, help="processes for checks and fingerprint (default: 8)")
@@ -67,6 +81,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--verbose", action="store_true", help="print more")
     p.add_argument("--no_pbar", action="store_true", help="no progress bars")
     return p
+
+
+def _add_reconstruction(p: argparse._ArgumentGroup) -> None:
+    p.add_argument(
+        "--patch", nargs=3, type=int, metavar=("D", "H", "W"), help="voxels along z, y, x (default: 32 64 64, or less)"
+    )
+    p.add_argument("--field_unit", choices=["ppm", "Hz", "rad"], help="of the field maps (default: dataset.json's)")
+    p.add_argument("--B0", type=float, metavar="T", help="strength of the main field, for Hz and rad")
+    p.add_argument("--TE", type=float, metavar="S", help="echo time in seconds, for rad")
+    p.add_argument(
+        "--b0_direction",
+        nargs=3,
+        type=float,
+        metavar=("X", "Y", "Z"),
+        help="of the main field in physical (LPS) space (default: 0 0 1)",
+    )
 
 
 @one_sentence_errors

@@ -58,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
         "all made channels, or one for each)",
     )
     _add_registration(p.add_argument_group("models that register images"))
+    _add_reconstruction(p.add_argument_group("models that reconstruct images"))
+    _add_few_shot(p.add_argument_group("few-shot models"))
     return p
 
 
@@ -81,6 +83,40 @@ def _add_registration(p: argparse._ArgumentGroup) -> None:
         "--grad_cam",
         action="store_true",
         help="also write <case>_gradcam_fixed.nii.gz and _moving.nii.gz: what both attention blocks go by",
+    )
+
+
+def _add_reconstruction(p: argparse._ArgumentGroup) -> None:
+    p.add_argument(
+        "--mask",
+        metavar="FOLDER",
+        help="<case>.nii.gz, outside of which results are 0 (default: where the inputs are not 0)",
+    )
+    p.add_argument("--field_unit", choices=["ppm", "Hz", "rad"], help="of the field maps (default: the training's)")
+    p.add_argument("--B0", type=float, metavar="T", help="strength of the main field, for Hz and rad")
+    p.add_argument("--TE", type=float, metavar="S", help="echo time in seconds, for rad")
+    p.add_argument(
+        "--b0_direction",
+        nargs=3,
+        type=float,
+        metavar=("X", "Y", "Z"),
+        help="of the main field in physical (LPS) space (default: the training's, which is 0 0 1 unless planned "
+        "otherwise)",
+    )
+
+
+def _add_few_shot(p: argparse._ArgumentGroup) -> None:
+    p.add_argument(
+        "--support",
+        metavar="FOLDER",
+        help="dataset.json, imagesTr and labelsTr of cases whose labels are to be segmented, seen in training or not "
+        "(default: the support slices that the model keeps from its training cases)",
+    )
+    p.add_argument(
+        "--match",
+        choices=["position", "best"],
+        help="which support slices answer for a slice: those from the nearest relative position in their scans, or the "
+        "best of all, as in nnUNetv2_predict (default: position)",
     )
 
 

@@ -47,6 +47,7 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     dataset_json = json.loads((model / "dataset.json").read_text(encoding="utf-8"))
     settings = plans.get_configuration(configuration)
     channels = determine_num_input_channels(plans, settings, dataset_json)
+    read = channels - ("target_channel" in plans.plans.get("xmodal", {}))
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
     # tells every folder that it looks into, and all that these import is about to lose
     with redirect_stdout(StringIO()), warnings.catch_warnings():
@@ -54,7 +55,7 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
         build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
     with torch.device("meta"), built_here():
         network = build(plans, settings, channels, heads, enable_deep_supervision=False).eval()
-        patch = torch.empty(1, channels, *settings.patch_size)  # (1, C, *patch)
+        patch = torch.empty(1, read, *settings.patch_size)  # (1, C, *patch)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(patch)
     return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops()

@@ -1,11 +1,13 @@
 """Streams: which input channels one encoder reads.
 
 `dataset.json` may hold `"xmodal": {"streams": [["T1", "T1c"], ["T2", "FLAIR"]]}`, with names or indices; without it
-every channel is a stream of its own. Every channel belongs to exactly one stream.
+every channel is a stream of its own. Every channel belongs to exactly one stream, but for the target of a regression
+(see `target_channel`), which belongs to none.
 """
 
 from collections.abc import Sequence
 
+from nnunet_xmodal.data.target_channel import input_names
 from nnunet_xmodal.errors import XModalError
 
 Streams = list[list[int]]
@@ -68,8 +70,11 @@ def streams_from_command_line(words: Sequence[str], channel_names: Sequence[str]
     return parse_streams([[word] if word in channel_names else word.split("+") for word in words], channel_names)
 
 
-def streams_of_dataset(dataset_json: dict) -> Streams | None:
+def streams_of_dataset(dataset_json: dict, channel_names: Sequence[str] | None = None) -> Streams | None:
     """The streams that dataset.json names, None if it names none.
+
+    Args:
+        channel_names: of the channels that belong to streams, all of them if None.
 
     Raises:
         XModalError: see `parse_streams`; also if `"xmodal"` is not `{"streams": …}`.
@@ -77,7 +82,8 @@ def streams_of_dataset(dataset_json: dict) -> Streams | None:
     entry = dataset_json.get("xmodal", {})
     if not isinstance(entry, dict):
         raise XModalError(f'"xmodal" of dataset.json is {entry!r}: write it as {{"streams": [["T1"], ["T2"]]}}.')
-    return parse_streams(entry["streams"], channel_names_of(dataset_json)) if "streams" in entry else None
+    names = channel_names_of(dataset_json) if channel_names is None else channel_names
+    return parse_streams(entry["streams"], names) if "streams" in entry else None
 
 
 def streams_of(plans: dict, configuration_architecture: dict, dataset_json: dict | None) -> Streams:
@@ -95,11 +101,12 @@ def streams_of(plans: dict, configuration_architecture: dict, dataset_json: dict
             f"dataset.json names {len(names)} channels ({', '.join(names)}) but the plans were made for {n_channels}: "
             "plan and preprocess again."
         )
+    names = input_names(names, plans)
     for place in (configuration_architecture.get("arch_kwargs", {}), plans.get("xmodal", {})):
         if "streams" in place:
             return parse_streams(place["streams"], names)
-    of_dataset = None if dataset_json is None else streams_of_dataset(dataset_json)
-    return of_dataset or [[index] for index in range(n_channels)]
+    of_dataset = None if dataset_json is None else streams_of_dataset(dataset_json, names)
+    return of_dataset or [[index] for index in range(len(names))]
 
 
 def describe_streams(streams: Streams, channel_names: Sequence[str]) -> str:

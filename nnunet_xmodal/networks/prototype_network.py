@@ -1,6 +1,6 @@
 """CRTPNet (Huang et al., Cross-Reference Transformer for Few-shot Medical Image Segmentation, 2023), ALPNet, PANet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.local_prototypes import ALPHA
 from nnunet_xmodal.networks.input_check import check_input
+from nnunet_xmodal.networks.support_set import SupportSet
 
 NEVER = -2 * ALPHA
 """The margin of a label without support, the smallest that scores can have."""
@@ -75,11 +76,7 @@ class PrototypeNetwork(nn.Module):
         self.input_channels = input_channels
         self.size = [int(side) for side in size]
         self.background = background
-        support = (labels, chunks, shots)
-        self.register_buffer("support_images", torch.zeros(*support, input_channels, *self.size))
-        self.register_buffer("support_masks", torch.zeros(*support, *self.size, dtype=torch.uint8))
-        self.register_buffer("support_exists", torch.zeros(support, dtype=torch.bool))
-        self.register_buffer("support_positions", torch.zeros(support))
+        self.support = SupportSet(labels, chunks, shots, input_channels, self.size)
         self._forget()
 
     def forward(
@@ -130,10 +127,7 @@ class PrototypeNetwork(nn.Module):
         """Logits `(B, 1 + L, H, W)` of slices `(B, C, H, W)`: of the best of all chunks, or of one per slice and label.
 
         Args:
-            chunk: of every slice, `(B,)`, or of all: only the support of this chunk answers, and where a label has none
-                in it, that of the nearest chunk with support (the lower of two).
-            position: of every slice, `(B,)`, or of all, in units of `set_support`: only the chunk with the nearest
-                support slice answers (the lower of two).
+            chunk, position: of every slice, `(B,)`, or of all: who answers, see `SupportSet.answering`.
         """
         self._check(x)
         query, support = self.backbone(x), self._support_features()
@@ -156,51 +150,13 @@ class PrototypeNetwork(nn.Module):
         mask: torch.Tensor,
         position: float | None = None,
     ) -> None:
-        """One slice that shows a label.
-
-        Args:
-            label, chunk, shot: from 0; label 0 is the first behind the background.
-            image: `(C, H, W)`, preprocessed as the slices to segment.
-            mask: `(H, W)`, not 0 where the label is.
-            position: where in its scan the slice lies, 0 for the first and 1 for the last one; the middle of the
-                chunk if None.
-
-        Raises:
-            XModalError: for a place that does not exist, another shape, NaN or infinity, and an empty mask.
-        """
-        for name, value, count in (
-            ("label", label, self.labels),
-            ("chunk", chunk, self.chunks),
-            ("shot", shot, self.shots),
-        ):
-            if not 0 <= value < count:
-                raise XModalError(f"the support has no {name} {value}: it takes 0 to {count - 1}.")
-        what = f"the support slice of label {label}, chunk {chunk}, shot {shot}"
-        for name, tensor, shape in (
-            ("image", image, [self.input_channels, *self.size]),
-            ("mask", mask, self.size),
-        ):
-            if list(tensor.shape) != shape:
-                raise XModalError(
-                    f"{what} has {'an' if name == 'image' else 'a'} {name} of the shape {list(tensor.shape)}: cut or "
-                    f"pad it to {shape}."
-                )
-        if not torch.isfinite(image).all():
-            raise XModalError(f"{what} holds NaN or infinite pixels: replace them, for example by zero.")
-        if not mask.any():
-            raise XModalError(f"{what} has an empty mask: take a slice that shows the label.")
-        with torch.no_grad():
-            self.support_images[label, chunk, shot] = image.to(self.support_images)
-            self.support_masks[label, chunk, shot] = (mask != 0).to(self.support_masks)
-            self.support_exists[label, chunk, shot] = True
-            self.support_positions[label, chunk, shot] = (chunk + 0.5) / self.chunks if position is None else position
+        """See `SupportSet.put`."""
+        self.support.put(label, chunk, shot, image, mask, position)
         self._forget()
 
     def clear_support(self) -> None:
         """Before another support is set: no label has any."""
-        with torch.no_grad():
-            for buffer in (self.support_images, self.support_masks, self.support_exists, self.support_positions):
-                buffer.zero_()
+        self.support.clear()
         self._forget()
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
@@ -221,6 +177,19 @@ class PrototypeNetwork(nn.Module):
         if self._places() != before:  # nnU-Net moves the network to its device before every case
             self._forget()
         return result
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args, **kwargs):
+        """nnU-Net loads the weights of every fold before every case: features outlive what changes nothing."""
+        kept = self._kept if self._holds(state_dict) else None
+        result = super().load_state_dict(state_dict, *args, **kwargs)
+        self._kept, self._kept_after = kept, self._changes()
+        return result
+
+    def _holds(self, state_dict: Mapping[str, torch.Tensor]) -> bool:
+        own = self.state_dict()
+        return own.keys() == state_dict.keys() and all(
+            torch.equal(value, state_dict[name].to(value)) for name, value in own.items()
+        )
 
     def _load_from_state_dict(self, *args, **kwargs):
         self._forget()
@@ -258,37 +227,15 @@ class PrototypeNetwork(nn.Module):
     ) -> torch.Tensor:
         """Of one label, for query features `(B, D, h, w)` and what `_support_features` gives: `(B, 1, H, W)`."""
         features, masks = (kept[label] for kept in support)  # K S D h w, K S h w
-        answering = self._answering(label, len(query), chunk, position)  # B choices
+        answering = self.support.answering(label, len(query), chunk, position)  # B choices
         choices = answering.shape[1]
         index = answering.flatten()  # B·choices
-        exists = self.support_exists[label, index]  # B·choices S
+        exists = self.support.exists[label, index]  # B·choices S
         ours, theirs = self._referred(features[index], query.repeat_interleave(choices, 0), masks[index], exists)
         scores = self.prototypes(ours, masks[index], theirs, exists)  # B·choices 2 h w
         margin = self._enlarged(scores[:, 1:] - scores[:, :1])  # B·choices 1 H W
         margin = torch.where(exists.any(1)[:, None, None, None], margin, NEVER)
         return margin.unflatten(0, (-1, choices)).amax(1)
-
-    def _answering(
-        self,
-        label: int,
-        batch: int,
-        chunk: torch.Tensor | int | None,
-        position: torch.Tensor | float | None,
-    ) -> torch.Tensor:
-        """The chunks of a label that answer for each slice: all, `(B, K)`, or the nearest, `(B, 1)`."""
-        exists, positions = self.support_exists[label], self.support_positions[label]  # K S
-        chunks = torch.arange(self.chunks, device=exists.device)
-        if chunk is None and position is None:
-            return chunks.expand(batch, -1)
-        if position is None:
-            wanted = torch.as_tensor(chunk, device=exists.device).reshape(-1, 1, 1)
-            distance = (wanted - chunks[:, None]).abs().expand(-1, -1, self.shots).to(positions.dtype)  # B or 1, K, S
-        else:
-            wanted = torch.as_tensor(position, dtype=positions.dtype, device=positions.device).reshape(-1, 1, 1)
-            distance = (wanted - positions).abs()
-        distance = distance.masked_fill(~exists, torch.finfo(distance.dtype).max).amin(2)
-        nearest = distance == distance.amin(1, keepdim=True)
-        return nearest.to(torch.int8).argmax(1, keepdim=True).expand(batch, -1)  # of several the first
 
     def _support_features(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Of all support images, before the cross-reference: `(L, K, S, D, h, w)`, and masks `(L, K, S, h, w)`."""
@@ -303,16 +250,16 @@ class PrototypeNetwork(nn.Module):
         return tuple(tensor.clone() for tensor in kept) if torch.is_grad_enabled() else kept
 
     def _computed_support(self) -> tuple[torch.Tensor, torch.Tensor]:
-        images = self.support_images.flatten(0, 2)
+        images = self.support.images.flatten(0, 2)
         with torch.no_grad(), full_precision(images):
             features = torch.cat([self.backbone(some) for some in images.split(_IMAGES_AT_ONCE)])
-            masks = _reduced(self.support_masks.flatten(0, 2)[None], features.shape[2:]).to(features.dtype)
-        shape = self.support_exists.shape
+            masks = _reduced(self.support.masks.flatten(0, 2)[None], features.shape[2:]).to(features.dtype)
+        shape = self.support.exists.shape
         return features.unflatten(0, shape), masks[0].unflatten(0, shape)
 
     def _looked_through(self) -> tuple[torch.Tensor, ...]:
         """All that features of the support depend on."""
-        return (*self.backbone.parameters(), *self.backbone.buffers(), self.support_images, self.support_masks)
+        return (*self.backbone.parameters(), *self.backbone.buffers(), self.support.images, self.support.masks)
 
     def _changes(self) -> int:
         """Grows with every change in place."""

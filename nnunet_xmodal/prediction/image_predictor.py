@@ -123,6 +123,7 @@ class ImagePredictor(nnUNetPredictor):
             if isinstance(data, str):  # large cases arrive as the name of a file
                 file, data = data, torch.from_numpy(np.load(data))
                 os.remove(file)
+            self.begin(case["data_properties"])
             images = images_in_native_geometry(
                 self.predict_logits_from_preprocessed_data(torch.as_tensor(data)).numpy(),
                 case["data_properties"],
@@ -133,11 +134,18 @@ class ImagePredictor(nnUNetPredictor):
             if case["ofile"] is None:
                 results.append(images)
                 continue
-            ending = self.dataset_json["file_ending"]
-            write_images(images, case["data_properties"], case["ofile"], ending, self.channel_numbers)
+            self.write(images, case)
             results.append(None)
         compute_gaussian.cache_clear()
         return results
+
+    def begin(self, properties: dict) -> None:
+        """Called before a case is predicted, with what nnU-Net's reader and preprocessor have noted about it."""
+
+    def write(self, images: np.ndarray, case: dict) -> None:
+        """Writes `finished` images; arguments as there."""
+        ending = self.dataset_json["file_ending"]
+        write_images(images, case["data_properties"], case["ofile"], ending, self.channel_numbers)
 
     def finished(self, images: np.ndarray, case: dict) -> np.ndarray:
         """The last word of a subclass before images `(channels, *spatial)`, on the case's own grid, are written.
@@ -251,7 +259,12 @@ def write_images(
     written = []
     for number, image in zip(numbers, images):
         file = Path(f"{path}_{number:04d}{ending}")
-        volume = with_geometry(np.ascontiguousarray(image, dtype=np.float32), properties)
-        write_atomically(file, lambda name, volume=volume: sitk.WriteImage(volume, name, True))
+        write_image(image, properties, file)
         written.append(file)
     return written
+
+
+def write_image(image: np.ndarray, properties: dict, file: Path) -> None:
+    """One volume `(*spatial)` as `write_images` writes each, under a name of its own."""
+    volume = with_geometry(np.ascontiguousarray(image, dtype=np.float32), properties)
+    write_atomically(file, lambda name: sitk.WriteImage(volume, name, True))

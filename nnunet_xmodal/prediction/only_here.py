@@ -19,6 +19,11 @@ def built_here() -> Iterator[None]:
         _BUILT_HERE.reset(token)
 
 
+def is_built_here() -> bool:
+    """Whether we are within `built_here`."""
+    return _BUILT_HERE.get()
+
+
 def check_built_here(trainer_name: str, predicts: str) -> None:
     """For `build_network_architecture`, the first of our code that nnU-Net's prediction calls.
 
@@ -28,7 +33,7 @@ def check_built_here(trainer_name: str, predicts: str) -> None:
     Raises:
         XModalError: outside of `built_here`.
     """
-    if not _BUILT_HERE.get():
+    if not is_built_here():
         raise XModalError(
             f"models of {trainer_name} predict {predicts}, which nnUNetv2_predict cannot write: use "
             "nnUNetXModal_predict with the same flags."

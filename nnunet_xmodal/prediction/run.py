@@ -20,6 +20,7 @@ from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
 
 _OPTIONS = frozenset(
     {"attention_maps", "reference_intensities", "init", "roi", "labels", "stage2", "refine", "grad_cam"}
+    | {"mask", "field_unit", "B0", "TE", "b0_direction", "support", "match"}
 )
 """Flags that nnU-Net's command does not have; a predictor names those that it understands in `options`."""
 
@@ -55,6 +56,8 @@ def predict(args: Namespace) -> None:
     predictor.initialize_from_trained_model_folder(str(folder), args.f, args.chk)
     if reads_folders:
         return predictor.predict_folder(args)
+    if hasattr(predictor, "prepare"):
+        predictor.prepare(args)
     output = Path(args.o)
     if args.attention_maps:
         check_has_attention_maps(predictor)

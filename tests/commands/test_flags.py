@@ -8,6 +8,11 @@ from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 
 from nnunet_xmodal.commands import plan_and_preprocess, predict
 
+PLANNING = ("--streams", "--iso_compute", "--grid")
+FEW_SHOT = ("--size", "--unlabelled")
+RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
+MASKED = ("--mask", *RECONSTRUCTION[1:])
+SUPPORTED = ("--support", "--match")
 REGISTRATION = ("--init", "--roi", "--labels", "--stage2", "--refine", "--grad_cam")
 
 
@@ -33,8 +38,12 @@ def flags(parser) -> dict:
 @pytest.mark.parametrize(
     "stock, ours, added",
     [
-        (plan_and_preprocess_entry, plan_and_preprocess.parser, {"--streams", "--iso_compute", "--grid"}),
-        (predict_entry_point, predict.parser, {"--attention_maps", "--reference_intensities", *REGISTRATION}),
+        (plan_and_preprocess_entry, plan_and_preprocess.parser, {*PLANNING, *FEW_SHOT, *RECONSTRUCTION}),
+        (
+            predict_entry_point,
+            predict.parser,
+            {"--attention_maps", "--reference_intensities", *MASKED, *REGISTRATION, *SUPPORTED},
+        ),
     ],
 )
 def test_our_commands_have_all_flags_of_nnunet_with_its_defaults(stock, ours, added, monkeypatch):

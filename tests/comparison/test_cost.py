@@ -10,9 +10,11 @@ from nnunet_xmodal import trainers
 from nnunet_xmodal.comparison.cost import network_cost, seconds
 from nnunet_xmodal.data.training_log import TrainingLog
 from nnunet_xmodal.trainers.registration_base import RegistrationTrainer
+from nnunet_xmodal.trainers.regression import RegressionTrainer
 
-# those that take a plan of any U-Net; registration: tests/trainers/test_registration_trainers.py
-TRAINERS = [name for name in trainers.TRAINERS if not issubclass(getattr(trainers, name), RegistrationTrainer)]
+# those that take a plan of any U-Net; the others: tests/trainers/test_registration_trainers.py, test_susceptibility.py
+OF_THEIR_OWN = (RegistrationTrainer, RegressionTrainer)
+TRAINERS = [name for name in trainers.TRAINERS if not issubclass(getattr(trainers, name), OF_THEIR_OWN)]
 
 
 @pytest.mark.parametrize("trainer", [name for name in TRAINERS if not name[-1].isdigit()])

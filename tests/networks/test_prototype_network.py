@@ -66,7 +66,7 @@ def block_mask(top, left, height=24, width=32, size=SIZE):
 
 def filled(network, seed=0, places=None):
     generator = torch.Generator().manual_seed(seed)
-    shape = network.support_exists.shape
+    shape = network.support.exists.shape
     for place in places or torch.cartesian_prod(*map(torch.arange, shape)).tolist():
         image = torch.randn(network.input_channels, *network.size, generator=generator)
         network.set_support(*place, image, block_mask(8 * place[0], 8 * place[1], size=network.size))
@@ -152,7 +152,7 @@ def test_permuted_labels_permute_the_logits():
     network = filled(network_of(labels=3)).eval()
     other = copy.deepcopy(network)
     order = torch.tensor([2, 0, 1])
-    for buffer in (other.support_images, other.support_masks, other.support_exists, other.support_positions):
+    for buffer in (other.support.images, other.support.masks, other.support.exists, other.support.positions):
         buffer.copy_(buffer[order].clone())
     x = query_of(network)
     torch.testing.assert_close(other(x)[:, 1:], network(x)[:, 1:][:, order])
@@ -200,7 +200,7 @@ def test_the_chunk_with_the_nearest_slice_answers_for_a_position():
 
 def test_a_slice_without_a_position_lies_in_the_middle_of_its_chunk():
     network = filled(network_of(chunks=3)).eval()
-    torch.testing.assert_close(network.support_positions[0, :, 0], torch.tensor([1 / 6, 1 / 2, 5 / 6]))
+    torch.testing.assert_close(network.support.positions[0, :, 0], torch.tensor([1 / 6, 1 / 2, 5 / 6]))
     x = query_of(network)
     assert torch.equal(network.segment(x, position=0.55), network.segment(x, 1))
 
@@ -236,10 +236,10 @@ def test_regions_have_no_logit_of_the_background():
 def test_several_shots_are_used_and_missing_ones_are_not():
     one, three = filled(network_of(labels=1, shots=1)), filled(network_of(labels=1, shots=3), places=[(0, 0, 1)])
     three.backbone, three.cross_reference = one.backbone, one.cross_reference
-    for buffer in (one.support_images, one.support_masks, one.support_exists):
+    for buffer in (one.support.images, one.support.masks, one.support.exists):
         buffer[:, 1:] = 0
-    one.support_images[0, 0, 0] = three.support_images[0, 0, 1]
-    one.support_masks[0, 0, 0] = three.support_masks[0, 0, 1]
+    one.support.images[0, 0, 0] = three.support.images[0, 0, 1]
+    one.support.masks[0, 0, 0] = three.support.masks[0, 0, 1]
     one.eval(), three.eval()
     x = query_of(one)
     torch.testing.assert_close(three(x), one(x))
@@ -284,11 +284,11 @@ def test_a_state_dict_takes_the_support_along(tmp_path):
     other.load_state_dict(torch.load(tmp_path / "state.pth"))
     assert torch.equal(other(x), network(x)) and not torch.equal(other(x), before)
     assert network_of(shots=2).state_dict().keys() == network.state_dict().keys()
-    assert {key for key in network.state_dict() if "." not in key} == {
-        "support_images",
-        "support_masks",
-        "support_exists",
-        "support_positions",
+    assert {key for key in network.state_dict() if key.startswith("support")} == {
+        "support.seg_layers.images",
+        "support.seg_layers.masks",
+        "support.seg_layers.exists",
+        "support.seg_layers.positions",
     }
 
 
@@ -319,6 +319,7 @@ class TestWhatIsKept:
         x = query_of(network)
         assert [self.counted(network, x), self.counted(network, x)] == [6, 0]
         network.to("cpu").eval()
+        network.load_state_dict(network.state_dict())  # as nnU-Net does before every case
         assert self.counted(network, x) == 0
 
     def test_a_step_a_state_a_device_and_a_support_are_noticed(self):
@@ -349,7 +350,7 @@ class TestWhatIsKept:
         self.counted(network, x)
         for change in changes:
             change()
-            dtype = network.support_images.dtype
+            dtype = network.support.images.dtype
             assert [self.counted(network, x.to(dtype)), self.counted(network, x.to(dtype))] == [6, 0], change
 
     def test_in_training_nothing_is_kept(self):
@@ -458,7 +459,7 @@ def test_a_wrong_support_is_a_sentence_and_changes_nothing(place, image, mask, m
     network = network_of()
     with pytest.raises(XModalError, match=message):
         network.set_support(*place, image, mask)
-    assert not network.support_exists.any()
+    assert not network.support.exists.any()
 
 
 def test_a_wrong_slice_is_a_sentence():

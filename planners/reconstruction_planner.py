@@ -1,0 +1,275 @@
+"""Plans for reconstruction: images in physical units, the last channel learnt from those before it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+from nnunet_xmodal.data.image_checks import Case
+from nnunet_xmodal.data.image_files import read_image
+from nnunet_xmodal.data.measured_field import MeasuredField
+from nnunet_xmodal.data.reconstruction_checks import check_not_empty, first_fault
+from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.data.target_channel import TargetChannel
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.labels import foreground
+from nnunet_xmodal.networks.qsm_unet import WIDTHS, QSMUNet
+
+PATCH = (32, 64, 64)
+"""Voxels along z, y, x, the paper's."""
+
+_BATCH_SIZE = 16
+_SMALLEST_BATCH = 2
+_DIVISOR = 2 ** (len(WIDTHS) - 1)  # of the backbone's patch, along every axis
+
+
+class ReconstructionPlanner(ExperimentPlanner):
+    """One configuration, 3d_fullres, with the backbone of the folded attention paper's susceptibility maps.
+
+    Intensities stay as they are (`NoNormalization`): they are physical, and networks of our trainers are scaled by the
+    standard deviations inside the mask. Axes keep their order, none is resampled apart from the others, and images are
+    resampled to the median spacing, hence not at all where they share one.
+
+    The patch is the paper's, less where images are smaller, in multiples of 16. Batch 16 as in the paper, less where a
+    `-gpu_memory_target` cannot hold it by nnU-Net's reckoning.
+
+    Args:
+        dataset_name_or_id, others: as nnU-Net's planners take them; `overwrite_target_spacing` in mm along z, y, x.
+        patch: z, y, x; the paper's if None.
+        field_unit, B0, TE, b0_direction: of the field maps, for susceptibility; what is None is left to dataset.json,
+            see `data.measured_field`.
+
+    Raises:
+        XModalError: for a patch that the network cannot halve, fewer than two channels, no label, a target that is not
+            the last channel, and a field whose numbers do not fit.
+    """
+
+    own_options = ("patch", "field_unit", "B0", "TE", "b0_direction")
+    plans_name = "nnUNetReconstructionPlans"
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        *,
+        patch: Sequence[int] | None = None,
+        field_unit: str | None = None,
+        B0: float | None = None,
+        TE: float | None = None,
+        b0_direction: Sequence[float] | None = None,
+        **others,
+    ):
+        super().__init__(dataset_name_or_id, **{"plans_name": self.plans_name, **others})
+        self.check_dataset_json(self.dataset_json)
+        self.lowres_creation_threshold = 0  # no 3d_lowres
+        self.patch = None if patch is None else [int(side) for side in patch]
+        if self.patch is not None:
+            self.check_patch(self.patch)
+        self.field = self.field_of(self.dataset_json, field_unit, B0, TE, b0_direction)
+
+    @staticmethod
+    def field_of(dataset_json: dict, *flags) -> MeasuredField | None:
+        """What dataset.json says, and the flags (unit, B0, TE, direction) that win over it; None if nobody says a word.
+
+        Raises:
+            XModalError: see MeasuredField.
+        """
+        entry = dataset_json.get("xmodal", {}).get("field")
+        if entry is None and all(value is None for value in flags):
+            return None
+        return MeasuredField.of_entry(entry).with_flags(*flags)
+
+    @staticmethod
+    def input_names(dataset_json: dict) -> list[str]:
+        """Names of the channels that networks read."""
+        return channel_names_of(dataset_json)[:-1]
+
+    @staticmethod
+    def check_dataset_json(dataset_json: dict) -> None:
+        """
+        Raises:
+            XModalError: see the class.
+        """
+        names = channel_names_of(dataset_json)
+        if len(names) < 2:
+            raise XModalError(
+                "reconstruction takes inputs and, as the last channel, the target, and dataset.json names "
+                f"{len(names)} channel ({', '.join(names)}): add the target's files and its name."
+            )
+        entry = dataset_json.get("xmodal", {})
+        target = entry.get("target") if isinstance(entry, dict) else None
+        if target is not None and target not in (names[-1], len(names) - 1):
+            raise XModalError(
+                f"dataset.json names {target!r} as the target, but the last channel is {names[-1]}: number the "
+                "channels and their files so that the target comes last."
+            )
+        if not foreground(dataset_json):
+            raise XModalError(
+                "dataset.json names no label but background: reconstruction needs a mask, for example "
+                '"labels": {"background": 0, "brain": 1}.'
+            )
+
+    @classmethod
+    def check_raw(
+        cls,
+        dataset_json: dict,
+        cases: Sequence[Case],
+        patch: Sequence[int] | None = None,
+        field_unit: str | None = None,
+        B0: float | None = None,
+        TE: float | None = None,
+        b0_direction: Sequence[float] | None = None,
+    ) -> None:
+        """What is looked at before anything is written.
+
+        Raises:
+            XModalError: see the class; also for a case with an empty mask.
+        """
+        cls.check_dataset_json(dataset_json)
+        cls.field_of(dataset_json, field_unit, B0, TE, b0_direction)
+        if patch is not None:
+            cls.check_patch(patch)
+
+        def check(case: Case) -> None:
+            check_not_empty(read_image(case.label, dataset_json, is_label=True)[0], case.label)
+
+        fault = first_fault([lambda case=case: check(case) for case in cases])
+        if fault:
+            raise XModalError(fault)
+
+    @staticmethod
+    def check_patch(patch: Sequence[int]) -> None:
+        """
+        Raises:
+            XModalError: for sides that are no multiples of 16, or a patch of one position at the bottom.
+        """
+        if any(side < _DIVISOR or side % _DIVISOR for side in patch) or max(patch) == _DIVISOR:
+            raise XModalError(
+                f"--patch {' '.join(map(str, patch))} cannot be halved {len(WIDTHS) - 1} times along z, y, x: take "
+                f"multiples of {_DIVISOR}, at least one of them larger."
+            )
+
+    def determine_fullres_target_spacing(self) -> np.ndarray:
+        """mm along z, y, x: the median, whatever the anisotropy."""
+        if self.overwrite_target_spacing is not None:
+            return np.array(self.overwrite_target_spacing)
+        return np.median(self.dataset_fingerprint["spacings"], 0)
+
+    def determine_resampling(self, *args, **kwargs):
+        """nnU-Net's, with no axis apart from the others."""
+        data, data_kwargs, seg, seg_kwargs = super().determine_resampling(*args, **kwargs)
+        return data, data_kwargs | {"force_separate_z": False}, seg, seg_kwargs | {"force_separate_z": False}
+
+    def determine_segmentation_softmax_export_fn(self, *args, **kwargs):
+        function, kwargs_of_it = super().determine_segmentation_softmax_export_fn(*args, **kwargs)
+        return function, kwargs_of_it | {"force_separate_z": False}
+
+    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
+        """None at all, whatever the channels are called."""
+        n = len(channel_names_of(self.dataset_json))
+        return ["NoNormalization"] * n, [False] * n
+
+    def determine_transpose(self) -> tuple[list[int], list[int]]:
+        return [0, 1, 2], [0, 1, 2]
+
+    def patch_for(self, image_size: Sequence[float]) -> list[int]:
+        """The user's, or the paper's within an image of that many voxels, rounded up to multiples of 16."""
+        if self.patch is not None:
+            return self.patch
+        fitting = [max(1, -(-int(side) // _DIVISOR)) * _DIVISOR for side in image_size]
+        patch = [min(side, limit) for side, limit in zip(PATCH, fitting)]
+        if max(patch) == _DIVISOR:
+            patch[-1] *= 2  # normalisation wants two positions at the bottom
+        return patch
+
+    def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels, _cache) -> dict:
+        if len(spacing) == 2:
+            return {}  # left out when plans are saved
+        patch = self.patch_for(median_shape)
+        plan = {
+            "data_identifier": data_identifier,
+            "preprocessor_name": self.preprocessor_name,
+            "batch_size": self.batch_size(patch),
+            "patch_size": patch,
+            "median_image_size_in_voxels": list(median_shape),
+            "spacing": spacing,
+            **self._normalisation_and_resampling(),
+        }
+        architecture = {
+            "network_class_name": f"{QSMUNet.__module__}.{QSMUNet.__name__}",
+            "arch_kwargs": {"widths": list(WIDTHS)},
+            "_kw_requires_import": [],
+        }
+        return plan | {"architecture": architecture}
+
+    def _normalisation_and_resampling(self) -> dict:
+        schemes, masks = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
+        plan = {"normalization_schemes": schemes, "use_mask_for_norm": masks}
+        data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
+        exported, exported_kwargs = self.determine_segmentation_softmax_export_fn()
+        for what, function, kwargs in (
+            ("data", data, data_kwargs),
+            ("seg", seg, seg_kwargs),
+            ("probabilities", exported, exported_kwargs),
+        ):
+            plan |= {f"resampling_fn_{what}": function.__name__, f"resampling_fn_{what}_kwargs": kwargs}
+        return plan
+
+    def batch_size(self, patch: Sequence[int]) -> int:
+        """As many samples as fit by nnU-Net's own reference, at most the paper's sixteen."""
+        with torch.device("meta"):
+            size = QSMUNet().compute_conv_feature_map_size(list(patch))
+        numbers = self.UNet_reference_val_3d * self.UNet_reference_val_corresp_bs_3d
+        fitting = numbers * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB / size
+        return max(_SMALLEST_BATCH, min(_BATCH_SIZE, int(fitting)))
+
+    def plan_experiment(self) -> dict:
+        """Writes the plans, and dataset.json beside them.
+
+        Raises:
+            XModalError: for images of one slice.
+        """
+        flat = [shape for shape in self.dataset_fingerprint["shapes_after_crop"] if min(shape) == 1]
+        if flat:
+            raise XModalError(
+                f"{self.dataset_name} has an image of {'×'.join(map(str, flat[0]))} voxels: reconstruction works on "
+                "volumes, leave the case out."
+            )
+        return super().plan_experiment()
+
+    def save_plans(self, plans: dict) -> None:
+        """With the target named, and without nnU-Net's other configurations."""
+        plans["configurations"] = {"3d_fullres": plans["configurations"]["3d_fullres"]}
+        target = TargetChannel(len(channel_names_of(self.dataset_json)) - 1)
+        plans["xmodal"] = target.as_plans() | ({} if self.field is None else {"field": self.field.as_entry()})
+        super().save_plans(plans)
+
+
+class ReconstructionUNetPlanner(ReconstructionPlanner):
+    """The same with nnU-Net's own network for the patch, in place of the paper's."""
+
+    plans_name = "nnUNetReconstructionUNetPlans"
+
+    @staticmethod
+    def check_patch(patch: Sequence[int]) -> None:
+        """
+        Raises:
+            XModalError: for a side of fewer than eight voxels, or no multiple of four.
+        """
+        if any(side < 8 or side % 4 for side in patch):
+            raise XModalError(
+                f"--patch {' '.join(map(str, patch))} is too small for a U-Net, or its sides are no multiples of four."
+            )
+
+    def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels, _cache) -> dict:
+        if len(spacing) == 2:
+            return {}
+        patch = self.patch_for(median_shape)
+        # nnU-Net begins with a patch as large as the image; its estimate counts the target's channel as an input
+        plan = ExperimentPlanner.get_plans_for_configuration(
+            self, spacing, np.array(patch), data_identifier, approximate_n_voxels, _cache
+        )
+        return plan | {
+            "median_image_size_in_voxels": list(median_shape),
+            "batch_size": max(_SMALLEST_BATCH, min(_BATCH_SIZE, plan["batch_size"])),
+        }

@@ -1,0 +1,304 @@
+"""Trainers of susceptibility mapping: what every trainer must do, what they read, and that they learn."""
+
+import math
+import pickle
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunet_xmodal import trainers
+from nnunet_xmodal.comparison.cost import network_cost
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.measured_field import FieldGeometry
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.geometry.in_plane_rotation import size_before_rotation
+from nnunet_xmodal.networks.qsm_unet import QSMUNet
+from nnunet_xmodal.physics.simulate import local_field
+from nnunet_xmodal.prediction.only_here import built_here
+from nnunet_xmodal.prediction.susceptibility import SusceptibilityPredictor
+from nnunet_xmodal.trainers import TRAINERS
+from nnunet_xmodal.trainers.regression import RegressionTrainer
+
+NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), RegressionTrainer)]
+PATCH = (8, 8, 8)
+SPACING = (2.0, 1.5, 1.0)
+PAPER = {"": 22_581_217, "FA": 23_369_189, "RSA": 23_369_188, "DualAttention": 51_487_843}
+
+
+@pytest.fixture
+def make(make_trainer, make_plans):
+    def make(name="nnUNetTrainerQSM", patch=PATCH, widths=(4, 8), unet=False, field=None, initialize=True, **options):
+        plans = make_plans(dimensions=3, patch_size=patch)
+        plans["plans_name"] = "nnUNetReconstructionPlans"
+        plans["xmodal"] = {"target_channel": 1, "outputs": 1} | ({} if field is None else {"field": field})
+        for channel, deviation in (("0", 0.01), ("1", 0.05)):
+            plans["foreground_intensity_properties_per_channel"][channel]["std"] = deviation
+        configuration = plans["configurations"]["3d_fullres"]
+        configuration["normalization_schemes"] = ["NoNormalization"] * 2
+        if not unet:
+            configuration["architecture"] = {
+                "network_class_name": f"{QSMUNet.__module__}.QSMUNet",
+                "arch_kwargs": {"widths": list(widths)},
+                "_kw_requires_import": [],
+            }
+        base = getattr(trainers, name)
+        kind = type(name, (base,), {**options, "__module__": base.__module__}) if options else base
+        trainer = make_trainer(kind, plans, initialize=initialize)
+        for number, direction in enumerate(((1.0, 0.0, 0.0), (0.8, 0.6, 0.0))):
+            trainer.geometries[f"case_{number}"] = FieldGeometry(SPACING, direction)
+        return trainer
+
+    return make
+
+
+def batch_for(trainer, seed=0, unit=1.0):
+    """What nnU-Net's loader hands out, without a margin: smooth maps in a ball, and their fields."""
+    generator = torch.Generator().manual_seed(seed)
+    size = size_before_rotation(trainer.configuration_manager.patch_size, trainer.rotation, 1.5)
+    chi = torch.nn.functional.interpolate(
+        0.2 * torch.randn(2, 1, *(max(2, side // 6) for side in size), generator=generator), size, mode="trilinear"
+    )
+    z, y, x = torch.meshgrid(*((torch.arange(side) - (side - 1) / 2) / side for side in size), indexing="ij")
+    mask = (z**2 + y**2 + x**2 < 0.12).expand(2, 1, *size)
+    directions = torch.tensor([trainer.geometries[f"case_{n}"].direction for n in range(2)])
+    field = local_field(chi, mask, SPACING, directions)
+    target = torch.where(mask, 1, -1).to(torch.int16)  # −1 is nnU-Net's mark for outside
+    return {"data": torch.cat((unit * field, chi * mask), 1), "target": target, "keys": np.array(["case_0", "case_1"])}
+
+
+def state_of(trainer):
+    return deepcopy((trainer.network.state_dict(), trainer.optimizer.state_dict()))
+
+
+@pytest.mark.parametrize("unet", [False, True], ids=["backbone", "nnU-Net's"])
+@pytest.mark.parametrize("name", NAMES)
+def test_builds_learns_saves_and_loads(make, name, unet, tmp_path, assert_equal):
+    trainer = make(name, unet=unet)
+    trainer.network.train()
+    batch = batch_for(trainer)
+    losses = [trainer.train_step(batch) for _ in range(40)]
+    assert set(losses[0]) == {"loss", "L1", "model", "gradient"}
+    assert np.mean([step["loss"] for step in losses[-5:]]) < 0.9 * losses[0]["loss"]
+    for parameter_name, parameter in trainer.network.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
+
+    x = batch["data"][:, :1, :8, :8, :8]
+    with torch.no_grad():
+        expected = trainer.network.eval()(x)
+    assert expected.shape == (2, 1, 8, 8, 8)
+    file = str(tmp_path / "checkpoint_final.pth")
+    trainer.save_checkpoint(file)
+    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint_final.pth"]
+    other = make(name, unet=unet)
+    other.load_checkpoint(file)
+    with torch.no_grad():
+        assert torch.equal(other.network.eval()(x), expected)
+        assert torch.equal(pickle.loads(pickle.dumps(trainer.network))(x), expected)
+    assert_equal(state_of(other), state_of(trainer))
+    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFA"])
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
+    epochs, steps = 4, 2
+
+    def epoch(trainer, number):
+        trainer.current_epoch = number
+        trainer.lr_scheduler.step(number)
+        trainer.network.train()
+        losses = []
+        for step in range(steps):
+            torch.manual_seed(10 * number + step)  # angles are drawn anew
+            losses.append(trainer.train_step(batch_for(trainer, seed=10 * number + step)))
+        return losses
+
+    whole = make(name)
+    start = deepcopy(whole.network.state_dict())
+    expected = [epoch(whole, number) for number in range(epochs)]
+    killed = make(name)
+    killed.network.load_state_dict(start)
+    losses = [epoch(killed, number) for number in range(killed_after)]
+    file = str(tmp_path / "checkpoint_latest.pth")
+    killed.save_checkpoint(file)
+    del killed
+    resumed = make(name)
+    resumed.load_checkpoint(file)
+    assert resumed.current_epoch == killed_after
+    losses += [epoch(resumed, number) for number in range(killed_after, epochs)]
+    assert losses == expected
+    assert_equal(state_of(resumed), state_of(whole))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, make_dataset_json, tmp_path):
+    trainer = make(name, patch=(32, 64, 64), widths=(32, 64, 128, 256, 512), initialize=False)
+    write_json(trainer.plans_manager.plans, tmp_path / "plans.json")
+    write_json(make_dataset_json(), tmp_path / "dataset.json")
+    parameters, flops = network_cost(tmp_path, name, "3d_fullres")
+    variant = name.removeprefix("nnUNetTrainerQSM")
+    if variant in PAPER:
+        assert parameters == PAPER[variant]
+    small = make(name)
+    write_json(small.plans_manager.plans, tmp_path / "plans.json")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        small.network.eval()(torch.zeros(1, 1, *PATCH))
+    assert network_cost(tmp_path, name, "3d_fullres")[1] == counter.get_total_flops() < flops
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_to_bfloat16_is_finite(make, name, monkeypatch):
+    trainer = make(name)
+    trainer.network.train()
+    monkeypatch.setattr(trainer, "mixed_precision", lambda: torch.autocast("cpu", torch.bfloat16))
+    batch = batch_for(trainer)
+    assert np.isfinite([trainer.train_step(batch)["loss"] for _ in range(3)]).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.network.parameters())
+
+
+def test_gradients_that_a_grad_scaler_scales_are_the_same(make):
+    plain, scaled = make(), make()
+    scaled.network.load_state_dict(plain.network.state_dict())
+    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for trainer in (plain, scaled):
+        torch.manual_seed(1)
+        trainer.network.train()
+        trainer.train_step(batch_for(trainer))
+    for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters()):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_learning_rate_falls_three_times_to_a_tenth(make):
+    trainer = make()
+    assert trainer.num_epochs == 60
+    rates = {}
+    for epoch in (0, 29, 30, 41, 42, 53, 54, 59):
+        trainer.lr_scheduler.step(epoch)
+        rates[epoch] = trainer.optimizer.param_groups[0]["lr"]
+    assert rates == pytest.approx({epoch: 1e-3 * 0.1**n for epoch, n in zip(rates, (0, 0, 1, 1, 2, 2, 3, 3))})
+
+
+@pytest.mark.parametrize("unit, one", [("ppm", 1.0), ("Hz", 127.732435554)])
+def test_the_network_sees_ppm_whatever_the_unit(make, unit, one):
+    trainer = make(field={"unit": unit, "B0": 3.0})
+    patches = trainer.patches(batch_for(trainer, unit=one))
+    torch.testing.assert_close(patches.inputs, batch_for(trainer)["data"][:, :1], rtol=1e-5, atol=1e-8)
+    assert trainer.network.input_scale == pytest.approx([0.01 / one]) and trainer.network.output_scale == 0.05
+    assert set(patches.mask.unique().tolist()) == {0.0, 1.0}
+
+
+def test_patches_turn_together_and_keep_their_physics(make):
+    """The field of the augmented target, in the augmented direction, is the augmented field."""
+    trainer = make(patch=(24, 24, 24))
+    axes = (0, 1, 2)
+    patches = trainer.patches(batch_for(trainer))
+    for mirrored in ((), axes):
+        trainer.inference_allowed_mirroring_axes = mirrored
+        augmented = trainer.augmented(patches)
+        assert augmented.inputs.shape == augmented.target.shape == augmented.mask.shape == (2, 1, 24, 24, 24)
+        assert set(augmented.mask.unique().tolist()) == {0.0, 1.0}
+        field = local_field(augmented.target, augmented.mask, augmented.spacing, augmented.direction)
+        inside = augmented.mask > 0
+        error = (field - augmented.inputs)[inside].norm() / augmented.inputs[inside].norm()
+        assert error < 0.15  # of linear interpolation, and of the mask's border
+        torch.testing.assert_close(augmented.direction.norm(dim=1), torch.ones(2))
+        assert not torch.equal(augmented.direction[1], patches.direction[1])
+        along_normal = torch.tensor([1.0, 0.0, 0.0])
+        torch.testing.assert_close(augmented.direction[0].abs(), along_normal)
+
+
+def test_angles_are_within_fifteen_degrees(make):
+    trainer = make()
+    patches = trainer.patches(batch_for(trainer))
+    angles = []
+    for _ in range(200):
+        direction = trainer.augmented(patches).direction[1]
+        angles.append(math.degrees(math.atan2(direction[2], direction[1])))
+    assert -15 <= min(angles) < -13 and 13 < max(angles) <= 15
+
+
+def test_mirroring_is_what_all_cases_allow(make):
+    trainer = make()
+    assert trainer.augmentation()[0] == size_before_rotation(PATCH, 15.0, 1.5)
+    assert trainer.inference_allowed_mirroring_axes == (2,)  # one of the two main fields lies in the plane of z and y
+    trainer.geometries["case_2"] = FieldGeometry(SPACING, (0.6, 0.48, 0.64))
+    trainer.augmentation()
+    assert trainer.inference_allowed_mirroring_axes == ()
+    trainer = make(mirroring=False)
+    trainer.augmentation()
+    assert trainer.inference_allowed_mirroring_axes == ()
+
+
+@pytest.mark.parametrize("against_measured_field", [False, True])
+def test_the_model_term_vanishes_at_the_truth_whatever_lies_beyond_the_patch(make, against_measured_field):
+    """Unless it is QSMnet's: the measured field has sources outside of the patch."""
+    trainer = make(against_measured_field=against_measured_field)
+    patches = trainer.patches(batch_for(trainer))
+    patches.inputs = patches.inputs + 0.05  # a source from far away
+    losses = trainer.losses(patches.target, patches)
+    assert losses["L1"] == 0
+    assert (losses["model"] > 0.01) == (losses["loss"] > 0.01) == against_measured_field
+
+
+def test_a_perfect_network_scores_one(make):
+    trainer = make()
+    batch = batch_for(trainer)
+    target = batch["data"][:, 1:]
+    trainer.network = lambda x: target
+    result = trainer.validation_step(batch)
+    assert result["loss"] == 0 and result["score"] == 1
+    trainer.network = lambda x: 0 * target
+    assert trainer.validation_step(batch)["score"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nnunets_prediction_says_which_command_to_use(make, name):
+    trainer = make(name)
+    assert trainer.predictor_class is SusceptibilityPredictor
+    build = (trainer.plans_manager, trainer.configuration_manager, 2, 2, False)
+    with pytest.raises(XModalError, match=f"{name} predict images, .* use nnUNetXModal_predict"):
+        trainer.build_network_architecture(*build)
+    with built_here():
+        trainer.build_network_architecture(*build).load_state_dict(trainer.network.state_dict())
+
+
+def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
+    with pytest.raises(XModalError, match="the plans nnUNetPlans name no target channel: .*-pl ReconstructionPlanner"):
+        make_trainer("nnUNetTrainerQSM", make_plans(dimensions=3))
+
+
+def test_bad_cases_are_named_before_the_training_begins(make):
+    trainer = make()
+    data = 0.02 * np.random.default_rng(0).standard_normal((2, *PATCH)).astype(np.float32)
+    mask = np.ones(PATCH, bool)
+    place = {"sitk_stuff": {"direction": (1, 0, 0, 0, 1, 0, 0, 0, 1)}, "spacing": SPACING,
+             "shape_after_cropping_and_before_resampling": PATCH}  # fmt: skip
+    trainer.look_at("anna", data, mask, place)
+    assert trainer.geometries["anna"] == FieldGeometry(SPACING, (1.0, 0.0, 0.0))
+    with pytest.raises(XModalError, match="the mask of anna is empty"):
+        trainer.look_at("anna", data, ~mask, place)
+    with pytest.raises(XModalError, match="the susceptibilities of anna reach .* looks like ppb"):
+        trainer.look_at("anna", data * np.array([1, 1000]).reshape(2, 1, 1, 1), mask, place)
+    with pytest.raises(XModalError, match="the field of anna, read as ppm, reaches"):
+        trainer.look_at("anna", data * np.array([1000, 1]).reshape(2, 1, 1, 1), mask, place)
+
+
+def test_nan_in_a_batch_names_the_case(make):
+    trainer = make()
+    batch = batch_for(trainer)
+    batch["data"][1, 0, 3, 3, 3] = float("nan")
+    with pytest.raises(XModalError, match="the preprocessed case case_1 holds NaN or infinite voxels"):
+        trainer.train_step(batch)
+
+
+def test_a_loss_that_turns_nan_stops_the_training(make):
+    trainer = make()
+    trainer.network.train()
+    with torch.no_grad():
+        trainer.network.network.decoder.seg_layers[-1].bias.fill_(float("nan"))
+    with pytest.raises(XModalError, match=r"the loss \(loss, L1, model, gradient\) turned NaN or infinite in epoch 0"):
+        trainer.train_step(batch_for(trainer))

@@ -1,0 +1,104 @@
+"""Steps and final validation of susceptibility mapping on two ranks; the script that the test starts is this file."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_xmodal import trainers
+from nnunet_xmodal.networks.qsm_unet import QSMUNet
+from nnunet_xmodal.prediction.reconstruction_validation import validate_reconstruction
+
+PATCH = (8, 8, 8)
+
+
+class InMemory:
+    """Three cases, as much of nnU-Net's dataset as is asked for."""
+
+    source_folder, identifiers = "nowhere", ["a", "b", "c"]
+
+    def load_case(self, case):
+        data = 0.02 * np.random.default_rng(ord(case)).standard_normal((2, *PATCH)).astype(np.float32)
+        mask = np.ones((1, *PATCH), np.int16)
+        mask[:, :2] = -1
+        place = {"spacing": (1.0, 1.0, 1.0), "origin": (0.0, 0.0, 0.0), "direction": (1, 0, 0, 0, 1, 0, 0, 0, 1)}
+        return (
+            data,
+            mask,
+            None,
+            {
+                "sitk_stuff": place,
+                "spacing": (1.0, 1.0, 1.0),
+                "bbox_used_for_cropping": [[0, side] for side in PATCH],
+                "shape_before_cropping": PATCH,
+                "shape_after_cropping_and_before_resampling": PATCH,
+            },
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFA"])
+def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_plans, nnunet_folders, name):
+    plans = make_plans(dimensions=3, patch_size=PATCH)
+    plans["xmodal"] = {"target_channel": 1, "outputs": 1}
+    plans["configurations"]["3d_fullres"]["architecture"] = {
+        "network_class_name": f"{QSMUNet.__module__}.QSMUNet",
+        "arch_kwargs": {"widths": [4, 8]},
+        "_kw_requires_import": [],
+    }
+    trainer = make_trainer(name, plans)
+    start = trainer.network.state_dict()
+    torch.save(start, nnunet_folders / "start.pth")
+    task = {"name": name, "plans": plans, "dataset_json": trainer.dataset_json}
+    (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
+    result = subprocess.run(
+        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
+    for parameter, _ in trainer.network.named_parameters():
+        assert torch.equal(first[parameter], second[parameter]), parameter
+    changed = [name for name, _ in trainer.network.named_parameters() if not torch.equal(first[name], start[name])]
+    assert len(changed) > 0.8 * len(list(trainer.network.parameters()))
+    summary = json.loads((nnunet_folders / "validation" / "summary.json").read_text())
+    cases = [Path(content["prediction_file"]).name for content in summary["metric_per_case"]]
+    assert cases == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    assert len(list((nnunet_folders / "validation" / "images").glob("*.nii.gz"))) == 3
+
+
+def train_on_rank(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    task = pickle.loads((folder / "task.pkl").read_bytes())
+    plans = task["plans"] | {"continue_training": False}
+    made = getattr(trainers, task["name"])(plans, "3d_fullres", 0, task["dataset_json"], torch.device("cpu"))
+    made.initialize()
+    made.network.load_state_dict(torch.load(folder / "start.pth"))
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    made.is_ddp, made.local_rank = True, rank  # nnU-Net would insist on a GPU
+    made.network = torch.nn.parallel.DistributedDataParallel(made.network)
+    torch.manual_seed(rank)
+    dataset = InMemory()
+    for case in made.cases(dataset):
+        made.look_at(*case)
+    made.augmentation()
+    made.network.train()
+    for _ in range(3):
+        batch = {"data": 0.02 * torch.randn(2, 2, *PATCH), "target": torch.ones(2, 1, *PATCH), "keys": ["a", "b"]}
+        made.train_step(batch)
+    made.network.eval()
+    with torch.no_grad():
+        outputs = [made.validation_step(batch) for _ in range(1 + rank)]  # not the same number
+    made.on_validation_epoch_end(outputs)
+    described = made.plans_manager, made.configuration_manager, made.dataset_json, folder
+    validate_reconstruction(made.method(), dataset, dataset.identifiers, *described, lambda line: None, rank, ranks=2)
+    torch.save(made.plain_network.state_dict(), folder / f"{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)
