@@ -72,6 +72,7 @@ setup(
         "gradcam": ["captum>=0.9"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3",
             "captum>=0.9",
             "hypothesis",
             "monai",

@@ -1,6 +1,11 @@
 """Tiny plans, dataset.json files and trainers, as functions of what a test needs."""
 
+import os
 from pathlib import Path
+
+# before torch is imported, and for every command that a test starts: test files run side by side
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
