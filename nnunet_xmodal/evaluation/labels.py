@@ -26,6 +26,12 @@ def whole_image_key(dataset_json: Mapping) -> str:
     return str((0, *sorted(values)))
 
 
+def organ_key(dataset_json: Mapping) -> str:
+    """The key in a `summary.json` of the one organ that all labels together are: its number, or all numbers."""
+    values = sorted({value for label in foreground(dataset_json).values() for value in label})
+    return str(values[0]) if len(values) == 1 else str(tuple(values))
+
+
 def name_of_key(key: str, labels: Mapping[str, tuple[int, ...]]) -> str:
     """The name of a label in a `summary.json`, `"2"` or `"(1, 2, 3)"`; the key itself if dataset.json has none.
 

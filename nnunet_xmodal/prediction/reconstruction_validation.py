@@ -12,10 +12,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.data.target_channel import TargetChannel
+from nnunet_xmodal.evaluation.labels import organ_key
 from nnunet_xmodal.evaluation.planes_figure import ShownVolume, draw_planes, window
 from nnunet_xmodal.evaluation.reconstruction import DIRECTIONS, reconstruction_quality
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, images_in_native_geometry, write_image
-from nnunet_xmodal.registration.validation import organ_key
 
 
 class PreprocessedCase(NamedTuple):

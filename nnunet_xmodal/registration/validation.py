@@ -12,7 +12,7 @@ import torch.distributed as dist
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.perturbations import SRE, fixed_perturbations
 from nnunet_xmodal.data.registration_cases import CaseOnGrid, RegistrationCases
-from nnunet_xmodal.evaluation.labels import foreground
+from nnunet_xmodal.evaluation.labels import organ_key
 from nnunet_xmodal.evaluation.registration_error import DIRECTIONS, registration_error, warped_dice
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.registration.registered import Registered
@@ -36,12 +36,6 @@ class Starts:
     count: int = 40
     exact: tuple[float, ...] = ()
     exact_count: int = 20
-
-
-def organ_key(dataset_json: dict) -> str:
-    """The key of the label in a `summary.json`: its number, or all numbers where several labels are the organ."""
-    values = sorted({value for label in foreground(dataset_json).values() for value in label})
-    return str(values[0]) if len(values) == 1 else str(tuple(values))
 
 
 def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) -> tuple[dict[str, float], dict]:
