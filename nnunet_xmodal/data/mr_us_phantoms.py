@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from nnunet_xmodal.data.atomic_files import write_atomically, write_json
+from nnunet_xmodal.data.raw_dataset import RawCase, Split, write_raw_dataset
 from nnunet_xmodal.errors import XModalError
 
 SHAPE = (40, 64, 64)
@@ -221,8 +220,7 @@ def write_mr_us_dataset(
 ) -> None:
     """Writes pairs in nnU-Net's raw format, MR as channel 0 and fixed image, with `labelsTs` for the test cases.
 
-    Every case has a random stream of its own, so that more cases do not change the others; dataset.json comes last:
-    where it is, everything else is.
+    See `raw_dataset.write_raw_dataset`.
 
     Args:
         folder: named as nnU-Net wants it, e.g. `Dataset951_MrUsPhantom`.
@@ -232,26 +230,9 @@ def write_mr_us_dataset(
     Raises:
         XModalError: as mr_us_phantom.
     """
-    folder = Path(folder)
-    for part, (split, count) in enumerate((("Tr", n_train), ("Ts", n_test))):
-        for kind in ("images", "labels"):
-            (folder / f"{kind}{split}").mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            phantom = mr_us_phantom(np.random.default_rng((seed, part, index)), shape, spacing)
-            case = f"mrus_{split.lower()}{index:03d}"
-            for channel, image in enumerate(phantom.images):
-                _write(image, spacing, folder / f"images{split}" / f"{case}_{channel:04d}.nii.gz")
-            _write(phantom.label, spacing, folder / f"labels{split}" / f"{case}.nii.gz")
-    dataset = {
-        "channel_names": {str(index): name for index, name in enumerate(CHANNELS)},
-        "labels": {"background": 0, "prostate": 1},
-        "numTraining": n_train,
-        "file_ending": ".nii.gz",
-    }
-    write_json(dataset, folder / "dataset.json")
 
+    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
+        phantom = mr_us_phantom(rng, shape, spacing)
+        return RawCase(phantom.images, phantom.label, spacing)
 
-def _write(volume: np.ndarray, spacing: Sequence[float], path: Path) -> None:
-    image = sitk.GetImageFromArray(volume)
-    image.SetSpacing([float(mm) for mm in spacing][::-1])
-    write_atomically(path, lambda name: sitk.WriteImage(image, name))
+    write_raw_dataset(folder, make, n_train, n_test, seed, "mrus", CHANNELS, {"background": 0, "prostate": 1})

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
-from nnunet_xmodal.data.atomic_files import write_atomically, write_json
+from nnunet_xmodal.data.raw_dataset import RawCase, Split, write_raw_dataset
 from nnunet_xmodal.errors import XModalError
 
 SHAPE = (24, 128, 128)
@@ -271,26 +270,11 @@ def write_organ_dataset(
     Raises:
         XModalError: as organ_phantom.
     """
-    folder = Path(folder)
-    for part, (split, count) in enumerate((("Tr", cases), ("Ts", test_cases))):
-        for kind in ("images", "labels") if count else ():
-            (folder / f"{kind}{split}").mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            chosen = CONTRASTS[index % 2] if contrast == "both" else contrast
-            phantom = organ_phantom(np.random.default_rng((seed, part, index)), chosen, shape)
-            case = f"organs_{split.lower()}{index:03d}"
-            _write(phantom.image, folder / f"images{split}" / f"{case}_0000.nii.gz")
-            _write(phantom.label, folder / f"labels{split}" / f"{case}.nii.gz")
-    dataset = {
-        "channel_names": {"0": {"ct": "CT", "mr": "T2"}.get(contrast, "CT or MR")},
-        "labels": LABELS,
-        "numTraining": cases,
-        "file_ending": ".nii.gz",
-    }
-    write_json(dataset, folder / "dataset.json")
 
+    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
+        chosen = CONTRASTS[index % 2] if contrast == "both" else contrast
+        phantom = organ_phantom(rng, chosen, shape)
+        return RawCase([phantom.image], phantom.label, spacing_of(phantom.label.shape))
 
-def _write(volume: np.ndarray, path: Path) -> None:
-    image = sitk.GetImageFromArray(volume)
-    image.SetSpacing([float(mm) for mm in spacing_of(volume.shape)][::-1])
-    write_atomically(path, lambda name: sitk.WriteImage(image, name))
+    name = {"ct": "CT", "mr": "T2"}.get(contrast, "CT or MR")
+    write_raw_dataset(folder, make, cases, test_cases, seed, "organs", [name], LABELS)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
-from nnunet_xmodal.data.atomic_files import write_atomically, write_json
+from nnunet_xmodal.data.raw_dataset import RawCase, Split, write_raw_dataset
 
 SHAPE = (24, 48, 48)
 """Voxels along z, y, x."""
@@ -100,33 +99,15 @@ def _acquired(rng: np.random.Generator, anatomy: np.ndarray) -> np.ndarray:
 def write_phantom_dataset(folder: str | Path, n_train: int, n_test: int, seed: int) -> None:
     """Writes phantoms in nnU-Net's raw format, with `labelsTs` for the test cases.
 
-    Every case has a random stream of its own, so that more cases do not change the others; dataset.json comes last:
-    where it is, everything else is.
+    See `raw_dataset.write_raw_dataset`.
 
     Args:
         folder: named as nnU-Net wants it, e.g. `Dataset950_Phantom`.
         seed: of the whole dataset.
     """
-    folder = Path(folder)
-    for part, (split, count) in enumerate((("Tr", n_train), ("Ts", n_test))):
-        for kind in ("images", "labels"):
-            (folder / f"{kind}{split}").mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            phantom = phantom_case(np.random.default_rng((seed, part, index)))
-            case = f"phantom_{split.lower()}{index:03d}"
-            for channel, image in enumerate(phantom.images):
-                _write(image, folder / f"images{split}" / f"{case}_{channel:04d}.nii.gz")
-            _write(phantom.label, folder / f"labels{split}" / f"{case}.nii.gz")
-    dataset = {
-        "channel_names": {str(index): name for index, name in enumerate(CHANNELS)},
-        "labels": {"background": 0, "lesion": 1},
-        "numTraining": n_train,
-        "file_ending": ".nii.gz",
-    }
-    write_json(dataset, folder / "dataset.json")
 
+    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
+        phantom = phantom_case(rng)
+        return RawCase(phantom.images, phantom.label, SPACING)
 
-def _write(volume: np.ndarray, path: Path) -> None:
-    image = sitk.GetImageFromArray(volume)
-    image.SetSpacing(SPACING[::-1])
-    write_atomically(path, lambda name: sitk.WriteImage(image, name))
+    write_raw_dataset(folder, make, n_train, n_test, seed, "phantom", CHANNELS, {"background": 0, "lesion": 1})

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from nnunet_xmodal.data.atomic_files import write_atomically, write_json
+from nnunet_xmodal.data.raw_dataset import RawCase, Split, write_raw_dataset
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.physics.dipole import field_direction
 from nnunet_xmodal.physics.simulate import block_means, local_field, with_noise
@@ -171,8 +170,7 @@ def write_susceptibility_dataset(
     """Writes heads in nnU-Net's raw format: the field as channel 0, the target as channel 1, the brain as label.
 
     Test cases have no target among their images, as at prediction: it lies in `targetsTs`, their mask in `labelsTs`.
-    Every case has a random stream of its own, so that more cases do not change the others; dataset.json comes last:
-    where it is, everything else is.
+    See `raw_dataset.write_raw_dataset`.
 
     Args:
         folder: named as nnU-Net wants it, e.g. `Dataset952_SusceptibilityPhantom`.
@@ -182,32 +180,12 @@ def write_susceptibility_dataset(
     Raises:
         XModalError: as susceptibility_phantom.
     """
-    folder = Path(folder)
-    for part, (split, count) in enumerate((("Tr", n_train), ("Ts", n_test))):
-        kinds = ("images", "labels") if split == "Tr" else ("images", "labels", "targets")
-        for kind in kinds:
-            (folder / f"{kind}{split}").mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            phantom = susceptibility_phantom(np.random.default_rng((seed, part, index)), shape, spacing)
-            case = f"head_{split.lower()}{index:03d}"
-            target = f"imagesTr/{case}_0001" if split == "Tr" else f"targetsTs/{case}"
-            for name, volume in (
-                (f"images{split}/{case}_0000", phantom.field),
-                (target, phantom.susceptibility),
-                (f"labels{split}/{case}", phantom.mask),
-            ):
-                _write(volume, spacing, phantom.direction_cosines, folder / f"{name}.nii.gz")
-    dataset = {
-        "channel_names": {str(index): name for index, name in enumerate(CHANNELS)},
-        "labels": {"background": 0, "brain": 1},
-        "numTraining": n_train,
-        "file_ending": ".nii.gz",
-    }
-    write_json(dataset, folder / "dataset.json")
 
+    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
+        phantom = susceptibility_phantom(rng, shape, spacing)
+        images, beside = [phantom.field, phantom.susceptibility], {}
+        if split == "Ts":
+            beside["targetsTs"] = images.pop()
+        return RawCase(images, phantom.mask, spacing, phantom.direction_cosines, beside)
 
-def _write(volume: np.ndarray, spacing: Sequence[float], cosines: np.ndarray, path: Path) -> None:
-    image = sitk.GetImageFromArray(volume)
-    image.SetSpacing([float(mm) for mm in spacing][::-1])
-    image.SetDirection(cosines.ravel().tolist())
-    write_atomically(path, lambda name: sitk.WriteImage(image, name))
+    write_raw_dataset(folder, make, n_train, n_test, seed, "head", CHANNELS, {"background": 0, "brain": 1})
