@@ -41,6 +41,7 @@ class nnUNetTrainerALP(FewShotTrainer):
 
     transform_support = ALPNET
     decay = 0.95
+    l2 = 5e-4
     momentum = 0.9
 
     def make_optimizer(self, parameters) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """What few-shot trainings have in common: superpixels for labels, episodes for batches, support sets for prediction."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,13 @@ from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.networks.resnet_backbone import ResNetBackbone
 from nnunet_xmodal.prediction.few_shot import FewShotPredictor
 from nnunet_xmodal.prediction.few_shot_validation import add_protocol
-from nnunet_xmodal.prediction.only_here import built_here, is_built_here
 from nnunet_xmodal.prediction.support_set import fill_support
 from nnunet_xmodal.trainers.base import XModalTrainer
 from nnunet_xmodal.trainers.decay import DecayScheduler
 from nnunet_xmodal.trainers.own_steps import OwnSteps
 from nnunet_xmodal.trainers.scored_epochs import ScoredEpochs
+
+_TRAINER_BUILDS = ContextVar("trainer_builds", default=False)  # and not a prediction or a count of parameters
 
 
 class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
@@ -47,6 +49,7 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         transform_query, transform_support: of the slice that both are; the support stays as it is, as in the paper.
         shots: support slices per label and chunk, each of another case; None for the plans' number.
         learning_rate, decay: and by what it is multiplied a hundred times.
+        l2: weight decay.
     """
 
     deep_supervision = False
@@ -61,6 +64,7 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
     shots: int | None = None
     learning_rate = 1e-3
     decay = 0.98
+    l2 = 0.0
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         # build_network_architecture is told how many outputs there are, not whether one is background
         self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
         self.initial_lr = self.learning_rate
-        self.weight_decay = 0
+        self.weight_decay = self.l2
         self.oversample_foreground_percent = 0.0
         self.num_epochs = 100
         self.num_iterations_per_epoch = 1000
@@ -101,8 +105,9 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
                 "nnUNetFewShotPlans."
             )
         regions = plans_manager.plans.get("xmodal", {}).get("regions", False)
-        # a checkpoint brings its weights: nothing is downloaded where a training has not begun
-        backbone = ResNetBackbone(cls.backbone, num_input_channels, weights=cls.weights if is_built_here() else None)
+        # whoever predicts has a checkpoint's weights: nothing is downloaded for that
+        weights = cls.weights if _TRAINER_BUILDS.get() else None
+        backbone = ResNetBackbone(cls.backbone, num_input_channels, weights=weights)
         return PrototypeNetwork(
             backbone,
             cls.prototypes(),
@@ -114,8 +119,15 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         )
 
     def initialize(self):
-        with built_here():
+        token = _TRAINER_BUILDS.set(True)
+        try:
             super().initialize()
+        finally:
+            _TRAINER_BUILDS.reset(token)
+
+    def _set_batch_size_and_oversample(self):
+        """An episode cannot be shared among GPUs as nnU-Net shares a batch: each has a batch of its own."""
+        self.batch_size = self.configuration_manager.batch_size
 
     def _build_loss(self) -> nn.Module:
         return EpisodeLoss()
@@ -170,6 +182,11 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         chosen = fill_support(self.plain_network, training, self.label_manager)
         for line in chosen:
             self.print_to_log_file("Support:", line)
+        if not self.plain_network.support.exists.any():
+            self.print_to_log_file(
+                f"Support: none of the {len(training.identifiers)} training cases of fold {self.fold} is labelled: "
+                "nothing will be predicted but with nnUNetXModal_predict --support; fold all has all cases."
+            )
 
     def episode(self, batch: dict) -> dict:
         names = ("data", "query_mask", "support", "support_mask")
@@ -215,7 +232,13 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
 
         `validation/summary.json` has the former as Dice and so on, the latter as protocol_Dice.
         """
-        super().perform_actual_validation(save_probabilities)
+        wrapped = self.network
+        try:
+            if self.is_ddp:  # DistributedDataParallel shares buffers in its next pass, and a rank may have no case
+                self.network = self.network.module
+            super().perform_actual_validation(save_probabilities)
+        finally:
+            self.network = wrapped
         _, cases = self.do_split()
         dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
         rank, ranks = (self.local_rank, dist.get_world_size()) if self.is_ddp else (0, 1)
@@ -225,6 +248,7 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
             dataset,
             self.label_manager,
             Path(self.output_folder) / "validation" / "summary.json",
+            self.dataset_json["file_ending"],
             rank,
             ranks,
         )

@@ -26,6 +26,7 @@ def add_protocol(
     dataset,
     label_manager: LabelManager,
     summary_file: str | Path,
+    file_ending: str,
     rank: int = 0,
     ranks: int = 1,
 ) -> float:
@@ -37,26 +38,27 @@ def add_protocol(
 
     Args:
         dataset: of nnU-Net, with the validation cases.
+        file_ending: of the predictions that the summary names.
         rank, ranks: of DistributedDataParallel; every process takes its share and rank 0 writes.
 
     Returns:
         The mean over labels of the means over cases.
     """
+    labels = labels_to_segment(label_manager)
     measured = {
-        case: protocol_dice(network, device, dataset, case, labels_to_segment(label_manager))
+        case: protocol_dice(network, device, dataset, case, labels, label_manager.ignore_label)
         for case in dataset.identifiers[rank::ranks]
     }
     if ranks > 1:
         gathered = [None] * ranks
         dist.all_gather_object(gathered, measured)
         measured = {case: dice for part in gathered for case, dice in part.items()}
-    keys = list(labels_to_segment(label_manager))
-    means = {key: _mean([dice[key] for dice in measured.values()]) for key in keys}
+    means = {key: _mean([dice[key] for dice in measured.values()]) for key in labels}
     mean = _mean(list(means.values()))
     if rank == 0:
         summary = json.loads(Path(summary_file).read_text(encoding="utf-8"))
         for case in summary["metric_per_case"]:
-            name = Path(case["prediction_file"]).name.removesuffix("".join(Path(case["prediction_file"]).suffixes))
+            name = Path(case["prediction_file"]).name.removesuffix(file_ending)
             for key, value in measured[name].items():
                 case["metrics"][key][METRIC] = value
         for key, value in means.items():
@@ -69,9 +71,17 @@ def add_protocol(
 
 @torch.inference_mode()
 def protocol_dice(
-    network: PrototypeNetwork, device: torch.device, dataset, case: str, labels: Mapping[str, Label]
+    network: PrototypeNetwork,
+    device: torch.device,
+    dataset,
+    case: str,
+    labels: Mapping[str, Label],
+    ignore_label: int | None = None,
 ) -> dict[str, float]:
-    """Key of each label → Dice over the slices of one case between the organ's first and last one."""
+    """Key of each label → Dice over the slices of one case between the organ's first and last one.
+
+    NaN for an organ that the case does not show. Pixels of the ignore label are not scored.
+    """
     data, segmentation, *_ = dataset.load_case(case)
     segmentation = np.asarray(segmentation[0])
     result = {}
@@ -90,6 +100,8 @@ def protocol_dice(
             found = network.margins(images, number, chunks)[:, 0].cpu().numpy() > 0
             truth = np.isin(segmentation[indices], values)
             found = on_patch(found, truth.shape[1:])  # what a patch cuts off is not found
+            if ignore_label is not None:
+                found = found & (segmentation[indices] != ignore_label)
             both += (found & truth).sum()
             predicted += found.sum()
             true += truth.sum()

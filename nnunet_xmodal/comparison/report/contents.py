@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from nnunet_xmodal.evaluation.metrics import Metric
+from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
 
 MAIN = ("Dice", "HD95", "lesion_F1")
 """Overlap, distance and detection: of segmentations these come first."""
@@ -75,8 +75,10 @@ class ReportContents:
 
     @property
     def main_metrics(self) -> list[Metric]:
-        """Those of the tables that are read first: `MAIN`, or of foreign metrics the first that can be ranked."""
-        if all(name in self.metrics for name in MAIN[:2]):  # a registration has a Dice, too, but is judged by more
-            return [self.metrics[name] for name in MAIN if name in self.metrics]
+        """Those of the tables that are read first: of segmentations `MAIN` and what their trainers measure besides, of
+        others the first that can be ranked."""
         ranked = [metric for metric in self.metrics.values() if metric.better is not None]
+        if all(name in self.metrics for name in MAIN[:2]):  # a registration has a Dice, too, but is judged by more
+            main = [self.metrics[name] for name in MAIN if name in self.metrics]
+            return (main + [metric for metric in ranked if metric.name not in SEGMENTATION_METRICS])[:_MOST_MAIN]
         return (ranked or list(self.metrics.values()))[:_MOST_MAIN]

@@ -8,7 +8,7 @@ import pytest
 from nnunet_xmodal.comparison.report.numbers import p_value, shown, with_interval, with_prefix
 from nnunet_xmodal.comparison.report.scores import best_models
 from nnunet_xmodal.comparison.report.tables import markdown, markdown_table
-from nnunet_xmodal.evaluation.metrics import Metric
+from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
 
 DICE, HD95, PLAIN = (
     Metric("Dice", "higher", "overlap", "%"),
@@ -97,6 +97,20 @@ def test_foreign_metrics_take_the_place_of_dice(make_cases, make_contents):
     cases = make_cases(metrics=metrics, labels=("1",))
     text = markdown(make_contents(cases, metrics))
     assert _tables(text)[0][0] == ["model", "SRE_mm (mm) ↓", "SSIM ↑", "cases", "empty", "folds"]
+
+
+def test_what_a_trainer_measures_besides_follows_the_metrics_of_segmentations(make_cases, make_contents):
+    metrics = {
+        "Dice": DICE,
+        "RVD": SEGMENTATION_METRICS["RVD"],
+        "HD95": HD95,
+        "IoU": SEGMENTATION_METRICS["IoU"],
+        "protocol_Dice": Metric("protocol_Dice", "higher"),
+        "n_pred": Metric("n_pred", None),
+    }
+    text = markdown(make_contents(make_cases(metrics=metrics, labels=("1",)), metrics))
+    header = ["model", "Dice (%) ↑", "HD95 (mm) ↓", "protocol_Dice ↑", "cases", "empty", "folds"]
+    assert _tables(text)[0][0] == header
 
 
 def test_of_many_models_the_pairs_are_left_to_the_other_files(make_cases, make_contents):

@@ -1,0 +1,120 @@
+"""Episodes and both final validations on two ranks; the script that the test starts is this file itself."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_xmodal import trainers
+from nnunet_xmodal.data.episodes import EpisodeLoader
+from nnunet_xmodal.prediction.few_shot_validation import METRIC
+from nnunet_xmodal.prediction.support_set import fill_support
+
+SIZE, SLICES = (64, 64), 3
+TRAINER = "nnUNetTrainerCRTPR18"
+
+
+class InMemory:
+    """Three cases of two organs, as much of nnU-Net's dataset and of superpixel maps as is asked for."""
+
+    identifiers = ["a", "b", "c"]
+    counts = {case: np.full(SLICES, 4) for case in identifiers}
+
+    def load_case(self, case):
+        data = np.random.default_rng(ord(case)).normal(size=(1, SLICES, *SIZE)).astype(np.float32)
+        label = np.zeros((1, SLICES, *SIZE), np.int16)
+        label[:, :, 8:32, 8:40], label[:, 1:, 40:60, 16:48] = 1, 2
+        return data + label, label, None, {}
+
+    def slice(self, case, index):
+        return 1 + np.add.outer(2 * (np.arange(SIZE[0]) >= 32), np.arange(SIZE[1]) >= 32)
+
+
+@pytest.mark.slow
+def test_both_ranks_learn_the_same_and_share_the_protocol(make_trainer, make_plans, nnunet_folders, monkeypatch):
+    monkeypatch.setattr(trainers.nnUNetTrainerCRTPR18, "weights", None)
+    plans = make_plans(channels=1, patch_size=SIZE, batch_size=1)
+    plans["configurations"]["2d"]["architecture"]["arch_kwargs"] = {"size": list(SIZE), "chunks": 3, "shots": 1}
+    trainer = make_trainer(TRAINER, plans)
+    start = trainer.network.state_dict()
+    torch.save(start, nnunet_folders / "start.pth")
+    task = {"plans": plans, "dataset_json": trainer.dataset_json}
+    (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
+    cases = [
+        {"metrics": {"1": {"Dice": 0.5}, "2": {"Dice": 0.5}}, "prediction_file": f"validation/{case}.nii.gz"}
+        for case in InMemory.identifiers
+    ]
+    summary = {"metric_per_case": cases, "mean": {"1": {}, "2": {}}, "foreground_mean": {}}
+    (nnunet_folders / "validation").mkdir()
+    file = nnunet_folders / "validation" / "summary.json"
+    file.write_text(json.dumps(summary))
+    result = subprocess.run(
+        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
+    for name, _ in trainer.network.named_parameters():
+        assert torch.equal(first[name], second[name]) and not torch.equal(first[name], start[name]), name
+    for name in first:
+        if name.startswith("support."):
+            assert torch.equal(first[name], second[name]) and first[name].any(), name
+    assert first["drawn"] != second["drawn"]
+    summary = json.loads(file.read_text())
+    dice = [[case["metrics"][label][METRIC] for case in summary["metric_per_case"]] for label in "12"]
+    assert np.isfinite(dice).all()
+    assert [summary["mean"][label][METRIC] for label in "12"] == pytest.approx(np.mean(dice, 1).tolist())
+    assert summary["foreground_mean"][METRIC] == pytest.approx(np.mean(dice))
+
+
+def segment_unequal_shares(trainer, save_probabilities):
+    """In the place of nnU-Net's final validation: of a single case, so that the second rank has none."""
+    trainer.network.eval()
+    with torch.inference_mode():
+        for _ in range(1 - trainer.local_rank):
+            trainer.network(torch.zeros(1, 1, *SIZE))
+
+
+def train_on_rank(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    task = pickle.loads((folder / "task.pkl").read_bytes())
+    plans = task["plans"] | {"continue_training": False}
+    kind = trainers.nnUNetTrainerCRTPR18
+    kind.weights = None
+    made = kind(plans, "2d", 0, task["dataset_json"], torch.device("cpu"))
+    made.initialize()
+    made.network.load_state_dict(torch.load(folder / "start.pth"))
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    made.is_ddp, made.local_rank = True, rank  # nnU-Net would insist on a GPU
+    made.network = torch.nn.parallel.DistributedDataParallel(made.network)
+    np.random.seed(rank)
+    torch.manual_seed(rank)
+    dataset = InMemory()
+    loader = EpisodeLoader(dataset, dataset, SIZE, made.batch_size)
+    fill_support(made.plain_network, dataset, made.label_manager)
+    made.network.train()
+    drawn = []
+    for _ in range(3):
+        batch = next(loader)
+        drawn.append((batch["keys"], batch["slices"], batch["superpixels"]))
+        made.train_step(batch)
+    made.on_validation_epoch_start()
+    with torch.no_grad():
+        outputs = [made.validation_step(next(loader)) for _ in range(1 + rank)]  # not the same number
+    made.on_validation_epoch_end(outputs)
+    nnUNetTrainer.perform_actual_validation = segment_unequal_shares
+    made.do_split = lambda: (dataset.identifiers, dataset.identifiers)
+    made.dataset_class = lambda folder, cases: dataset
+    made.output_folder = str(folder)
+    made.perform_actual_validation()
+    torch.save({**made.plain_network.state_dict(), "drawn": drawn}, folder / f"{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)

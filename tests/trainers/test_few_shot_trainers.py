@@ -1,0 +1,505 @@
+"""Trainers of few-shot segmentation: what every trainer must do, and that no label reaches a weight."""
+
+import pickle
+from copy import deepcopy
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunet_xmodal import trainers
+from nnunet_xmodal.comparison.cost import network_cost
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.episode_transforms import ALPNET, unchanged
+from nnunet_xmodal.data.episodes import on_patch
+from nnunet_xmodal.data.organ_phantoms import organ_phantom
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks import resnet_backbone
+from nnunet_xmodal.prediction.few_shot import FewShotPredictor
+from nnunet_xmodal.trainers import TRAINERS, few_shot_base
+from nnunet_xmodal.trainers.few_shot_base import FewShotTrainer
+
+NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), FewShotTrainer)]
+SMALL = [name for name in NAMES if name.endswith("R18")]
+SIZE = (64, 64)
+SUPPORT = "support."
+
+
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch):
+    monkeypatch.setattr(resnet_backbone, "_downloaded", lambda name, weights: None)
+
+
+def few_shot_plans(plans: dict, size=SIZE) -> dict:
+    """As FewShotPlanner writes them."""
+    plans["plans_name"] = "nnUNetFewShotPlans"
+    plans["configurations"]["2d"]["architecture"] = {
+        "network_class_name": "nnunet_xmodal.networks.prototype_network.PrototypeNetwork",
+        "arch_kwargs": {"size": list(size), "chunks": 3, "shots": 1},
+        "_kw_requires_import": [],
+    }
+    return plans
+
+
+@pytest.fixture
+def make(make_trainer, make_plans, make_dataset_json):
+    def make(name, channels=1, kind="labels", initialize=True, size=SIZE):
+        plans = few_shot_plans(make_plans(channels=channels, patch_size=size, batch_size=1), size)
+        return make_trainer(name, plans, make_dataset_json(kind, channels), initialize)
+
+    return make
+
+
+def batch_for(trainer, seed=0):
+    """An episode as the trainer's own loader hands it out: a bright disc, and the same one elsewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(*map(torch.arange, SIZE), indexing="ij")
+    centres = torch.randint(20, 44, (2, 2), generator=generator)
+    masks = torch.stack([(y - row) ** 2 + (x - column) ** 2 < 15**2 for row, column in centres]).to(torch.uint8)
+    noise = torch.randn(2, trainer.num_input_channels, *SIZE, generator=generator)
+    support, query = 2 * masks[:, None] + 0.3 * noise
+    return {
+        "data": query[None],
+        "query_mask": masks[1:],
+        "support": support[None, None],
+        "support_mask": masks[None, :1],
+        "keys": ["anna"],
+    }
+
+
+def state_of(trainer):
+    return deepcopy((trainer.network.state_dict(), trainer.optimizer.state_dict()))
+
+
+def with_support(trainer):
+    """One slice for every label, in the middle chunk."""
+    for label in range(trainer.plain_network.labels):
+        episode = batch_for(trainer, seed=label)
+        trainer.plain_network.set_support(label, 1, 0, episode["support"][0, 0], episode["support_mask"][0, 0])
+    return trainer
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_builds_learns_saves_and_loads(make, name, tmp_path, assert_equal):
+    trainer = with_support(make(name))
+    trainer.network.train()
+    batch = batch_for(trainer)
+    losses = [trainer.train_step(batch)["loss"] for _ in range(8)]
+    assert losses[-1] < 0.7 * losses[0]
+    for key, parameter in trainer.network.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+    trainer.network.eval()
+    score = trainer.validation_step(batch)["score"]
+    assert 0 <= score <= 1
+
+    x = batch["data"]
+    expected = trainer.network(x)
+    assert expected.shape == (1, 3, *SIZE)
+    file = str(tmp_path / "checkpoint_final.pth")
+    trainer.save_checkpoint(file)
+    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint_final.pth"]
+    other = make(name)
+    other.load_checkpoint(file)
+    assert torch.equal(other.network.eval()(x), expected)
+    assert_equal(state_of(other), state_of(trainer))
+    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
+    assert torch.equal(pickle.loads(pickle.dumps(trainer.network))(x), expected)
+
+
+def build(name, trainer):
+    """On torch's meta device, as prediction builds it."""
+    with torch.device("meta"):
+        return getattr(trainers, name).build_network_architecture(
+            trainer.plans_manager,
+            trainer.configuration_manager,
+            trainer.num_input_channels,
+            trainer.label_manager.num_segmentation_heads,
+            False,
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SMALL])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_on_resnet_101_and_on_resnet_18_it_is_the_same_method(make, name, channels):
+    trainer = make(f"{name}R18", channels, size=(256, 256))
+    large, small = build(name, trainer), trainer.network
+    assert sum(parameter.numel() for parameter in large.backbone.parameters()) == 43_024_448
+    shapes = [
+        {key: value.shape for key, value in network.state_dict().items() if not key.startswith("backbone.")}
+        for network in (large, small)
+    ]
+    assert shapes[0] == shapes[1]
+    assert large(torch.empty(1, channels, 256, 256, device="meta")).shape == (1, 3, 256, 256)
+    own = {key: value for key, value in vars(getattr(trainers, f"{name}R18")).items() if not key.startswith("__")}
+    assert not own and getattr(trainers, name).weights == "coco" and type(trainer).weights == "imagenet"
+
+
+@pytest.mark.slow
+def test_resnet_101_learns(make):
+    trainer = make("nnUNetTrainerCRTP")
+    trainer.network.train()
+    losses = [trainer.train_step(batch_for(trainer))["loss"] for _ in range(6)]
+    assert losses[-1] < losses[0]
+
+
+def test_what_tells_the_trainers_apart(make):
+    extra = {
+        name: sum(p.numel() for key, p in make(name).network.named_parameters() if not key.startswith("backbone."))
+        for name in SMALL
+    }
+    gate = 2 * 256 * 16 + 256 + 16
+    assert extra == {
+        "nnUNetTrainerCRTPR18": 2 * gate + 2 * (256 + 1) * 3 * 256,
+        "nnUNetTrainerCRBaseR18": 2 * gate,
+        "nnUNetTrainerCRMaskR18": 2 * gate,
+        "nnUNetTrainerALPR18": 0,
+        "nnUNetTrainerPANetR18": 0,
+    }
+    assert [make(f"nnUNetTrainerCR{which}R18").network.cross_reference.with_mask for which in ("Base", "Mask")] == [
+        False,
+        True,
+    ]
+    optimisers = {"Adam": (0.98, 0.0, unchanged), "SGD": (0.95, 5e-4, ALPNET)}
+    for name in SMALL:
+        trainer = make(name)
+        kind = type(trainer.optimizer).__name__
+        assert kind == ("SGD" if "ALP" in name or "PANet" in name else "Adam")
+        assert (trainer.decay, trainer.optimizer.param_groups[0]["weight_decay"], trainer.transform_support) == (
+            optimisers[kind]
+        )
+        trainer.lr_scheduler.step(50)
+        assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * optimisers[kind][0] ** 50)
+        assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.batch_size) == (100, 1000, 1)
+        assert trainer.oversample_foreground_percent == 0
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerCRTPR18", "nnUNetTrainerALPR18"])
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
+    epochs, steps = 3, 2
+
+    def epoch(trainer, number):
+        trainer.current_epoch = number
+        trainer.lr_scheduler.step(number)
+        trainer.network.train()
+        return [trainer.train_step(batch_for(trainer, seed=10 * number + step)) for step in range(steps)]
+
+    whole = make(name)
+    start = deepcopy(whole.network.state_dict())
+    expected = [epoch(whole, number) for number in range(epochs)]
+    killed = make(name)
+    killed.network.load_state_dict(start)
+    losses = [epoch(killed, number) for number in range(killed_after)]
+    file = str(tmp_path / "checkpoint_latest.pth")
+    killed.save_checkpoint(file)
+    del killed
+    resumed = make(name)
+    resumed.load_checkpoint(file)
+    assert resumed.current_epoch == killed_after
+    losses += [epoch(resumed, number) for number in range(killed_after, epochs)]
+    assert losses == expected
+    assert_equal(state_of(resumed), state_of(whole))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_autocast_to_bfloat16_is_finite(make, name, monkeypatch):
+    trainer = make(name)
+    trainer.network.train()
+    monkeypatch.setattr(trainer, "mixed_precision", lambda: torch.autocast("cpu", torch.bfloat16))
+    assert np.isfinite([trainer.train_step(batch_for(trainer))["loss"] for _ in range(3)]).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.network.parameters())
+
+
+def test_gradients_that_a_grad_scaler_scales_are_the_same(make):
+    plain, scaled = make("nnUNetTrainerALPR18"), make("nnUNetTrainerALPR18")
+    scaled.network.load_state_dict(plain.network.state_dict())
+    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for trainer in (plain, scaled):
+        trainer.network.train()
+        trainer.train_step(batch_for(trainer))
+    for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters()):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.slow
+def test_a_step_compiles_without_a_graph_break(make):
+    torch._dynamo.reset()
+    trainer = make("nnUNetTrainerCRTPR18")
+    trainer.network.train()
+    expected = deepcopy(trainer.network)
+    batch = batch_for(trainer)
+    arguments = (batch["data"], batch["support"], batch["support_mask"])
+    trainer.network = torch.compile(trainer.network, fullgraph=True, backend="aot_eager")
+    for ours, theirs in zip(trainer.network(*arguments), expected(*arguments)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert np.isfinite(trainer.train_step(batch)["loss"])
+    with_support(trainer)
+    trainer.set_deep_supervision_enabled(True)  # nnU-Net does, whatever wraps the network
+    assert trainer.network.eval()(batch["data"]).shape == (1, 3, *SIZE)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_several_channels(make, channels):
+    trainer = with_support(make("nnUNetTrainerCRTPR18", channels))
+    trainer.network.train()
+    batch = batch_for(trainer)
+    assert batch["support"].shape == (1, 1, channels, *SIZE)
+    losses = [trainer.train_step(batch)["loss"] for _ in range(8)]
+    assert losses[-1] < losses[0]
+    assert trainer.network.eval()(batch["data"]).shape == (1, 3, *SIZE)
+
+
+@pytest.mark.parametrize("kind", ["labels", "labels+ignore", "regions", "regions+ignore"])
+def test_labels_and_regions_have_the_outputs_that_nnunet_expects(make, kind):
+    trainer = with_support(make("nnUNetTrainerPANetR18", kind=kind))
+    regions = kind.startswith("regions")
+    assert trainer.network.labels == 2 and trainer.network.background == (not regions)
+    assert trainer.plans_manager.plans["xmodal"]["regions"] == regions
+    out = trainer.network.eval()(batch_for(trainer)["data"])
+    assert out.shape[1] == trainer.label_manager.num_segmentation_heads == (2 if regions else 3)
+    # prediction knows nothing but the plans of the model folder
+    written = pickle.loads(pickle.dumps(trainer.plans_manager.plans))
+    manager = PlansManager(written)
+    rebuilt = trainer.build_network_architecture(
+        manager, manager.get_configuration("2d"), 1, trainer.label_manager.num_segmentation_heads, False
+    )
+    rebuilt.load_state_dict(trainer.network.state_dict())
+    assert torch.equal(rebuilt.eval()(batch_for(trainer)["data"]), out)
+
+
+def test_further_shots_are_a_class_attribute(make):
+    class FiveShots(trainers.nnUNetTrainerALPR18):
+        shots = 5
+
+    assert make(FiveShots).network.support.exists.shape == (2, 3, 5)
+    assert make("nnUNetTrainerALPR18").network.support.exists.shape == (2, 3, 1)
+
+
+def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
+    with pytest.raises(
+        XModalError, match="support sets, of which the plans nnUNetPlans say nothing: .* -pl FewShotPlanner and train"
+    ):
+        make_trainer("nnUNetTrainerCRTPR18", make_plans(channels=1))
+
+
+def test_nan_in_a_batch_names_the_case(make):
+    trainer = make("nnUNetTrainerALPR18")
+    batch = batch_for(trainer)
+    batch["data"][0, 0, 3, 3] = float("nan")
+    with pytest.raises(XModalError, match="the preprocessed case anna holds NaN or infinite voxels"):
+        trainer.train_step(batch)
+
+
+def test_a_loss_that_turns_nan_stops_the_training(make):
+    trainer = make("nnUNetTrainerALPR18")
+    trainer.network.train()
+    with torch.no_grad():
+        trainer.network.backbone.project.weight.fill_(float("nan"))
+    with pytest.raises(XModalError, match="turned NaN or infinite in epoch 0: go on from"):
+        trainer.train_step(batch_for(trainer))
+
+
+def test_every_gpu_has_episodes_of_its_own(make, monkeypatch):
+    trainer = make("nnUNetTrainerALPR18", initialize=False)
+    trainer.is_ddp = True  # nnU-Net would not share one episode among several
+    trainer._set_batch_size_and_oversample()
+    assert trainer.batch_size == 1
+
+
+class TestWeights:
+    """Of a backbone, on a machine without a network."""
+
+    @pytest.fixture
+    def attempts(self, monkeypatch):
+        """The addresses that were asked for; none answers."""
+        asked = []
+
+        def fails(self, *args, **kwargs):
+            asked.append(self.url)
+            raise URLError("no route to host")
+
+        monkeypatch.undo()  # the download itself is what fails
+        monkeypatch.setattr(torchvision.models._api.WeightsEnum, "get_state_dict", fails)
+        monkeypatch.setattr(resnet_backbone, "_said", set())
+        return asked
+
+    def test_the_fallback_is_said_once_and_the_training_goes_on(self, attempts, make, capsys):
+        for _ in range(2):
+            trainer = make("nnUNetTrainerALPR18")
+        assert len(attempts) == 2
+        said = [line for line in capsys.readouterr().out.splitlines() if "random weights" in line]
+        assert len(said) == 1 and "resnet18 starts from random weights" in said[0] and attempts[0] in said[0]
+        trainer.network.train()
+        assert np.isfinite(trainer.train_step(batch_for(trainer))["loss"])
+
+    def test_nothing_but_a_training_asks_for_weights(self, attempts, make, make_dataset_json, tmp_path):
+        trainer = make("nnUNetTrainerCRTPR18", initialize=False)
+        trainer.num_input_channels = 1
+        trainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, 3, False)
+        write_json(trainer.plans_manager.plans, tmp_path / "plans.json")
+        write_json(make_dataset_json(channels=1), tmp_path / "dataset.json")
+        parameters, flops = network_cost(tmp_path, "nnUNetTrainerCRTPR18", "2d")
+        assert not attempts
+        trainer.initialize()
+        assert len(attempts) == 1
+        assert parameters == sum(p.numel() for p in trainer.network.parameters())
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            trainer.network.eval()(torch.zeros(1, 1, *SIZE))
+        assert flops == counter.get_total_flops()
+
+    def test_a_file_of_weights_is_a_class_attribute(self, attempts, make, tmp_path):
+        torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "own.pth")
+
+        class Own(trainers.nnUNetTrainerALPR18):
+            weights = str(tmp_path / "own.pth")
+
+        own = torch.load(tmp_path / "own.pth")
+        assert torch.equal(make(Own).network.backbone.conv1.weight, own["conv1.weight"]) and not attempts
+
+
+CASES = 5
+
+
+@pytest.fixture
+def write_dataset(nnunet_folders, make_plans, make_dataset_json, monkeypatch):
+    """`(number, label_of)` → plans and dataset.json of a preprocessed dataset of five phantoms, whose label maps are
+    what `label_of` makes of the true ones."""
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setattr(few_shot_base, "default_num_processes", 1)
+
+    def write(number, label_of=lambda label, rng: label):
+        plans = few_shot_plans(make_plans(channels=1, patch_size=SIZE, batch_size=1))
+        plans["dataset_name"] = f"Dataset{number}_Organs"
+        dataset_json = make_dataset_json(channels=1)
+        base = nnunet_folders / "nnUNet_preprocessed" / plans["dataset_name"]
+        folder = base / plans["configurations"]["2d"]["data_identifier"]
+        folder.mkdir(parents=True)
+        write_json({}, base / "dataset_fingerprint.json")
+        for index in range(CASES):
+            phantom = organ_phantom(np.random.default_rng(index), "mr", (12, 56, 64))
+            image = (phantom.image - phantom.image.mean()) / phantom.image.std()
+            label = np.where(phantom.label > 2, 0, phantom.label).astype(np.int16)
+            label = label_of(label, np.random.default_rng(index))
+            one = (1, 1, 56, 64)
+            nnUNetDatasetBlosc2.save_case(image[None], label[None], {}, f"{folder}/case{index}", one, one)
+        return plans, dataset_json
+
+    return write
+
+
+def shuffled(label, rng):
+    return rng.permutation(label.ravel()).reshape(label.shape)
+
+
+def trainer_on(dataset, name, initialize=True):
+    plans, dataset_json = dataset
+    torch.manual_seed(0)
+    np.random.seed(0)
+    trainer = getattr(trainers, name)(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    if initialize:
+        trainer.initialize()
+    return trainer
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerCRTPR18", pytest.param("nnUNetTrainerALPR18", marks=pytest.mark.slow)])
+def test_a_training_with_shuffled_labels_has_identical_weights(write_dataset, name, assert_equal):
+    trained = []
+    for number, label_of in ((1, lambda label, rng: label), (2, shuffled)):
+        trainer = trainer_on(write_dataset(number, label_of), f"{name}_2epochs_2its")
+        start = deepcopy(trainer.network.state_dict())
+        trainer.run_training()
+        final = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
+        trained.append((final["network_weights"], final["optimizer_state"], final["logging"]))
+        assert not torch.equal(start["backbone.conv1.weight"], final["network_weights"]["backbone.conv1.weight"])
+    (first, first_optimizer, first_log), (second, second_optimizer, second_log) = trained
+    weights = [{key: value for key, value in one.items() if not key.startswith(SUPPORT)} for one in (first, second)]
+    assert_equal(*weights)
+    assert_equal(first_optimizer, second_optimizer)
+    for key in ("train_losses", "val_losses", "mean_fg_dice"):
+        assert first_log[key] == second_log[key]
+    key = "support.seg_layers.masks"
+    assert not torch.equal(first[key], second[key]) and first[key].any() and second[key].any()
+
+
+def test_support_is_of_the_training_cases_three_chunks_per_label_and_kept(write_dataset, tmp_path, capsys):
+    trainer = trainer_on(write_dataset(1), "nnUNetTrainerPANetR18")
+    trainer.on_train_start()
+    training, validation = (list(cases) for cases in trainer.do_split())
+    said = [line for line in capsys.readouterr().out.splitlines() if "Support: label" in line]
+    assert len(said) == 2 and not any(f" {case} " in line for case in validation for line in said)
+    support = trainer.network.support
+    assert support.exists.all() and support.exists.shape == (2, 3, 1)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, training)
+    for label in (1, 2):
+        case = next(case for case in training if f" {case} " in said[label - 1])
+        data, segmentation, *_ = dataset.load_case(case)
+        data, segmentation = np.asarray(data[0]), np.asarray(segmentation[0])
+        shown = np.flatnonzero((segmentation == label).any((1, 2)))
+        for chunk, fraction in enumerate((1 / 6, 1 / 2, 5 / 6)):
+            index = shown[0] + int(fraction * (shown[-1] - shown[0] + 1) + 1e-9)
+            np.testing.assert_array_equal(support.images[label - 1, chunk, 0, 0], on_patch(data[index], SIZE))
+            mask = on_patch((segmentation[index] == label).astype(np.uint8), SIZE)
+            np.testing.assert_array_equal(support.masks[label - 1, chunk, 0], mask)
+            assert support.positions[label - 1, chunk, 0].item() == pytest.approx(index / 11)
+
+    file = str(tmp_path / "checkpoint_latest.pth")
+    trainer.save_checkpoint(file)
+    before = deepcopy(support.state_dict())
+    resumed = trainer_on(write_dataset(2, shuffled), "nnUNetTrainerPANetR18")
+    resumed.load_checkpoint(file)
+    resumed.on_train_start()
+    for key, value in resumed.network.support.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_weights_of_a_dataset_with_other_labels_are_taken_over_and_its_support_is_not(
+    write_dataset, make, tmp_path, make_dataset_json
+):
+    there = with_support(make("nnUNetTrainerCRTPR18", kind="labels"))
+    with torch.no_grad():
+        there.network.backbone.project.weight.normal_()
+    file = str(tmp_path / "checkpoint_final.pth")
+    there.save_checkpoint(file)
+    plans, dataset_json = write_dataset(1)
+    dataset_json["labels"] = {"background": 0, "kidney": 1, "other_kidney": 2, "lung": 3}
+    here = trainer_on((plans, dataset_json), "nnUNetTrainerCRTPR18")
+    load_pretrained_weights(here.network, file)
+    assert not here.network.support.exists.any()
+    here.choose_support()
+    assert here.network.support.exists.any((1, 2)).tolist() == [True, True, False]
+    for (key, ours), theirs in zip(here.network.named_parameters(), there.network.parameters()):
+        assert torch.equal(ours, theirs), key
+    x = batch_for(here)["data"]
+    logits = here.network.eval()(x)
+    assert logits.shape == (1, 4, *SIZE) and (logits[:, 3] == -40).all()
+
+
+def test_nnunets_own_folder_stays_nnunets_and_fold_all_has_all_cases(write_dataset, nnunet_folders):
+    plans, dataset_json = write_dataset(1)
+    trainer = trainers.nnUNetTrainerPANetR18_1epochs_2its(plans, "2d", "all", dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    trainer.on_train_start()
+    folder = Path(trainer.preprocessed_dataset_folder)
+    assert {path.suffix for path in folder.iterdir()} == {".b2nd", ".pkl"}
+    assert len(list(Path(f"{folder}_superpixels").glob("*/*.b2nd"))) == CASES
+    assert trainer.network.support.exists.all()
+
+
+def test_a_fold_without_a_labelled_training_case_says_what_it_can_do(write_dataset, capsys):
+    trainer = trainer_on(write_dataset(1, lambda label, rng: 0 * label), "nnUNetTrainerPANetR18")
+    trainer.choose_support()
+    said = capsys.readouterr().out
+    assert said.count("no case shows it, it will not be predicted") == 2
+    assert "none of the 4 training cases of fold 0 is labelled: nothing will be predicted but with" in said
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_its_predictor_knows_positions(make, name):
+    assert make(name, initialize=False).predictor_class is FewShotPredictor
