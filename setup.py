@@ -28,6 +28,7 @@ INSIDE = [
             "physics",
             "plugin",
             "prediction",
+            "preparation",
             "registration",
         )
     ),
@@ -83,10 +84,14 @@ setup(
             "wheel",
         ],
     },
-    package_data={"nnunet_xmodal.comparison.report": ["*.css", "*.j2", "*.js"]},
+    package_data={
+        "nnunet_xmodal.comparison.report": ["*.css", "*.j2", "*.js"],
+        "nnunet_xmodal.preparation": ["recipes/*.json"],
+    },
     entry_points={
         "console_scripts": [
             "nnUNetXModal_env = nnunet_xmodal.commands.env:main",
+            "nnUNetXModal_prepare = nnunet_xmodal.commands.prepare:main",
             "nnUNetXModal_plan_and_preprocess = nnunet_xmodal.commands.plan_and_preprocess:main",
             "nnUNetXModal_predict = nnunet_xmodal.commands.predict:main",
             "nnUNetXModal_crossval = nnunet_xmodal.commands.crossval:main",
