@@ -1,0 +1,26 @@
+"""`dataset.json` of a prepared dataset."""
+
+from nnunet_xmodal.preparation.label_maps import regions_class_order
+from nnunet_xmodal.preparation.settings import PreparationSettings
+
+FILE_ENDING = ".nii.gz"
+
+
+def dataset_json_of(settings: PreparationSettings, n_train: int) -> dict:
+    """With streams, regions and their order where there are any.
+
+    Without labels there is still the one that nnU-Net cannot do without: 1, of which there is no voxel.
+    """
+    labels = settings.labels or {"background": 0, "foreground": 1}
+    content = {
+        "channel_names": {str(number): name for number, name in enumerate(settings.channels)},
+        "labels": dict(labels),
+        "numTraining": n_train,
+        "file_ending": FILE_ENDING,
+    }
+    order = regions_class_order(labels)
+    if order is not None:
+        content["regions_class_order"] = order
+    if settings.streams is not None:
+        content["xmodal"] = {"streams": [list(stream) for stream in settings.streams]}
+    return content

@@ -1,0 +1,72 @@
+"""Alignments that somebody has made: transforms in files, and pairs of landmarks.
+
+All are rigid and in LPS millimetres, as SimpleITK's, and map points of the fixed image to the moving one, as a
+transform does that resamples the moving image onto the fixed grid.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.geometry.grid_chain import physical_matrix
+
+_FEWEST = 3
+
+
+def read_transform(file: Path) -> np.ndarray:
+    """
+    Args:
+        file: a transform of SimpleITK (`.tfm`, `.txt`, `.h5`), or a 4×4 matrix (`.npy`, or 16 numbers in a `.txt`).
+
+    Returns:
+        `(4, 4)` in mm.
+
+    Raises:
+        XModalError: for a file that is neither, and a transform that is not rigid.
+    """
+    try:
+        if file.suffix == ".npy":
+            matrix = np.load(file, allow_pickle=False)
+        elif file.suffix == ".txt" and not file.read_text(encoding="utf-8").startswith("#Insight"):
+            matrix = np.loadtxt(file, delimiter="," if "," in file.read_text(encoding="utf-8") else None)
+        else:
+            matrix = sitk.ReadTransform(str(file))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise XModalError(f"{file} is neither a transform of SimpleITK nor a 4×4 matrix: replace it.") from error
+    if isinstance(matrix, np.ndarray) and matrix.shape != (4, 4):
+        raise XModalError(
+            f"{file} holds {'×'.join(map(str, matrix.shape))} numbers: a rigid transform is a 4×4 matrix."
+        )
+    try:
+        return physical_matrix(matrix)
+    except XModalError as error:
+        raise XModalError(f"{file}: {error}") from error
+
+
+def fit_landmarks(fixed: dict[str, np.ndarray], moving: dict[str, np.ndarray]) -> tuple[np.ndarray, float]:
+    """The rotation and shift with the smallest squared distances between landmarks of one name (Kabsch, 1976).
+
+    Returns:
+        `(4, 4)`, fixed → moving point, and the root mean square of the distances that are left, in mm.
+
+    Raises:
+        XModalError: for fewer than three common landmarks, or all of them on one line.
+    """
+    names = [name for name in fixed if name in moving]
+    if len(names) < _FEWEST:
+        raise XModalError(
+            f"the images have {len(names)} landmarks of one name in common: a rigid transform needs at least {_FEWEST}."
+        )
+    a, b = (np.array([points[name] for name in names], float) for points in (fixed, moving))
+    spread = np.linalg.svd(a - a.mean(0), compute_uv=False)
+    if spread[1] < 1e-6 * max(spread[0], 1e-12):
+        raise XModalError("the landmarks lie on one line, about which anything may turn: add one beside it.")
+    rotation, _ = Rotation.align_vectors(b - b.mean(0), a - a.mean(0))
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation.as_matrix()
+    matrix[:3, 3] = b.mean(0) - matrix[:3, :3] @ a.mean(0)
+    left = a @ matrix[:3, :3].T + matrix[:3, 3] - b
+    return matrix, float(np.sqrt((left**2).sum(1).mean()))

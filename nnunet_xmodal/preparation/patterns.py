@@ -1,0 +1,91 @@
+"""File patterns that know which case a file belongs to: `*/{case}_t2w.mha`."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from nnunet_xmodal.errors import XModalError
+
+CASE = "{case}"
+
+
+def names_case(pattern: str) -> bool:
+    """Whether every alternative of a pattern says which part of a path is the case."""
+    return all(CASE in alternative for alternative in pattern.split("|"))
+
+
+def paths_by_case(folder: Path, pattern: str) -> dict[str, list[Path]]:
+    """Case → files and folders that match.
+
+    Args:
+        folder: that relative patterns begin in.
+        pattern: of path segments with the shell's `*`, `?` and `[…]`; `**` stands for any number of folders, `{case}`
+            for the case, and `|` separates alternatives. What has no `{case}` is looked for in a folder per case:
+            `*t2*` is `{case}/*t2*`. Hidden files never match.
+
+    Returns:
+        Sorted; of a folder and the files in it that match both only the folder counts.
+
+    Raises:
+        XModalError: for an empty pattern, and for an absolute one without `{case}`.
+    """
+    found: dict[str, set[Path]] = {}
+    for alternative in pattern.split("|"):
+        for case, path in _matches(folder, alternative):
+            found.setdefault(case, set()).add(path)
+    return {case: sorted(p for p in paths if not paths & set(p.parents)) for case, paths in sorted(found.items())}
+
+
+def _matches(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    start = Path(pattern).anchor
+    if not pattern.strip("/ "):
+        raise XModalError("a pattern for files is empty: write for example T2W=*t2w.nii.gz.")
+    if CASE not in pattern:
+        if start:
+            raise XModalError(f"the pattern {pattern} does not say where the case is: write {{case}} in its place.")
+        pattern = f"{CASE}/{pattern}"
+    segments = [segment for segment in pattern[len(start) :].split("/") if segment and segment != "."]
+    for path, case in _walk(Path(start) if start else folder, segments, None):
+        if case:
+            yield case, path
+
+
+def _walk(place: Path, segments: list[str], case: str | None) -> Iterator[tuple[Path, str | None]]:
+    if not segments:
+        yield place, case
+        return
+    first, *rest = segments
+    if first == "**":
+        yield from _walk(place, rest, case)
+        for inner in _inside(place):
+            if inner.is_dir() and not inner.is_symlink():
+                yield from _walk(inner, segments, case)
+        return
+    if not re.search(r"[*?[]", first) and (CASE not in first or case):
+        inner = place / first.replace(CASE, case or "")
+        if inner.exists():
+            yield from _walk(inner, rest, case)
+        return
+    expression = _expression(first, case)
+    for inner in _inside(place):
+        match = expression.fullmatch(inner.name)
+        if match and (not rest or inner.is_dir()):
+            yield from _walk(inner, rest, case or match.groupdict().get("case"))
+
+
+def _inside(place: Path) -> list[Path]:
+    return sorted(inner for inner in place.iterdir() if inner.name[0] != ".") if place.is_dir() else []
+
+
+def _expression(segment: str, case: str | None) -> re.Pattern:
+    group = re.escape(case) if case else "(?P<case>.+)"
+    parts = []
+    for part in re.split(r"(\{case\}|\*|\?|\[[^]]+\])", segment):
+        if part == CASE:
+            parts.append(group)
+            group = group if case else "(?P=case)"
+        elif part.startswith("[") and part.endswith("]"):
+            parts.append("[^" + part[2:] if part.startswith("[!") else part)
+        else:
+            parts.append({"*": ".*", "?": "."}.get(part) or re.escape(part))
+    return re.compile("".join(parts))

@@ -1,0 +1,57 @@
+"""Recipes: what a published dataset looks like, as small JSON files.
+
+    {"about": "…", "channels": {"T2W": "**/{case}_t2w.mha"}, "reference": "T2W", "label": "…", "labels": {…},
+     "map": {"4": 3}, "label_component": 0, "streams": [["T2W"], …], "landmarks": {"MR": "…"}, "register": false}
+
+Only "about" and "channels" are needed; what the command line says wins.
+"""
+
+import json
+from pathlib import Path
+
+from nnunet_xmodal.errors import XModalError
+
+KEYS = {
+    "about",
+    "channels",
+    "reference",
+    "label",
+    "label_component",
+    "labels",
+    "map",
+    "streams",
+    "transforms",
+    "landmarks",
+    "register",
+}
+_FOLDER = Path(__file__).with_name("recipes")
+
+
+def recipe_names() -> list[str]:
+    """Of those that come with the package."""
+    return sorted(file.stem for file in _FOLDER.glob("*.json"))
+
+
+def read_recipe(name: str) -> dict:
+    """
+    Args:
+        name: of a recipe of the package, or a JSON file.
+
+    Raises:
+        XModalError: for an unknown name, a file that is no JSON, a key that recipes have not, and one without channels.
+    """
+    file = Path(name) if name.endswith(".json") else _FOLDER / f"{name}.json"
+    if not file.is_file():
+        raise XModalError(f"there is no recipe {name}: take one of {', '.join(recipe_names())}, or a file that is one.")
+    try:
+        recipe = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise XModalError(f"{file} is not valid JSON ({error}).") from error
+    unknown = sorted(set(recipe) - KEYS)
+    if unknown:
+        raise XModalError(
+            f"{file} has the key {unknown[0]}, which recipes have not: they have {', '.join(sorted(KEYS))}."
+        )
+    if not recipe.get("channels"):
+        raise XModalError(f'{file} names no channels: add for example "channels": {{"T2W": "*t2w*"}}.')
+    return recipe

@@ -1,0 +1,80 @@
+"""What is known of a prepared case, in `preparation/records/<case>.json`: inputs, files, a row of the report for each.
+
+A case is done when its record says so, which is written last.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.errors import XModalError
+
+FOLDER = "preparation"
+
+
+@dataclass
+class Record:
+    """
+    Attributes:
+        fingerprint: of the inputs and settings.
+        done: whether all files are there.
+        split: `Tr` or `Ts`.
+        files: written, relative to the dataset's folder.
+        rows: of prepare.csv.
+        grid: of the whole image that `paste_back` wants: size, spacing, origin, direction.
+        box: start and size of what was cropped, x, y, z; None for a whole image.
+    """
+
+    case: str
+    fingerprint: str = ""
+    done: bool = False
+    split: str = "Tr"
+    files: list[str] = field(default_factory=list)
+    rows: list[dict] = field(default_factory=list)
+    grid: dict | None = None
+    box: dict | None = None
+
+    def write(self, dataset: Path) -> None:
+        write_json(asdict(self), record_file(dataset, self.case))
+
+    def complete(self, dataset: Path) -> bool:
+        """Whether every file of a case that is done is still there."""
+        return self.done and all((dataset / file).is_file() for file in self.files)
+
+    def delete_files(self, dataset: Path) -> None:
+        for file in self.files:
+            (dataset / file).unlink(missing_ok=True)
+
+
+def record_file(dataset: Path, case: str) -> Path:
+    """Where the record of a case is."""
+    return dataset / FOLDER / "records" / f"{case}.json"
+
+
+def read_records(dataset: Path) -> dict[str, Record]:
+    """Case → record, by name.
+
+    Raises:
+        XModalError: for a file that is none.
+    """
+    records = {}
+    for file in sorted((dataset / FOLDER / "records").glob("*.json")):
+        try:
+            record = Record(**json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise XModalError(f"{file} is damaged: delete it, and its case is prepared again.") from error
+        records[record.case] = record
+    return records
+
+
+def fingerprint_of(inputs: Sequence[Path], settings: dict) -> str:
+    """Changes with the settings and with the path, size or time of any input; a folder's are those of its files."""
+    files = []
+    for path in inputs:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            status = file.stat() if file.exists() else None
+            files.append((str(file.absolute()), status and status.st_size, status and status.st_mtime_ns))
+    return hashlib.sha256(json.dumps([settings, files], sort_keys=True).encode()).hexdigest()

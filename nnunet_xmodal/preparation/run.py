@@ -1,0 +1,153 @@
+"""`nnUNetXModal_prepare`: what is missing is prepared, the rest is left as it is, and everything is reported."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_xmodal.comparison.parallel import run_all
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.preparation.case import CaseTask, prepare_case
+from nnunet_xmodal.preparation.dataset_json import FILE_ENDING, dataset_json_of
+from nnunet_xmodal.preparation.record import FOLDER, Record, fingerprint_of, read_records
+from nnunet_xmodal.preparation.report import FAULT, fault_row, write_report
+from nnunet_xmodal.preparation.request import PreparationWords, understood
+from nnunet_xmodal.preparation.settings import PreparationSettings
+from nnunet_xmodal.preparation.sources import SourceCase
+
+_MASK_ENDINGS = (FILE_ENDING, ".nii", ".mha", ".mhd", ".nrrd")
+
+
+def prepare(words: PreparationWords) -> int:
+    """
+    Returns:
+        How many cases were not prepared; prepare.csv says why.
+
+    Raises:
+        XModalError: for what concerns all cases, before anything is written: words that cannot be understood, an
+            output that is not named as a dataset or belongs to somebody else, and settings that are not those of an
+            earlier run.
+    """
+    require_variables("nnUNet_raw")
+    dataset = _dataset_folder(words.output)
+    cases, settings = understood(words)
+    records = read_records(dataset)
+    _check_settings(dataset, settings, records, cases, words.overwrite)
+    tasks, changed = _tasks(cases, settings, dataset, records, words.overwrite)
+
+    (dataset / FOLDER / "records").mkdir(parents=True, exist_ok=True)
+    write_json(settings.as_json(), dataset / FOLDER / "settings.json")
+    run_all(prepare_case, tasks, words.processes, "Preparing")
+
+    records = read_records(dataset)
+    rows = [row for record in records.values() for row in record.rows] + changed
+    write_report(sorted(rows, key=lambda row: row["case"]), dataset / "prepare.csv")
+    _write_dataset_json(dataset, settings, records, words.overwrite)
+    return _told(dataset, cases, tasks, records, rows, changed)
+
+
+def _dataset_folder(name: str) -> Path:
+    if not re.fullmatch(r"Dataset\d{3}_[^/\\]+", name):
+        raise XModalError(f"-o {name} is not named as nnU-Net wants it: write for example Dataset510_Prostate.")
+    raw = Path(os.environ["nnUNet_raw"])
+    for other in raw.glob(f"{name[:10]}_*") if raw.is_dir() else ():
+        if other.name != name and other.is_dir():
+            raise XModalError(f"{other} has the ID of {name}, and nnU-Net wants one dataset for each: take another.")
+    return raw / name
+
+
+def _check_settings(
+    dataset: Path, settings: PreparationSettings, records: dict[str, Record], cases: list[SourceCase], overwrite: bool
+) -> None:
+    file = dataset / FOLDER / "settings.json"
+    if not file.is_file():
+        if (dataset / "dataset.json").is_file() and not overwrite:
+            raise XModalError(f"{dataset} is a dataset that was not made here: give another name, or --overwrite.")
+        return
+    try:
+        earlier = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise XModalError(f"{file} is damaged: prepare anew with --overwrite, after deleting it.") from error
+    now = json.loads(json.dumps(settings.as_json()))
+    different = [name for name in now if now[name] != earlier.get(name)]
+    if different and not overwrite:
+        raise XModalError(
+            f"{dataset} was prepared with another value of {', '.join(different)}: give another name, or --overwrite."
+        )
+    left = sorted(name for name, record in records.items() if record.done and name not in {c.name for c in cases})
+    if different and left:
+        raise XModalError(
+            f"{dataset} holds {left[0]}, prepared with another value of {', '.join(different)} and not in the input: "
+            "give all cases, or another name."
+        )
+
+
+def _tasks(
+    cases: list[SourceCase], settings: PreparationSettings, dataset: Path, records: dict[str, Record], overwrite: bool
+) -> tuple[list[CaseTask], list[dict]]:
+    """What is to be done, and a row for each case that is done but whose inputs have changed since."""
+    tasks, changed = [], []
+    for case in cases:
+        mask, case = _with_mask(case, settings)
+        fingerprint = fingerprint_of([*case.inputs(), *([mask] if mask else [])], settings.as_json())
+        record = records.get(case.name)
+        if record and record.complete(dataset) and not overwrite:
+            if record.fingerprint != fingerprint:
+                sentence = "its files have changed since it was prepared, and it was left as it is: give --overwrite."
+                changed.append(fault_row(case.name, sentence))
+            continue
+        tasks.append(CaseTask(case, settings, dataset, fingerprint, mask, record, overwrite))
+    return tasks, changed
+
+
+def _with_mask(case: SourceCase, settings: PreparationSettings) -> tuple[Path | None, SourceCase]:
+    if settings.roi is None or not Path(settings.roi).is_dir():
+        return None, case
+    for ending in _MASK_ENDINGS:
+        mask = Path(settings.roi) / f"{case.name}{ending}"
+        if mask.is_file():
+            return mask, case
+    sentence = f"{Path(settings.roi) / (case.name + FILE_ENDING)} is missing: --roi needs a mask for every case."
+    return None, SourceCase(
+        case.name, case.images, case.label, case.transforms, case.landmarks, (*case.faults, sentence)
+    )
+
+
+def _write_dataset_json(
+    dataset: Path, settings: PreparationSettings, records: dict[str, Record], overwrite: bool
+) -> None:
+    done = [record for record in records.values() if record.done]
+    if not done:
+        return
+    content = dataset_json_of(settings, sum(record.split == "Tr" for record in done))
+    file = dataset / "dataset.json"
+    if file.is_file() and not overwrite:  # what somebody has added stays
+        content = {**json.loads(file.read_text(encoding="utf-8")), "numTraining": content["numTraining"]}
+    write_json(content, file)
+
+
+def _told(
+    dataset: Path,
+    cases: list[SourceCase],
+    tasks: Sequence[CaseTask],
+    records: dict[str, Record],
+    rows: list[dict],
+    changed: list[dict],
+) -> int:
+    attempted = {task.source.name for task in tasks}
+    new = [name for name in attempted if records[name].done]
+    at_fault = {row["case"] for row in rows if row["status"] == FAULT and row["case"] in {c.name for c in cases}}
+    splits = [records[case.name].split for case in cases if case.name in records and records[case.name].done]
+    print(
+        f"{dataset.name}: {len(new)} cases prepared, {len(cases) - len(attempted) - len(changed)} were done before, "
+        f"{len(at_fault)} at fault; imagesTr has {splits.count('Tr')} of them, imagesTs {splits.count('Ts')}."
+    )
+    for row in sorted((row for row in rows if row["case"] in at_fault), key=lambda row: row["case"])[:10]:
+        if row["status"] == FAULT:
+            print(f"  {row['case']}: {row['note']}")
+    remarks = sum(bool(row.get("note")) for row in rows if row["status"] != FAULT)
+    print(f"{dataset / 'prepare.csv'} ({remarks} remarks)\n{dataset / FOLDER / 'figures'}")
+    return len(at_fault)

@@ -1,0 +1,51 @@
+"""What a dataset is prepared with; the same for all of its cases."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from nnunet_xmodal.preparation.label_maps import Labels
+
+LABEL = "label"
+"""The name of the label among channels: as reference, and in the report."""
+
+
+@dataclass(frozen=True)
+class PreparationSettings:
+    """
+    Attributes:
+        channels: in the order of their numbers.
+        reference: the channel whose grid all get, or "label".
+        labels: as in dataset.json; None for a dataset without.
+        label_map: old → new value.
+        label_component: of 4D label files, from 0.
+        streams: names of the channels of each; None leaves them to later.
+        register: whether channels are aligned by mutual information.
+        roi: name or value of the label, or the folder of masks, that images are cropped to; None for whole ones.
+        margin_mm: around it.
+        unlabelled: where cases without a label go: `Ts` or `Tr`.
+    """
+
+    channels: Sequence[str]
+    reference: str
+    labels: Labels | None = None
+    label_map: Mapping[int, int] = field(default_factory=dict)
+    label_component: int | None = None
+    streams: Sequence[Sequence[str]] | None = None
+    register: bool = False
+    roi: str | None = None
+    margin_mm: float = 0.0
+    unlabelled: Literal["Ts", "Tr"] = "Ts"
+
+    @property
+    def fixed(self) -> str:
+        """The channel that others are aligned with, and that the label was drawn on."""
+        return self.channels[0] if self.reference == LABEL else self.reference
+
+    def as_json(self) -> dict:
+        """With strings for keys, as a file gives it back."""
+        content = asdict(self)
+        content["label_map"] = {str(old): new for old, new in self.label_map.items()}
+        content["channels"] = list(self.channels)
+        content["streams"] = self.streams and [list(stream) for stream in self.streams]
+        return content

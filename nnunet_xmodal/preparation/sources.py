@@ -1,0 +1,167 @@
+"""Which files make up which case: found by patterns, or listed in a CSV."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.preparation.patterns import names_case, paths_by_case
+
+_COLUMNS = ("case", "channel", "file")
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """
+    Attributes:
+        name: as nnU-Net's files will be called.
+        images: file or DICOM folder of each channel that there is.
+        label: file, or folder of PNG slices.
+        transforms: by channel, fixed → moving point.
+        landmarks: by channel, the same points in each.
+        faults: sentences about what was found, or not.
+    """
+
+    name: str
+    images: Mapping[str, Path]
+    label: Path | None = None
+    transforms: Mapping[str, Path] = field(default_factory=dict)
+    landmarks: Mapping[str, Path] = field(default_factory=dict)
+    faults: Sequence[str] = ()
+
+    def inputs(self) -> list[Path]:
+        """Everything that is read of the case, in a fixed order."""
+        groups = (self.images, {"": self.label} if self.label else {}, self.transforms, self.landmarks)
+        return [group[key] for group in groups for key in sorted(group)]
+
+
+@dataclass(frozen=True)
+class SourcePatterns:
+    """Patterns as in `patterns.paths_by_case`; channels in the order of their numbers."""
+
+    channels: Mapping[str, str]
+    label: str | None = None
+    transforms: Mapping[str, str] = field(default_factory=dict)
+    landmarks: Mapping[str, str] = field(default_factory=dict)
+
+
+def cases_in_folder(folder: Path, patterns: SourcePatterns) -> list[SourceCase]:
+    """The cases of a folder, by name. Where no channel's pattern names the case, every folder in it is one.
+
+    A case with a missing channel, or with two files for one, has a fault; a case of which only the label is there is
+    none.
+
+    Raises:
+        XModalError: for a folder that does not exist, a pattern without a match in any case, and two cases with one
+            name.
+    """
+    if not folder.is_dir():
+        raise XModalError(f"the folder {folder} does not exist.")
+    found = {("image", name): paths_by_case(folder, pattern) for name, pattern in patterns.channels.items()}
+    names = {case for paths in found.values() for case in paths}
+    if not any(names_case(pattern) for pattern in patterns.channels.values()):
+        names |= {inner.name for inner in folder.iterdir() if inner.is_dir() and inner.name[0] != "."}
+    if patterns.label:
+        found["label", ""] = paths_by_case(folder, patterns.label)
+    for kind, of_channels in (("transform", patterns.transforms), ("landmarks", patterns.landmarks)):
+        for name, pattern in of_channels.items():
+            found[kind, name] = paths_by_case(folder, pattern)
+    for (kind, name), paths in found.items():
+        if not names & set(paths):
+            pattern = {"image": patterns.channels, "transform": patterns.transforms, "landmarks": patterns.landmarks}
+            wanted = patterns.label if kind == "label" else pattern[kind][name]
+            what = "the label" if kind == "label" else f"{name} ({kind})"
+            raise XModalError(f"no file in {folder} matches {wanted}, the pattern of {what}: correct it.")
+    return _unique([_collected(case, found, patterns) for case in sorted(names)])
+
+
+def _collected(case: str, found: Mapping[tuple[str, str], dict[str, list[Path]]], wanted: SourcePatterns) -> SourceCase:
+    groups: dict[str, dict[str, Path]] = {"image": {}, "label": {}, "transform": {}, "landmarks": {}}
+    faults = []
+    for (kind, name), by_case in found.items():
+        paths = by_case.get(case, [])
+        if len(paths) > 1:
+            what = name or "the label"
+            faults.append(f"{paths[0]} and {paths[1]} both match the pattern of {what}: narrow it.")
+        elif paths:
+            groups[kind][name] = paths[0]
+    if not faults:
+        faults = _missing(groups["image"], wanted.channels)
+    return SourceCase(
+        case, groups["image"], groups["label"].get(""), groups["transform"], groups["landmarks"], tuple(faults)
+    )
+
+
+def cases_in_csv(file: Path, channels: Sequence[str] = ()) -> tuple[list[SourceCase], list[str]]:
+    """The cases of a table with the columns case, channel and file, and perhaps label, transform and landmarks.
+
+    Args:
+        file: its paths are relative to its own folder, or absolute.
+        channels: that are wanted, in order; those of the table as they first appear if empty.
+
+    Returns:
+        Cases by name, and the channels. The label of a case stands in one of its rows, or the same one in several; a
+        row may hold nothing but a label.
+
+    Raises:
+        XModalError: for a file that is no such table, a row without a case, a channel that is in no row, and two cases
+            with one name.
+    """
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as opened:
+            table = csv.DictReader(opened)
+            rows = list(table)
+            missing = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise XModalError(f"{file} cannot be read ({error}): give a CSV, or a folder.") from error
+    if missing:
+        raise XModalError(f"{file} has no column {missing[0]}: its first line has to name case, channel, file, label.")
+    listed = list(dict.fromkeys(row["channel"] for row in rows if row["channel"]))
+    for name in channels:
+        if name not in listed:
+            raise XModalError(f"{file} has no row of the channel {name}: it has {', '.join(listed)}.")
+    channels = list(channels) or listed
+    by_case: dict[str, list[dict]] = {}
+    for number, row in enumerate(rows, 2):
+        if not row["case"]:
+            raise XModalError(f"line {number} of {file} names no case.")
+        by_case.setdefault(row["case"], []).append(row)
+    return _unique([_listed(case, by_case[case], file.parent, channels) for case in sorted(by_case)]), channels
+
+
+def _listed(case: str, rows: list[dict], folder: Path, channels: Sequence[str]) -> SourceCase:
+    groups: dict[str, dict[str, Path]] = {"file": {}, "label": {}, "transform": {}, "landmarks": {}}
+    faults = []
+    for row in rows:
+        for kind, of_kind in groups.items():
+            path, key = row.get(kind), "" if kind == "label" else row["channel"]
+            if not path or (kind != "label" and key not in channels):
+                continue
+            path = folder / path
+            if of_kind.setdefault(key, path) != path:
+                what = "labels" if kind == "label" else f"files of {key}"
+                faults.append(f"the rows of {case} name two {what}, {of_kind[key].name} and {path.name}: keep one.")
+            elif not path.exists():
+                faults.append(f"{path} does not exist.")
+    faults = list(dict.fromkeys(faults)) or _missing(groups["file"], channels)
+    return SourceCase(
+        case, groups["file"], groups["label"].get(""), groups["transform"], groups["landmarks"], tuple(faults)
+    )
+
+
+def _missing(images: Mapping[str, Path], channels: Sequence[str] | Mapping[str, str]) -> list[str]:
+    missing = [name for name in channels if name not in images]
+    return [f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing."] if missing else []
+
+
+def _unique(cases: list[SourceCase]) -> list[SourceCase]:
+    """With names that a file can have."""
+    renamed: dict[str, SourceCase] = {}
+    for case in cases:
+        name = re.sub(r"[^\w.-]+", "_", case.name)
+        if name in renamed:
+            raise XModalError(f"{case.name} and {renamed[name].name} would both be called {name}: rename one.")
+        renamed[name] = case
+    return [SourceCase(name, c.images, c.label, c.transforms, c.landmarks, c.faults) for name, c in renamed.items()]
