@@ -9,11 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from nnunet_xmodal import trainers
 from nnunet_xmodal.comparison.cost import network_cost, seconds
 from nnunet_xmodal.data.training_log import TrainingLog
+from nnunet_xmodal.trainers.few_shot_base import FewShotTrainer
 from nnunet_xmodal.trainers.registration_base import RegistrationTrainer
 from nnunet_xmodal.trainers.regression import RegressionTrainer
 
-# those that take a plan of any U-Net; the others: tests/trainers/test_registration_trainers.py, test_susceptibility.py
-OF_THEIR_OWN = (RegistrationTrainer, RegressionTrainer)
+# those that take a plan of any U-Net; the others: in the tests of their trainers
+OF_THEIR_OWN = (FewShotTrainer, RegistrationTrainer, RegressionTrainer)
 TRAINERS = [name for name in trainers.TRAINERS if not issubclass(getattr(trainers, name), OF_THEIR_OWN)]
 
 
