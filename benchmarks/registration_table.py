@@ -36,7 +36,7 @@ def starts_of(model: Path, folds: list) -> tuple[dict[str, dict[str, list[float]
 
 
 def parameters_of(model: Path, number: int | str) -> str:
-    """As counted when the training began; none for what is no network."""
+    """Of a checkpoint's network; none for what is no network."""
     file = model / f"fold_{number}" / "checkpoint_final.pth"
     if not file.is_file():
         return "–"

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from nnunetv2.configuration import default_num_processes
@@ -211,11 +210,6 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         }
         check_finite(losses, self.current_epoch)
         return losses
-
-    def on_train_epoch_end(self, train_outputs: list[dict]):
-        super().on_train_epoch_end(train_outputs)
-        parts = {name: np.mean([losses[name] for losses in train_outputs]) for name in train_outputs[0]}
-        self.print_to_log_file("losses: " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
 
     def validation_step(self, batch: dict) -> dict:
         """Episodes of the validation cases; the network without wrappers, ranks need not take equal steps."""

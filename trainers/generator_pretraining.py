@@ -1,6 +1,5 @@
 """What trainings of a pair of generators have in common; their checkpoints are what CMFF starts from."""
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
@@ -217,11 +216,6 @@ class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
         super().on_train_epoch_start()  # steps the generators' schedule
         for schedule in self.lr_schedulers.values():
             schedule.step(self.current_epoch)
-
-    def on_train_epoch_end(self, train_outputs: list[dict]):
-        super().on_train_epoch_end(train_outputs)
-        parts = {name: np.mean([losses[name] for losses in train_outputs]) for name in train_outputs[0]}
-        self.print_to_log_file("losses: " + ", ".join(f"{name} {value:.4f}" for name, value in parts.items()))
 
     def validation_step(self, batch: dict) -> dict:
         """Mean absolute error of what is made, against the real images of the same patch."""

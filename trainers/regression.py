@@ -240,11 +240,6 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         check_finite(told, self.current_epoch)
         return told
 
-    def on_train_epoch_end(self, train_outputs: list[dict]):
-        super().on_train_epoch_end(train_outputs)
-        parts = {name: np.mean([losses[name] for losses in train_outputs]) for name in train_outputs[0]}
-        self.print_to_log_file("losses: " + ", ".join(f"{name} {value:.5f}" for name, value in parts.items()))
-
     def validation_step(self, batch: dict) -> dict:
         """The network without wrappers: ranks need not take equal steps."""
         patches = self.patches(batch)

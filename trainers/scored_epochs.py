@@ -20,6 +20,13 @@ class ScoredEpochs:
 
     score_name: str
 
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """nnU-Net's; the log also tells what a step returns beside its "loss"."""
+        super().on_train_epoch_end(train_outputs)
+        parts = {name: np.mean([losses[name] for losses in train_outputs]) for name in train_outputs[0]}
+        if len(parts) > 1:
+            self.print_to_log_file("losses: " + ", ".join(f"{name} {value:.5f}" for name, value in parts.items()))
+
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         outputs = collate_outputs(val_outputs)
         score, loss = (self._mean_over_ranks(outputs[name]) for name in ("score", "loss"))
