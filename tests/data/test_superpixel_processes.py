@@ -69,10 +69,10 @@ class Kills(np.ndarray):
         return os._exit, (1,)
 
 
-def test_workers_wait_for_no_large_package():
+def test_workers_wait_for_no_large_package(tmp_path):
     large = ("torch", "nnunetv2", "blosc2", "SimpleITK", "nibabel", "matplotlib", "pandas")
     code = f"import sys, nnunet_xmodal.data.superpixel_processes; assert not {{*{large}}} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path)
 
 
 WAITING = """
