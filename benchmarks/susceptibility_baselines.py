@@ -54,7 +54,8 @@ class Untrained(nnUNetTrainerQSM):
     def reconstructed(self, case: PreprocessedCase, parameter: float) -> np.ndarray:
         geometry = self.field.geometry(case.properties, case.target.shape, self.plans_manager.transpose_forward)
         mask = torch.from_numpy(case.mask)[None, None].to(self.device)
-        field = torch.from_numpy(case.inputs[:1])[None].to(self.device) / self.field.one_ppm * mask
+        # not cut to the mask, which may be a part of the brain: local fields are 0 outside the brain
+        field = torch.from_numpy(case.inputs[:1])[None].to(self.device) / self.field.one_ppm
         return type(self).invert(field, mask, *geometry, parameter)[0, 0].cpu().numpy()
 
     def method(self) -> Method:
