@@ -9,8 +9,8 @@
 blocks of 2³ voxels, noise of 0.002 ppm. `measure` compares what `nnUNetXModal_predict` made of them, and division in
 k-space with the parameters that were chosen elsewhere, with the map.
 
-`halves` writes training cases: the head in nine positions on the map's own grid, its field computed on one twice as
-fine. The label of six is the lower half of the brain, that of three, in other positions, the upper half; between them
+`halves` writes training cases: the head in eight positions on the map's own grid, its field computed on one twice as
+fine. The label of six is the lower half of the brain, that of two, in other positions, the upper half; between them
 a gap of half a patch of 32 slices. The field and the map of the other half are there, as its sources are in any
 measurement, but a patch centred in the lower half sees no voxel of the upper one. `splits_final.json` for
 nnUNet_preprocessed lies in the folder: fold 0 trains on the lower half and is measured on the upper one.
@@ -39,8 +39,8 @@ from nnunet_xmodal.physics.simulate import block_means, local_field, with_noise
 
 NOISE = 0.002
 """Standard deviation in ppm, the middle of the phantoms'."""
-TURNS = ((0, 0, 0), (10, 0, 0), (0, 10, 0), (-10, 10, 0), (0, -20, 0), (20, 0, 0), (5, 5, 0), (-15, 0, 0), (0, 15, 0))
-"""Degrees about x, y, z; six to train on and three to test."""
+TURNS = ((0, 0, 0), (10, 0, 0), (0, 10, 0), (-10, 10, 0), (0, -20, 0), (20, 0, 0), (5, 5, 0), (-15, 0, 0))
+"""Degrees about x, y, z; six to train on and two to test."""
 TRAINED = 6
 GAP = 16
 """Slices between the halves: half a patch of ReconstructionPlanner."""

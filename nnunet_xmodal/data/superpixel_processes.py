@@ -1,14 +1,15 @@
 """Superpixels of many volumes at once.
 
 Slices go to the workers one by one, so that none is left with a case while others wait, and as pixels: a worker imports
-this file and what it needs, no torch and nothing that reads cases, so that it soon begins.
+this file and what it needs, no torch and nothing that reads cases, so that it soon begins. This process is one of them:
+what no worker has begun when it would have to wait, it does itself, from the first moment on.
 """
 
 import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from nnunet_xmodal.errors import XModalError
 
 class _Pending(NamedTuple):
     case: str
+    volume: np.ndarray
+    of_slice: Callable[[np.ndarray], np.ndarray]
     slices: list[Future]
 
 
@@ -34,7 +37,7 @@ def computed(
 
     Args:
         volumes: case and `(C, slices, H, W)`; intensities are scaled by the range of the whole volume.
-        processes: each of one thread; one is this process.
+        processes: each of one thread, this one among them.
 
     Raises:
         XModalError: if a process was killed; see also `superpixels.felzenszwalb_superpixels`.
@@ -45,11 +48,11 @@ def computed(
             yield case, np.stack([of_slice(volume[:, index]) for index in range(volume.shape[1])])
         return
     pending: deque[_Pending] = deque()
-    with _workers(processes) as pool:
+    with _workers(processes - 1) as pool, threadpool_limits(1):
         for case, volume in volumes:
             of_slice = partial(felzenszwalb_superpixels, settings=settings, intensities=intensity_range(volume))
             slices = [pool.submit(of_slice, np.ascontiguousarray(part)) for part in volume.swapaxes(0, 1)]
-            pending.append(_Pending(case, slices))
+            pending.append(_Pending(case, volume, of_slice, slices))
             while len(pending) > 2 and sum(len(others.slices) for others in list(pending)[1:]) > 4 * processes:
                 yield _finished(pending.popleft())
         while pending:
@@ -57,7 +60,13 @@ def computed(
 
 
 def _finished(pending: _Pending) -> tuple[str, np.ndarray]:
-    return pending.case, np.stack([part.result() for part in pending.slices])
+    """All slices of a case: workers go on from its first one, and this process from its last one towards them."""
+    own = {}
+    for index in reversed(range(len(pending.slices))):
+        if pending.slices[index].cancel():  # only what has not begun
+            own[index] = pending.of_slice(pending.volume[:, index])
+    slices = (own[index] if index in own else future.result() for index, future in enumerate(pending.slices))
+    return pending.case, np.stack(list(slices))
 
 
 @contextmanager
