@@ -75,6 +75,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "captum>=0.9",
+            "filelock",
             "hypothesis",
             "monai",
             "picai_eval",

@@ -5,16 +5,50 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
+from filelock import FileLock
 
 from nnunet_xmodal.data.phantoms import write_phantom_dataset
 from nnunet_xmodal.discovery import PLUGIN_FOLDER
 
 BIN = Path(sys.executable).parent
+TIMEOUT = 1200  # seconds; a busy machine is no fault of a command
+
+
+class CommandServer:
+    """Runs Python scripts, see command_server.py; its process starts with the first one and ends with the tests'."""
+
+    process: subprocess.Popen | None = None
+
+    @classmethod
+    def run(cls, script: Path, arguments: list[str], environment: dict[str, str], folder: Path) -> tuple[int, str]:
+        """Exit status, and stdout followed by stderr.
+
+        Raises:
+            TimeoutError: after 20 minutes.
+        """
+        if cls.process is None or cls.process.poll() is not None:
+            server = Path(__file__).with_name("command_server.py")
+            words = [sys.executable, str(server)]
+            cls.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with tempfile.TemporaryDirectory() as output:
+            command = {
+                "script": str(script),
+                "arguments": arguments,
+                "environment": environment,
+                "folder": str(folder),
+                "output": f"{output}/command",
+            }
+            print(json.dumps({"command": command, "timeout": TIMEOUT}), file=cls.process.stdin, flush=True)
+            status = json.loads(cls.process.stdout.readline())
+            if status is None:
+                raise TimeoutError(f"{script.name} {' '.join(arguments)} took more than {TIMEOUT} s.")
+            return status, "".join(Path(f"{output}/command.{ending}").read_text() for ending in ("out", "err"))
 
 
 @dataclass
@@ -41,18 +75,17 @@ class Workspace:
         }
 
     def run(self, command: str, *arguments, fails: bool = False, **environment: str | None) -> str:
-        """Output of a command; None takes a variable out of its environment."""
-        variables = {**self.environment, **environment}
-        done = subprocess.run(
-            [str(BIN / command), *map(str, arguments)],
-            env={name: value for name, value in variables.items() if value is not None},
-            capture_output=True,
-            text=True,
-            cwd=self.root,
-            timeout=300,
-        )
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, f"{command} ended with {done.returncode}:\n{output[-4000:]}"
+        """Output of a command, or of a script if the command is Python.
+
+        None takes a variable out of its environment. Trainings load their patches themselves unless
+        `nnUNet_n_proc_DA` says otherwise: a process for that imports nnU-Net once more.
+        """
+        of_training = {"nnUNet_n_proc_DA": "0"} if command == "nnUNetv2_train" else {}
+        variables = {**self.environment, **of_training, **environment}
+        variables = {name: value for name, value in variables.items() if value is not None}
+        script, *words = map(str, arguments if command == sys.executable else (BIN / command, *arguments))
+        status, output = CommandServer.run(Path(script), words, variables, self.root)
+        assert (status != 0) == fails, f"{command} ended with {status}:\n{output[-4000:]}"
         return output
 
     def plan(self, dataset: int, *arguments) -> None:
@@ -118,9 +151,30 @@ def phantoms(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory, phantoms) -> Workspace:
-    """The phantoms, planned and preprocessed for 2d, 3d_fullres and a cascade."""
-    space = Workspace(tmp_path_factory.mktemp("workspace"))
+def make_workspace(tmp_path_factory):
+    """`name` → a workspace without any dataset."""
+    return lambda name: Workspace(tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory, make_workspace, phantoms) -> Workspace:
+    """The phantoms, planned and preprocessed for 2d, 3d_fullres and a cascade.
+
+    Files of tests that run side by side get a copy each of what the first one of them has planned.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return planned(make_workspace("workspace"), phantoms)
+    ours, common = make_workspace("workspace"), tmp_path_factory.getbasetemp().parent / "planned"
+    with FileLock(f"{common}.lock"):
+        if not common.exists():
+            first = planned(make_workspace("planned"), phantoms)
+            shutil.copytree(first.root, f"{common}.part")
+            Path(f"{common}.part").rename(common)
+    shutil.copytree(common, ours.root, dirs_exist_ok=True)
+    return ours
+
+
+def planned(space: Workspace, phantoms: Path) -> Workspace:
     shutil.copytree(phantoms, space.raw / phantoms.name)
     space.plan(901, "-c", "2d", "3d_fullres")
     shrink(space.plans_file("Dataset901_Phantom"))

@@ -23,9 +23,9 @@ FAST = ("-device", "cpu", "-npp", 0, "-nps", 0)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, workspace):
+def trained(make_workspace):
     """Phantoms of 12×56×64, two trainers on fold 0, which is validated on a labelled case."""
-    space = type(workspace)(tmp_path_factory.mktemp("few_shot"))
+    space = make_workspace("few_shot")
     raw = space.raw / DATASET
     write_organ_dataset(raw, cases=5, contrast="mr", shape=(12, 56, 64), test_cases=1)
     for label in (raw / "labelsTr").iterdir():

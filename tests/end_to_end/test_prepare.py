@@ -50,8 +50,8 @@ def patients(tmp_path_factory):
 
 def prepare(workspace, patients, *flags, fails=False, output=DATASET):
     return workspace.run(
-        "python", "-m", "nnunet_xmodal.commands.prepare", "-i", patients, "-o", output, "--channels", "T2W=t2w*",
-        "ADC=adc*", "--label", "lesion*", "--labels", "lesion=1", "-np", 2, *flags, fails=fails,
+        "nnUNetXModal_prepare", "-i", patients, "-o", output, "--channels", "T2W=t2w*", "ADC=adc*", "--label",
+        "lesion*", "--labels", "lesion=1", "-np", 2, *flags, fails=fails,
     )  # fmt: skip
 
 

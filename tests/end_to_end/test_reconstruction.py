@@ -22,9 +22,9 @@ MODEL = ("-d", 952, "-p", PLANS, "-c", "3d_fullres", "-tr", FOLDED, "-device", "
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, workspace):
-    """Five heads on small patches, two trainers on fold 0 with narrow networks; nothing of `workspace` but its kind."""
-    space = type(workspace)(tmp_path_factory.mktemp("reconstruction"))
+def trained(make_workspace):
+    """Five heads on small patches, two trainers on fold 0 with narrow networks."""
+    space = make_workspace("reconstruction")
     write_susceptibility_dataset(space.raw / DATASET, 5, 2, 0, shape=(24, 32, 32), spacing=(3.0, 2.0, 2.0))
     space.plan(952, "-pl", "ReconstructionPlanner", "--patch", 16, 16, 32, "-c", "3d_fullres")
     narrow(space.plans_file(DATASET, PLANS))

@@ -24,9 +24,9 @@ METRICS = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, workspace):
-    """Six phantoms on a grid of 16×32×32, two trainers on fold 0; nothing of `workspace` but its kind."""
-    space = type(workspace)(tmp_path_factory.mktemp("registration"))
+def trained(make_workspace):
+    """Six phantoms on a grid of 16×32×32, two trainers on fold 0."""
+    space = make_workspace("registration")
     write_mr_us_dataset(space.raw / DATASET, 6, 1, 0, shape=(24, 32, 32), spacing=(3.0, 2.4, 2.4))
     space.plan(951, "-pl", "RegistrationPlanner", "--grid", 16, 32, 32, "--no_pp")
     space.run("nnUNetv2_preprocess", "-d", 951, "-plans_name", PLANS, "-c", "3d_fullres", "-np", 1)
