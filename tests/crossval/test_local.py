@@ -76,7 +76,7 @@ def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def wait_until(condition, seconds: float = 15) -> None:
+def wait_until(condition, seconds: float = 60) -> None:
     deadline = monotonic() + seconds
     while not condition():
         assert monotonic() < deadline, "the condition did not come true"
@@ -181,7 +181,7 @@ def test_a_scheduler_that_ends_takes_its_trainings_along(number, status, schedul
     process.wait(15)
     assert process.returncode == status
     fake_training.behave()
-    assert scheduler(0, 1).communicate(timeout=15)[0].endswith("[0, 0]\n")
+    assert scheduler(0, 1).communicate(timeout=60)[0].endswith("[0, 0]\n")
     begun = [event["flags"][-1] for event in fake_training.events if event["what"] == "begins"]
     assert begun[2:] == ["--c", "--c"]
 

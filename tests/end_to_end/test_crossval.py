@@ -62,7 +62,7 @@ def run_printed(space, *arguments, **environment: str) -> str:
         cwd=space.root,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return (space.root / "script").read_text()
@@ -138,7 +138,7 @@ def stop_at(space, epoch: int, number: int, *arguments) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = monotonic() + 300
+    deadline = monotonic() + 1200
     while epoch not in epochs_begun(space.log(DATASET, trainer, "2d")):
         assert process.poll() is None and monotonic() < deadline
         sleep(0.05)

@@ -17,7 +17,7 @@ def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")}
     command = Path(sys.executable).with_name("nnUNetXModal_demo")
     words = [str(command), "--folder", str(folder), *arguments]
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=900)
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=2400)
 
 
 def fold_folder(folder: Path, trainer: str, fold: int) -> Path:

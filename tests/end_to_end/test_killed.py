@@ -27,7 +27,7 @@ def train_until(workspace, trainer: str, condition, **environment: str) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = monotonic() + 120
+    deadline = monotonic() + 600
     while not condition():
         assert process.poll() is None, "the training ended before it could be killed"
         assert monotonic() < deadline, "the condition did not come true"

@@ -76,7 +76,7 @@ def ask(slurm):
     return run
 
 
-def wait_for(condition, seconds: float = 240) -> None:
+def wait_for(condition, seconds: float = 600) -> None:
     deadline = monotonic() + seconds
     while not condition():
         assert monotonic() < deadline, "the condition did not come true"

@@ -181,7 +181,7 @@ def run(folders, *arguments) -> tuple[int, str]:
     variables = {name: str(folders / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     command = [str(BIN / "nnUNetXModal_plan_and_preprocess"), "-d", "500", "-np", "1", "-npfp", "1", "--no_pbar"]
     done = subprocess.run([*command, *arguments], env={**os.environ, **variables, "nnUNet_n_proc_DA": "1"},
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
+                          capture_output=True, text=True, timeout=900)  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
 

@@ -55,7 +55,7 @@ def test_both_ranks_learn_the_same_and_share_the_protocol(make_trainer, make_pla
     file = nnunet_folders / "validation" / "summary.json"
     file.write_text(json.dumps(summary))
     result = subprocess.run(
-        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=900, check=False
     )
     assert result.returncode == 0, result.stderr
     first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))

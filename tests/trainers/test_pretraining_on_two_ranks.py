@@ -23,7 +23,7 @@ def test_three_steps_leave_both_ranks_with_the_same_networks(make_trainer, make_
     task = {"name": name, "plans": plans, "dataset_json": trainer.dataset_json}
     (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
     result = subprocess.run(
-        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=900, check=False
     )
     assert result.returncode == 0, result.stderr
     first, second = (torch.load(nnunet_folders / f"{rank}.pth", weights_only=False) for rank in range(2))

@@ -42,7 +42,7 @@ def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_p
     task = {"plans": plans, "dataset_json": trainer.dataset_json}
     (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
     result = subprocess.run(
-        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=900, check=False
     )
     assert result.returncode == 0, result.stderr
     first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
