@@ -34,7 +34,7 @@ print("trainers", nnunet_xmodal.trainers.__file__)
 
 
 def run(*command, cwd: Path) -> str:
-    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
