@@ -65,7 +65,7 @@ class Untrained(nnUNetTrainerQSM):
         errors = dict.fromkeys(self.parameters, 0.0)
         names = names[: self.options.training_cases]
         for name in names:
-            case = read_case(dataset, name, self.target)
+            case = read_case(dataset, name, self.target, self.label_manager.ignore_label)
             for parameter in self.parameters:
                 made = self.reconstructed(case, parameter)
                 errors[parameter] += relative_error(made, case.target, case.mask) / len(names)

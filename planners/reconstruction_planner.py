@@ -13,7 +13,7 @@ from nnunet_xmodal.data.reconstruction_checks import check_not_empty, first_faul
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.data.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.labels import foreground
+from nnunet_xmodal.evaluation.labels import foreground, ignore_label, inside
 from nnunet_xmodal.networks.qsm_unet import WIDTHS, QSMUNet
 
 PATCH = (32, 64, 64)
@@ -131,7 +131,8 @@ class ReconstructionPlanner(ExperimentPlanner):
             cls.check_patch(patch)
 
         def check(case: Case) -> None:
-            check_not_empty(read_image(case.label, dataset_json, is_label=True)[0], case.label)
+            labels, _ = read_image(case.label, dataset_json, is_label=True)
+            check_not_empty(inside(labels, ignore_label(dataset_json)), case.label)
 
         fault = first_fault([lambda case=case: check(case) for case in cases])
         if fault:

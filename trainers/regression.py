@@ -16,6 +16,7 @@ from nnunet_xmodal.data.batch_check import check_batch
 from nnunet_xmodal.data.reconstruction_checks import check_not_empty
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.data.target_channel import TargetChannel
+from nnunet_xmodal.evaluation.labels import inside
 from nnunet_xmodal.losses.dipole_inversion import mean_inside
 from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet, SkipAttention
@@ -58,10 +59,10 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         def losses(self, prediction, patches) -> dict: …     # "loss" for the step, and what else the log should tell
         def augmented(self, patches) -> Patches: …           # on the device, in training only
 
-    Patches are centred on voxels of the mask, the dataset's foreground. The network of the plans, the paper's backbone
-    or nnU-Net's own, works on intensities divided by their standard deviation inside the masks of the training data,
-    without an offset, and returns physical units. Adam whose rate falls to a tenth three times. The last weights are
-    the final ones, as in nnU-Net.
+    Patches are centred on voxels of the mask: the foreground, to which an ignore label does not belong. The network of
+    the plans, the paper's backbone or nnU-Net's own, works on intensities divided by their standard deviation inside
+    the masks of the training data, without an offset, and returns physical units. Adam whose rate falls to a tenth
+    three times. The last weights are the final ones, as in nnU-Net.
 
     Attributes:
         epochs: of nnU-Net's 250 iterations.
@@ -179,7 +180,7 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         holders = {case: dataset for dataset in datasets for case in dataset.identifiers}
         for case, holder in holders.items():
             data, segmentation, _, properties = holder.load_case(case)
-            yield case, data[:], np.asarray(segmentation[0]) > 0, properties
+            yield case, data[:], inside(np.asarray(segmentation[0]), self.label_manager.ignore_label), properties
 
     def augmentation(self) -> tuple[list[int], ComposeTransforms | None]:
         """Size of the patches that are loaded, and what is done to them: nnU-Net's, but nothing to intensities."""
@@ -220,7 +221,8 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
     def patches(self, batch: dict) -> Patches:
         """A batch of nnU-Net's loader on the device."""
         data = batch["data"].to(self.device, non_blocking=True)
-        mask = batch["target"].to(self.device, non_blocking=True)[:, :1] > 0
+        labels = batch["target"].to(self.device, non_blocking=True)[:, :1]
+        mask = inside(labels, self.label_manager.ignore_label)
         index = self.target.index
         return Patches(data[:, :index], data[:, index : index + 1], mask.float(), [str(key) for key in batch["keys"]])
 

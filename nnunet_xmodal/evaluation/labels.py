@@ -1,6 +1,9 @@
 """Labels and regions of a dataset by name, as summaries and label maps know them."""
 
 from collections.abc import Mapping
+from typing import TypeVar
+
+Labels = TypeVar("Labels")  # array or tensor; torch is not imported for a type
 
 
 def foreground(dataset_json: Mapping) -> dict[str, tuple[int, ...]]:
@@ -18,6 +21,17 @@ def ignore_label(dataset_json: Mapping) -> int | None:
     """Value of the label called "ignore", None without one."""
     value = dataset_json["labels"].get("ignore")
     return None if value is None else int(value)
+
+
+def inside(labels: Labels, ignore: int | None) -> Labels:
+    """Where a label map holds any foreground, bool of its shape; nnU-Net's −1 for outside of its crop is none.
+
+    Args:
+        labels: array or tensor.
+        ignore: value of the ignore label, None without one.
+    """
+    foreground = labels > 0
+    return foreground if ignore is None else foreground & (labels != ignore)
 
 
 def whole_image_key(dataset_json: Mapping) -> str:

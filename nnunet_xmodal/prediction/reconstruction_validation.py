@@ -12,7 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.data.target_channel import TargetChannel
-from nnunet_xmodal.evaluation.labels import organ_key
+from nnunet_xmodal.evaluation.labels import ignore_label, inside, organ_key
 from nnunet_xmodal.evaluation.planes_figure import ShownVolume, draw_planes, window
 from nnunet_xmodal.evaluation.reconstruction import DIRECTIONS, reconstruction_quality
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, images_in_native_geometry, write_image
@@ -24,7 +24,7 @@ class PreprocessedCase(NamedTuple):
         name: of the case.
         inputs: float32 `(C, *spatial)`, as the files have them.
         target: float32 `(*spatial)`.
-        mask: bool `(*spatial)`, the dataset's foreground.
+        mask: bool `(*spatial)`, the dataset's foreground without an ignore label.
         properties: what nnU-Net's reader and preprocessor have noted.
     """
 
@@ -39,11 +39,12 @@ Method = Callable[[PreprocessedCase], np.ndarray]
 """Case → reconstruction `(*spatial)` in the target's unit; its target is not to be looked at."""
 
 
-def read_case(dataset, name: str, target: TargetChannel) -> PreprocessedCase:
-    """From nnU-Net's preprocessed dataset."""
+def read_case(dataset, name: str, target: TargetChannel, ignore: int | None) -> PreprocessedCase:
+    """From nnU-Net's preprocessed dataset; `ignore` is the value of its ignore label, None without one."""
     data, segmentation, _, properties = dataset.load_case(name)
     data = np.asarray(data[:], dtype=np.float32)
-    return PreprocessedCase(name, data[: target.index], data[target.index], segmentation[0] > 0, properties)
+    mask = inside(np.asarray(segmentation[0]), ignore)
+    return PreprocessedCase(name, data[: target.index], data[target.index], mask, properties)
 
 
 def validate_reconstruction(
@@ -79,7 +80,7 @@ def validate_reconstruction(
     results = []
     for case_name in cases[rank::ranks]:
         log(f"predicting {case_name}")
-        case = read_case(dataset, case_name, target)
+        case = read_case(dataset, case_name, target, ignore_label(dataset_json))
         made = np.where(case.mask, method(case), 0).astype(np.float32)
         native = images_in_native_geometry(made[None], case.properties, plans, configuration)
         file = folder / "images" / f"{case_name}{ending}"

@@ -144,5 +144,8 @@ def test_an_empty_mask_is_named_before_planning(tmp_path):
     planner.check_raw(dataset_json, cases[:1])
     with pytest.raises(XModalError, match="the mask .*bad.nii.gz is empty: draw the brain"):
         planner.check_raw(dataset_json, cases)
+    ignored = dataset_json | {"labels": {"background": 0, "brain": 2, "ignore": 1}}
+    with pytest.raises(XModalError, match="the mask .*good.nii.gz is empty: draw the brain"):
+        planner.check_raw(ignored, cases[:1])
     with pytest.raises(XModalError, match="--patch 8 8 8"):
         planner.check_raw(dataset_json, cases[:1], patch=(8, 8, 8))

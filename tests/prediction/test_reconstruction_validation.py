@@ -79,6 +79,25 @@ def test_the_truth_has_no_error_and_lies_where_the_case_lies(described, tmp_path
     assert not list((tmp_path / "validation").glob("*.nii.gz"))  # nnU-Net evaluates what lies there
 
 
+def test_ignored_voxels_do_not_count(described, tmp_path):
+    *plans, dataset_json = described
+    dataset_json = dataset_json | {"labels": {"background": 0, "brain": 1, "ignore": 2}}
+
+    class HalfIgnored(InMemory):
+        def load_case(self, case):
+            data, mask, *others = super().load_case(case)
+            mask[:, 5:8, 3:10, 3:11] = 2
+            return data, mask, *others
+
+    def method(case):
+        spoilt = case.target.copy()
+        spoilt[5:8] += 100
+        return spoilt
+
+    means = validate_reconstruction(method, HalfIgnored(), ["a"], *plans, dataset_json, tmp_path, lambda line: None)
+    assert means["RMSE_percent"] == 0
+
+
 def test_what_a_method_makes_outside_the_mask_does_not_count(described, tmp_path):
     means, _ = validate(lambda case: np.where(case.mask, case.target, 1e6), described, tmp_path)
     assert means["RMSE_percent"] == 0

@@ -67,6 +67,20 @@ def test_nothing_outside_the_mask_counts(make):
     assert trainer.losses(prediction, patches)["loss"] == pytest.approx(2)
 
 
+def test_an_ignored_voxel_is_none_of_the_mask(make_trainer, make_plans):
+    plans = make_plans(dimensions=3, channels=3)
+    plans["xmodal"] = TargetChannel(2).as_plans()
+    labels = {"background": 0, "brain": 1, "ignore": 2}
+    names = {str(channel): f"channel {channel}" for channel in range(3)}
+    trainer = make_trainer(
+        RegressionTrainer, plans, {"channel_names": names, "labels": labels, "file_ending": ".nii.gz"}
+    )
+    batch = batch_for(trainer)
+    batch["target"][:, :, 4:6] = 2
+    mask = trainer.patches(batch).mask
+    assert (mask[:, :, 4:6] == 0).all() and (mask[:, :, 6:12] == 1).all()
+
+
 def test_the_network_follows_the_plans_target_and_not_the_labels(make):
     trainer = make(channels=4, outputs=2)
     network = trainer.network.eval()
