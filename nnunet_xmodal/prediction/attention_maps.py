@@ -141,6 +141,8 @@ def with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
     image.SetSpacing(geometry["spacing"])
     image.SetOrigin(geometry["origin"])
     image.SetDirection(geometry["direction"])
+    if "original_orientation" in geometry:  # SimpleITKIOWithReorient has turned axes and mirrored them
+        image = sitk.DICOMOrient(image, geometry["original_orientation"])
     return image
 
 

@@ -1,9 +1,10 @@
 """Images that a regression network makes of other images, in physical units."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -38,7 +39,8 @@ class ReconstructionPredictor(ImagePredictor):
     """Writes CASE.nii.gz, float32 in the target's unit, and CASE.png: three planes of the input and of the result.
 
     Outside the mask the result is 0: that of `--mask`, else nnU-Net's non-zero region of the inputs with its holes
-    filled, which for a local field is the brain.
+    filled, which for a local field is the brain. What is predicted otherwise than by `predict_folder`, from arrays or
+    lists of files, is cut to no mask, and written as ImagePredictor does it.
 
     Attributes:
         unit: of the result, for titles; "" for none.
@@ -47,7 +49,7 @@ class ReconstructionPredictor(ImagePredictor):
     options = frozenset({"mask"})
     unit = ""
 
-    _sources: dict[str, CaseToReconstruct]
+    _sources: Mapping[str, CaseToReconstruct] = MappingProxyType({})  # of predict_folder
 
     def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
         with built_here():
@@ -67,13 +69,17 @@ class ReconstructionPredictor(ImagePredictor):
 
         Raises:
             XModalError: before anything is written, for a missing input, a target among the inputs, faulty images and
-                masks, and an output that is the folder of the inputs.
+                masks, and an output that is the folder of the inputs or of the masks.
         """
         if args.save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} makes images: there are no probabilities to save.")
         output = Path(args.o)
         if output.resolve() == Path(args.i).resolve():
             raise XModalError(f"-o {output} is the folder of the input images: write to another one.")
+        if args.mask is not None and output.resolve() == Path(args.mask).resolve():
+            raise XModalError(
+                f"-o {output} is the folder of the masks, which have the maps' names: write to another one."
+            )
         target = TargetChannel.of_plans(self.plans_manager.plans, self.trainer_name)
         self._target_name = channel_names_of(self.dataset_json)[target.index]
         cases = cases_to_reconstruct(args.i, self.dataset_json, target, args.mask)[args.part_id :: args.num_parts]
@@ -122,14 +128,17 @@ class ReconstructionPredictor(ImagePredictor):
 
     def finished(self, images: np.ndarray, case: dict) -> np.ndarray:
         """0 outside the mask."""
-        _, mask = self._inputs_and_mask(case)
-        return np.where(mask, images, 0)
+        source = self._source_of(case)
+        return images if source is None else np.where(self._inputs_and_mask(source)[1], images, 0)
 
     def write(self, images: np.ndarray, case: dict) -> None:
+        source = self._source_of(case)
+        if source is None:
+            return super().write(images, case)
         *files, figure = self._files(Path(case["ofile"]), len(images))
         for file, image in zip(files, images):
             write_image(image, case["data_properties"], file)
-        inputs, mask = self._inputs_and_mask(case)
+        inputs, mask = self._inputs_and_mask(source)
         names = channel_names_of(self.dataset_json)
         unit = f" ({self.unit})" if self.unit else ""
         shown = [ShownVolume(name, volume, *window(volume, mask)) for name, volume in zip(names, inputs)]
@@ -145,8 +154,10 @@ class ReconstructionPredictor(ImagePredictor):
         names = [case.name] if outputs == 1 else [f"{case.name}_{number:04d}" for number in range(outputs)]
         return [case.parent / f"{name}{ending}" for name in names] + [case.parent / f"{case.name}.png"]
 
-    def _inputs_and_mask(self, case: dict) -> tuple[np.ndarray, np.ndarray]:
-        source = self._sources[Path(case["ofile"]).name]
+    def _source_of(self, case: dict) -> CaseToReconstruct | None:
+        return None if case["ofile"] is None else self._sources.get(Path(case["ofile"]).name)
+
+    def _inputs_and_mask(self, source: CaseToReconstruct) -> tuple[np.ndarray, np.ndarray]:
         reader = self.plans_manager.image_reader_writer_class()
         inputs, _ = reader.read_images([str(file) for file in source.images])
         if source.mask is None:

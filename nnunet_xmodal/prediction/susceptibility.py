@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 
-from nnunet_xmodal.data.image_files import read_image
 from nnunet_xmodal.data.measured_field import MeasuredField, direction_in_array, mirror_axes
 from nnunet_xmodal.data.reconstruction_checks import check_field
 from nnunet_xmodal.errors import XModalError
@@ -51,7 +50,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         if case.mask is None:
             mask = create_nonzero_mask(field)
         else:
-            mask = read_image(case.mask, self.dataset_json, is_label=True)[0][0] > 0
+            mask = reader.read_seg(str(case.mask))[0][0] > 0
         check_field(field[0], mask, str(case.images[0]), self.field.one_ppm, self.field.unit)
 
     def begin(self, properties: dict) -> None:

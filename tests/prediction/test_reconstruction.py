@@ -208,6 +208,29 @@ def test_a_general_reconstruction_knows_nothing_of_fields(make_predictor, write,
     assert "B0" not in ReconstructionPredictor.options
 
 
+def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, write, field, tmp_path):
+    sagittal = np.eye(3)[:, [1, 2, 0]]
+    write("anna_0000.nii.gz", field, sagittal)
+    write("anna.nii.gz", (field != 0).astype(np.uint8), sagittal, folder="masks")
+    predictor = make_predictor()
+    plans = predictor.plans_manager.plans
+    plans["image_reader_writer"] = "SimpleITKIOWithReorient"
+    plans["configurations"]["3d_fullres"]["spacing"] = [SPACING[1], SPACING[0], SPACING[2]]  # of the turned image
+    run(predictor, tmp_path, "--mask", tmp_path / "masks")
+    image = sitk.ReadImage(str(tmp_path / "out" / "anna.nii.gz"))
+    np.testing.assert_allclose(image.GetDirection(), sagittal.ravel(), atol=1e-6)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(image), field, atol=1e-6)
+
+
+def test_arrays_and_lists_of_files_are_predicted_without_a_mask(make_predictor, write, field, tmp_path):
+    write("anna_0000.nii.gz", field)
+    predictor = make_predictor()
+    place = {"spacing": SPACING[::-1], "sitk_stuff": {"direction": OBLIQUE.ravel().tolist()}}
+    np.testing.assert_allclose(predictor.predict_single_npy_array(field[None], place)[0], field, atol=1e-6)
+    predictor.predict_from_files_sequential([[str(tmp_path / "in" / "anna_0000.nii.gz")]], [str(tmp_path / "anna")])
+    np.testing.assert_allclose(read(tmp_path / "anna_0000.nii.gz"), field, atol=1e-6)
+
+
 def empty(volume):
     return np.zeros(volume.shape, np.uint8)
 
@@ -231,6 +254,11 @@ def empty(volume):
         ({"masks": "small"}, ["--mask", "masks"], "anna.nii.gz has the size .* resample the mask onto the image's"),
         ({}, ["--save_probabilities"], "no probabilities to save"),
         ({}, ["-o", "in"], "is the folder of the input images"),
+        (
+            {"masks": "full"},
+            ["--mask", "masks", "-o", "masks"],
+            "is the folder of the masks, which have the maps' names",
+        ),
     ],
 )
 def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_path, files, flags, sentence):
@@ -241,6 +269,7 @@ def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_p
         "nan": np.where(field > 0.03, np.nan, field),
         "empty": empty(field),
         "small": empty(field)[1:] + 1,
+        "full": empty(field) + 1,
     }
     write("anna_0000.nii.gz", field)
     for name, kind in files.items():
