@@ -1,5 +1,6 @@
 """Rotation of volumes in the plane of their last two axes, with whatever direction they have a field in."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -59,10 +60,16 @@ def size_before_rotation(size: Sequence[int], degrees: float, ratio: float = 1.0
         degrees: the largest angle, up to 45 either way.
         ratio: mm along y by mm along x, or the other way round, whichever is larger.
     """
-    angle = torch.deg2rad(torch.tensor(float(degrees), dtype=torch.float64))
-    cos, sin = angle.cos().item(), angle.sin().item()
     depth, height, width = size
-    needed = (height * cos + width * sin * ratio, width * cos + height * sin * ratio)
+    needed = [
+        _largest_reach(*sides, math.radians(degrees)) for sides in ((height, width * ratio), (width, height * ratio))
+    ]
     # even differences: the middle stays the middle
     grown = [side + 2 * max(0, -int(-(need - side) // 2)) for side, need in zip((height, width), needed)]
     return [depth, *grown]
+
+
+def _largest_reach(along: float, across: float, largest: float) -> float:
+    """The largest along·cos a + across·sin a for angles up to that: a long side reaches farthest at a smaller one."""
+    angle = min(largest, math.atan2(across, along))
+    return along * math.cos(angle) + across * math.sin(angle)

@@ -73,3 +73,11 @@ def test_the_margin_leaves_no_corner_empty(ratio):
                              torch.tensor([spacing]), size)  # fmt: skip
             assert turned.min() > 0.999
     assert size_before_rotation(size, 0.0) == list(size)
+
+
+@pytest.mark.parametrize("size", [(2, 64, 16), (2, 16, 64), (2, 64, 32)], ids=str)
+def test_the_margin_of_a_long_patch_is_that_of_the_angle_at_which_it_reaches_farthest(size):
+    loaded = size_before_rotation(size, 45.0)
+    for degrees in range(-45, 46):
+        turned = rotated(torch.ones(1, 1, *loaded), torch.tensor([math.radians(degrees)]), torch.ones(1, 3), size)
+        assert turned.min() > 0.999, degrees
