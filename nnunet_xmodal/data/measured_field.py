@@ -66,6 +66,10 @@ class MeasuredField:
                 '"direction": [0, 0, 1]}, whatever of it is known.'
             )
         direction = entry.get("direction", cls.direction)
+        if not isinstance(direction, list | tuple):  # JSON knows no other vectors
+            raise XModalError(
+                f'the direction of "field" in dataset.json is {direction!r}: write it as three numbers, [0, 0, 1].'
+            )
         return cls(entry.get("unit", cls.unit), entry.get("B0"), entry.get("TE"), tuple(direction))
 
     def as_entry(self) -> dict:

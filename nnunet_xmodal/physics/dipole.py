@@ -59,10 +59,10 @@ def field_direction(direction_cosines: Sequence[float] | np.ndarray, b0: Sequenc
             f"direction cosines must be those of three axes at right angles, and are {cosines.round(4).tolist()}: "
             "resample the image onto a grid whose axes are."
         )
-    b0 = np.asarray(b0, dtype=np.float64)
-    if b0.shape != (3,) or not np.isfinite(b0).all() or not b0.any():
-        raise XModalError(f"the main field must be three numbers x, y, z that are not all 0, and is {b0.tolist()}.")
-    along = (axes.T @ b0)[::-1]
+    field = np.asarray(b0)
+    if field.shape != (3,) or field.dtype.kind not in "iuf" or not np.isfinite(field).all() or not field.any():
+        raise XModalError(f"the main field must be three numbers x, y, z that are not all 0, and is {field.tolist()}.")
+    along = (axes.T @ field.astype(np.float64))[::-1]
     return along / np.linalg.norm(along)
 
 

@@ -16,6 +16,8 @@ import torch
 from nnunet_xmodal.errors import XModalError
 
 FIELD_UNITS = ("ppm", "Hz", "rad")
+LONGEST_ECHO_TIME = 1.0
+"""In s: at longer ones no tissue has any signal, and a larger number is one of milliseconds."""
 GYROMAGNETIC_RATIO = 42.577478518
 """γ/2π of the proton in MHz/T, which is Hz per ppm and tesla."""
 
@@ -31,8 +33,8 @@ def to_ppm(field: Field, unit: str, b0: float | None = None, echo_time: float | 
         echo_time: TE in s, for rad.
 
     Raises:
-        XModalError: for an unknown unit, and for a field strength or echo time that is needed and not a positive
-            number.
+        XModalError: for an unknown unit, for a field strength or echo time that is needed and not a positive number,
+            and for an echo time that looks like milliseconds.
     """
     return field / one_ppm_in(unit, b0, echo_time)
 
@@ -51,10 +53,13 @@ def one_ppm_in(unit: str, b0: float | None = None, echo_time: float | None = Non
     hertz = GYROMAGNETIC_RATIO * _positive(b0, "the strength of the main field (B0) in T", unit)
     if unit == "Hz":
         return hertz
-    return 2 * math.pi * hertz * _positive(echo_time, "the echo time (TE) in s", unit)
+    seconds = _positive(echo_time, "the echo time (TE) in s", unit)
+    if seconds > LONGEST_ECHO_TIME:
+        raise XModalError(f"the echo time (TE) is {seconds:g} s, which looks like milliseconds: divide it by 1000.")
+    return 2 * math.pi * hertz * seconds
 
 
 def _positive(value: float | None, what: str, unit: str) -> float:
-    if value is None or not (math.isfinite(value) and value > 0):
+    if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
         raise XModalError(f"a field in {unit} needs {what} as a positive number, and it is {value}.")
     return float(value)

@@ -37,6 +37,11 @@ def test_flags_win_over_dataset_json_and_the_plans_keep_both():
         (lambda: MeasuredField(direction=(0, 0, 0)), "not all 0"),
         (lambda: MeasuredField.of_entry({"units": "Hz"}), '"field" of dataset.json is .*units.*: write it as'),
         (lambda: MeasuredField.of_entry("Hz"), '"field" of dataset.json is'),
+        (lambda: MeasuredField.of_entry({"direction": None}), 'direction of "field" in dataset.json is None: write it'),
+        (lambda: MeasuredField.of_entry({"direction": "001"}), "direction of .* is '001': write it as three numbers"),
+        (lambda: MeasuredField.of_entry({"direction": ["0", "0", "z"]}), "must be three numbers .* is .*'z'"),
+        (lambda: MeasuredField.of_entry({"unit": "Hz", "B0": "3"}), r"\(B0\) in T as a positive number, and it is 3"),
+        (lambda: MeasuredField.of_entry({"unit": "rad", "B0": 3, "TE": [0.02]}), r"\(TE\) in s as a positive number"),
     ],
 )
 def test_what_makes_no_sense_is_a_sentence(make, message):

@@ -202,7 +202,7 @@ def test_two_scans_of_one_object_have_one_field():
         (np.eye(2), (0, 0, 1), "three axes at right angles, and are"),
         (np.array([[1, 0.1, 0], [0, 1, 0], [0, 0, 1]]), (0, 0, 1), "at right angles"),
         (np.full((3, 3), np.nan), (0, 0, 1), "at right angles"),
-        (np.eye(3), (0, 0, 0), r"the main field must be three numbers .* is \[0.0, 0.0, 0.0\]"),
+        (np.eye(3), (0, 0, 0), r"the main field must be three numbers .* is \[0, 0, 0\]"),
         (np.eye(3), (0, 1), "the main field must be three numbers"),
     ],
 )

@@ -36,6 +36,11 @@ def test_what_is_needed_and_no_positive_number_is_named(value):
         from_ppm(1.0, "rad", b0=3.0, echo_time=value)
 
 
+def test_an_echo_time_in_milliseconds_is_noticed():
+    with pytest.raises(XModalError, match=r"the echo time \(TE\) is 20 s, which looks like milliseconds: divide it"):
+        to_ppm(1.0, "rad", b0=3.0, echo_time=20)
+
+
 def test_an_unknown_unit_is_named():
     with pytest.raises(XModalError, match="one of ppm, Hz, rad, and 'ppb' is none of them"):
         to_ppm(1.0, "ppb")
