@@ -7,7 +7,8 @@
 
 `heads` writes test cases only: the head turned about its axes, the field computed on the map's grid, both averaged over
 blocks of 2³ voxels, noise of 0.002 ppm. `measure` compares what `nnUNetXModal_predict` made of them, and division in
-k-space with the parameters that were chosen elsewhere, with the map.
+k-space with the parameters that were chosen elsewhere, with the map. All of them are counted from their mean inside the
+mask beforehand: fields do not tell it, and a measured map has been counted from whatever its makers chose.
 
 `halves` writes training cases: the head in eight positions on the map's own grid, its field computed on one twice as
 fine. The label of six is the lower half of the brain, that of two, in other positions, the upper half; between them
@@ -122,11 +123,17 @@ def measure(args: argparse.Namespace) -> None:
         case = file.name.removesuffix(".nii.gz")
         mask = _array(args.folder / "labelsTs" / file.name) > 0
         for name, method in methods:
-            quality = reconstruction_quality(method(args.folder, case, mask), _array(file), mask)
+            maps = (from_mean(volume, mask) for volume in (method(args.folder, case, mask), _array(file)))
+            quality = reconstruction_quality(*maps, mask)
             rows.append({"method": name, "case": case, **quality})
     table = pd.DataFrame(rows)
     print(table.pivot(index="case", columns="method", values="RMSE_percent").round(1).to_string())
     print(table.drop(columns="case").groupby("method", sort=False).agg(["mean", "std"]).round(3).to_string())
+
+
+def from_mean(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A map that is counted from its mean inside the mask, 0 outside: `(z, y, x)` → the same."""
+    return np.where(mask, volume - volume[mask].mean(), 0)
 
 
 def _files_of(predicted: Path):

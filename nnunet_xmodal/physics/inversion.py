@@ -5,7 +5,8 @@
   ‖D χ − F[field]‖² + λ‖χ‖².
 
 Both underestimate what lies near the magic angle, and show it as streaks. They want a local field in ppm, unwrapped and
-without its background, 0 outside the mask. Mean values are lost with D(0) = 0.
+without its background, 0 outside the mask. Mean values are lost with D(0) = 0: what is 0 on average is the padded grid,
+not the mask. Before maps are compared, count all of them from the same.
 
 Threshold and λ decide between noise and blur: choose them on training cases. Shapes, spacings and directions are those
 of `dipole.forward`.
