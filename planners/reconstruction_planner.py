@@ -123,7 +123,7 @@ class ReconstructionPlanner(ExperimentPlanner):
         """What is looked at before anything is written.
 
         Raises:
-            XModalError: see the class; also for a case with an empty mask.
+            XModalError: see the class; also for a case with an empty mask, and for one of a single slice.
         """
         cls.check_dataset_json(dataset_json)
         cls.field_of(dataset_json, field_unit, B0, TE, b0_direction)
@@ -132,6 +132,7 @@ class ReconstructionPlanner(ExperimentPlanner):
 
         def check(case: Case) -> None:
             labels, _ = read_image(case.label, dataset_json, is_label=True)
+            check_no_slice(labels.shape[1:], case.name)
             check_not_empty(inside(labels, ignore_label(dataset_json)), case.label)
 
         fault = first_fault([lambda case=case: check(case) for case in cases])
@@ -230,12 +231,8 @@ class ReconstructionPlanner(ExperimentPlanner):
         Raises:
             XModalError: for images of one slice.
         """
-        flat = [shape for shape in self.dataset_fingerprint["shapes_after_crop"] if min(shape) == 1]
-        if flat:
-            raise XModalError(
-                f"{self.dataset_name} has an image of {'×'.join(map(str, flat[0]))} voxels: reconstruction works on "
-                "volumes, leave the case out."
-            )
+        for shape in self.dataset_fingerprint["shapes_after_crop"]:  # cropping leaves one slice of some volumes
+            check_no_slice(shape, self.dataset_name)
         return super().plan_experiment()
 
     def save_plans(self, plans: dict) -> None:
@@ -244,6 +241,22 @@ class ReconstructionPlanner(ExperimentPlanner):
         target = TargetChannel(len(channel_names_of(self.dataset_json)) - 1)
         plans["xmodal"] = target.as_plans() | ({} if self.field is None else {"field": self.field.as_entry()})
         super().save_plans(plans)
+
+
+def check_no_slice(shape: Sequence[int], name: str) -> None:
+    """
+    Args:
+        shape: of an image, voxels along its axes.
+        name: of the case or the dataset.
+
+    Raises:
+        XModalError: for an image of one slice.
+    """
+    if len(shape) < 3 or min(shape) == 1:
+        raise XModalError(
+            f"{name} has an image of {'×'.join(map(str, shape))} voxels: reconstruction works on volumes, leave the "
+            "case out."
+        )
 
 
 class ReconstructionUNetPlanner(ReconstructionPlanner):

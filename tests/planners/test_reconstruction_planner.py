@@ -147,5 +147,8 @@ def test_an_empty_mask_is_named_before_planning(tmp_path):
     ignored = dataset_json | {"labels": {"background": 0, "brain": 2, "ignore": 1}}
     with pytest.raises(XModalError, match="the mask .*good.nii.gz is empty: draw the brain"):
         planner.check_raw(ignored, cases[:1])
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((1, 4, 5), np.uint8)), str(tmp_path / "flat.nii.gz"))
+    with pytest.raises(XModalError, match="flat has an image of 1×4×5 voxels: reconstruction works on volumes"):
+        planner.check_raw(dataset_json, [Case("flat", [], tmp_path / "flat.nii.gz")])
     with pytest.raises(XModalError, match="--patch 8 8 8"):
         planner.check_raw(dataset_json, cases[:1], patch=(8, 8, 8))
