@@ -134,17 +134,21 @@ class XModalTrainer(nnUNetTrainer):
         Raises:
             XModalError: if folds that were trained with other streams would share this fold's plans.
         """
+        other, plans = self.other_fold()
+        theirs, ours = plans.get("xmodal", {}).get("streams"), self.plans_manager.plans["xmodal"]["streams"]
+        if other is not None and theirs != ours:
+            raise XModalError(
+                f"{other} was trained with the streams {theirs}, but the plans or dataset.json now say "
+                f"{ours}: restore the streams, or plan with another -overwrite_plans_name."
+            )
+
+    def other_fold(self) -> tuple[Path | None, dict]:
+        """The folder of another fold with a checkpoint, and the plans that it was trained with; None and {} without."""
         model = Path(self.output_folder_base)
         others = [path for path in model.glob("fold_*/checkpoint_*.pth") if path.parent.name != f"fold_{self.fold}"]
         if not others or not (model / "plans.json").is_file():
-            return
-        theirs = json.loads((model / "plans.json").read_text(encoding="utf-8")).get("xmodal", {}).get("streams")
-        ours = self.plans_manager.plans["xmodal"]["streams"]
-        if theirs != ours:
-            raise XModalError(
-                f"{others[0].parent} was trained with the streams {theirs}, but the plans or dataset.json now say "
-                f"{ours}: restore the streams, or plan with another -overwrite_plans_name."
-            )
+            return None, {}
+        return others[0].parent, json.loads((model / "plans.json").read_text(encoding="utf-8"))
 
     def _check_checkpoint(self, filename: str) -> None:
         try:

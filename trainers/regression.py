@@ -16,6 +16,7 @@ from nnunet_xmodal.data.batch_check import check_batch
 from nnunet_xmodal.data.reconstruction_checks import check_not_empty
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.data.target_channel import TargetChannel
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import inside
 from nnunet_xmodal.losses.dipole_inversion import mean_inside
 from nnunet_xmodal.losses.finite import check_finite
@@ -214,9 +215,28 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         return in_background(loader(training, loaded, transforms), loader(validation, patch_size, None), self.device)
 
     def on_train_start(self):
+        self._check_scales_of_other_folds()
         super().on_train_start()
         *inputs, target = channel_names_of(self.dataset_json)
         self.print_to_log_file(f"Learns {target} from {', '.join(inputs)}")
+
+    def _check_scales_of_other_folds(self) -> None:
+        """
+        Raises:
+            XModalError: if folds that were trained on other units or deviations would share this fold's plans, from
+                which a prediction takes them.
+        """
+        other, plans = self.other_fold()
+        if other is None:
+            return
+        theirs, ours = (
+            (*self.scales(each, self.target), each["xmodal"].get("field")) for each in (plans, self.plans_manager.plans)
+        )
+        if theirs != ours:
+            raise XModalError(
+                f"{other} was trained with the deviations and field {theirs}, but the plans now say {ours}: restore "
+                "the plans, or plan with another -overwrite_plans_name."
+            )
 
     def patches(self, batch: dict) -> Patches:
         """A batch of nnU-Net's loader on the device."""

@@ -3,6 +3,7 @@
 import math
 import pickle
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,6 +286,24 @@ def test_bad_cases_are_named_before_the_training_begins(make):
         trainer.look_at("anna", data * np.array([1, 1000]).reshape(2, 1, 1, 1), mask, place)
     with pytest.raises(XModalError, match="the field of anna, read as ppm, reaches"):
         trainer.look_at("anna", data * np.array([1000, 1]).reshape(2, 1, 1, 1), mask, place)
+
+
+@pytest.mark.parametrize("change", ["deviation", "field"])
+def test_folds_of_other_units_or_deviations_do_not_share_plans(make, change):
+    trainer = make(initialize=False)
+    model = Path(trainer.output_folder_base)
+    (model / "fold_3").mkdir(parents=True)
+    (model / "fold_3" / "checkpoint_final.pth").touch()
+    theirs = deepcopy(trainer.plans_manager.plans)
+    write_json(theirs, model / "plans.json")
+    trainer._check_scales_of_other_folds()
+    if change == "field":
+        theirs["xmodal"]["field"] = {"unit": "Hz", "B0": 3.0}
+    else:
+        theirs["foreground_intensity_properties_per_channel"]["1"]["std"] = 0.06
+    write_json(theirs, model / "plans.json")
+    with pytest.raises(XModalError, match="fold_3 was trained with the deviations and field .* restore the plans"):
+        trainer.on_train_start()
 
 
 def test_nan_in_a_batch_names_the_case(make):
