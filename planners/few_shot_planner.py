@@ -12,6 +12,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunet_xmodal.data.image_checks import Case
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.planners.unchanged_images import normalisation_and_resampling
 
 SIZE = (256, 256)
 """Pixels along y, x, the paper's."""
@@ -125,7 +126,6 @@ class FewShotPlanner(ExperimentPlanner):
         return self.plans
 
     def _configuration(self, spacing: np.ndarray, median_shape: np.ndarray) -> dict:
-        schemes, masks = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         plan = {
             "data_identifier": self.generate_data_identifier("2d"),
             "preprocessor_name": self.preprocessor_name,
@@ -133,17 +133,8 @@ class FewShotPlanner(ExperimentPlanner):
             "patch_size": self.size,
             "median_image_size_in_voxels": median_shape.tolist(),
             "spacing": spacing.tolist(),
-            "normalization_schemes": schemes,
-            "use_mask_for_norm": masks,
+            **normalisation_and_resampling(self),
         }
-        data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
-        probabilities, probabilities_kwargs = self.determine_segmentation_softmax_export_fn()
-        for what, function, kwargs in (
-            ("data", data, data_kwargs),
-            ("seg", seg, seg_kwargs),
-            ("probabilities", probabilities, probabilities_kwargs),
-        ):
-            plan |= {f"resampling_fn_{what}": function.__name__, f"resampling_fn_{what}_kwargs": kwargs}
         architecture = {
             "network_class_name": _NETWORK,
             "arch_kwargs": {"size": self.size, "chunks": _CHUNKS, "shots": _SHOTS},

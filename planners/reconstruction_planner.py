@@ -15,6 +15,7 @@ from nnunet_xmodal.data.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import foreground, ignore_label, inside
 from nnunet_xmodal.networks.qsm_unet import WIDTHS, QSMUNet
+from nnunet_xmodal.planners.unchanged_images import UnchangedImages, normalisation_and_resampling
 
 PATCH = (32, 64, 64)
 """Voxels along z, y, x, the paper's."""
@@ -24,7 +25,7 @@ _SMALLEST_BATCH = 2
 _DIVISOR = 2 ** (len(WIDTHS) - 1)  # of the backbone's patch, along every axis
 
 
-class ReconstructionPlanner(ExperimentPlanner):
+class ReconstructionPlanner(UnchangedImages):
     """One configuration, 3d_fullres, with the backbone of the folded attention paper's susceptibility maps.
 
     Intensities stay as they are (`NoNormalization`): they are physical, and networks of our trainers are scaled by the
@@ -157,23 +158,6 @@ class ReconstructionPlanner(ExperimentPlanner):
             return np.array(self.overwrite_target_spacing)
         return np.median(self.dataset_fingerprint["spacings"], 0)
 
-    def determine_resampling(self, *args, **kwargs):
-        """nnU-Net's, with no axis apart from the others."""
-        data, data_kwargs, seg, seg_kwargs = super().determine_resampling(*args, **kwargs)
-        return data, data_kwargs | {"force_separate_z": False}, seg, seg_kwargs | {"force_separate_z": False}
-
-    def determine_segmentation_softmax_export_fn(self, *args, **kwargs):
-        function, kwargs_of_it = super().determine_segmentation_softmax_export_fn(*args, **kwargs)
-        return function, kwargs_of_it | {"force_separate_z": False}
-
-    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
-        """None at all, whatever the channels are called."""
-        n = len(channel_names_of(self.dataset_json))
-        return ["NoNormalization"] * n, [False] * n
-
-    def determine_transpose(self) -> tuple[list[int], list[int]]:
-        return [0, 1, 2], [0, 1, 2]
-
     def patch_for(self, image_size: Sequence[float]) -> list[int]:
         """The user's, or the paper's within an image of that many voxels, rounded up to multiples of 16."""
         if self.patch is not None:
@@ -195,7 +179,7 @@ class ReconstructionPlanner(ExperimentPlanner):
             "patch_size": patch,
             "median_image_size_in_voxels": list(median_shape),
             "spacing": spacing,
-            **self._normalisation_and_resampling(),
+            **normalisation_and_resampling(self),
         }
         architecture = {
             "network_class_name": f"{QSMUNet.__module__}.{QSMUNet.__name__}",
@@ -203,19 +187,6 @@ class ReconstructionPlanner(ExperimentPlanner):
             "_kw_requires_import": [],
         }
         return plan | {"architecture": architecture}
-
-    def _normalisation_and_resampling(self) -> dict:
-        schemes, masks = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
-        plan = {"normalization_schemes": schemes, "use_mask_for_norm": masks}
-        data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
-        exported, exported_kwargs = self.determine_segmentation_softmax_export_fn()
-        for what, function, kwargs in (
-            ("data", data, data_kwargs),
-            ("seg", seg, seg_kwargs),
-            ("probabilities", exported, exported_kwargs),
-        ):
-            plan |= {f"resampling_fn_{what}": function.__name__, f"resampling_fn_{what}_kwargs": kwargs}
-        return plan
 
     def batch_size(self, patch: Sequence[int]) -> int:
         """As many samples as fit by nnU-Net's own reference, at most the paper's sixteen."""

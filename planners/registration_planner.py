@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
@@ -16,6 +15,7 @@ from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import foreground
 from nnunet_xmodal.networks.attention_reg import AttentionReg
+from nnunet_xmodal.planners.unchanged_images import UnchangedImages, normalisation_and_resampling
 
 GRID = (32, 96, 96)
 """Voxels along z, y, x, the paper's."""
@@ -25,7 +25,7 @@ _BATCH_SIZE = 8
 _SMALLEST_BATCH = 2  # batch norm knows no variance of one
 
 
-class RegistrationPlanner(ExperimentPlanner):
+class RegistrationPlanner(UnchangedImages):
     """One configuration, 3d_fullres, whose patch is the grid of a registration network (Song et al., 2021).
 
     **Spacing**, per axis k and the finest with which everything fits:
@@ -70,22 +70,6 @@ class RegistrationPlanner(ExperimentPlanner):
         for case in cases:
             label, geometry = read_image(case.label, dataset_json, is_label=True)
             _extent(case.name, case.label, label[0], geometry["spacing"], _organ(dataset_json))
-
-    def determine_resampling(self, *args, **kwargs):
-        """nnU-Net's, with no axis apart from the others."""
-        data, data_kwargs, seg, seg_kwargs = super().determine_resampling(*args, **kwargs)
-        return data, data_kwargs | {"force_separate_z": False}, seg, seg_kwargs | {"force_separate_z": False}
-
-    def determine_segmentation_softmax_export_fn(self, *args, **kwargs):
-        function, kwargs_of_it = super().determine_segmentation_softmax_export_fn(*args, **kwargs)
-        return function, kwargs_of_it | {"force_separate_z": False}
-
-    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
-        """None at all, whatever the channels are called."""
-        return ["NoNormalization"] * 2, [False] * 2
-
-    def determine_transpose(self) -> tuple[list[int], list[int]]:
-        return [0, 1, 2], [0, 1, 2]
 
     def determine_fullres_target_spacing(self) -> np.ndarray:
         """mm along z, y, x; see the class. Prints what does not fit if the user chose it otherwise."""
@@ -153,7 +137,6 @@ class RegistrationPlanner(ExperimentPlanner):
         return self.plans
 
     def _configuration(self, spacing: np.ndarray, median_shape: np.ndarray) -> dict:
-        schemes, masks = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         plan = {
             "data_identifier": self.generate_data_identifier("3d_fullres"),
             "preprocessor_name": self.preprocessor_name,
@@ -161,17 +144,8 @@ class RegistrationPlanner(ExperimentPlanner):
             "patch_size": self.grid,
             "median_image_size_in_voxels": median_shape.tolist(),
             "spacing": spacing.tolist(),
-            "normalization_schemes": schemes,
-            "use_mask_for_norm": masks,
+            **normalisation_and_resampling(self),
         }
-        data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
-        probabilities, probabilities_kwargs = self.determine_segmentation_softmax_export_fn()
-        for what, function, kwargs in (
-            ("data", data, data_kwargs),
-            ("seg", seg, seg_kwargs),
-            ("probabilities", probabilities, probabilities_kwargs),
-        ):
-            plan |= {f"resampling_fn_{what}": function.__name__, f"resampling_fn_{what}_kwargs": kwargs}
         architecture = {
             "network_class_name": f"{AttentionReg.__module__}.{AttentionReg.__name__}",
             "arch_kwargs": {"grid": self.grid},

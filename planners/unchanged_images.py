@@ -1,0 +1,41 @@
+"""What planners with configurations of their own have in common."""
+
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+from nnunet_xmodal.data.streams import channel_names_of
+
+
+class UnchangedImages(ExperimentPlanner):
+    """Intensities stay as they are, axes keep their order, and no axis is resampled apart from the others."""
+
+    def determine_resampling(self, *args, **kwargs):
+        """nnU-Net's, with no axis apart from the others."""
+        data, data_kwargs, seg, seg_kwargs = super().determine_resampling(*args, **kwargs)
+        return data, data_kwargs | {"force_separate_z": False}, seg, seg_kwargs | {"force_separate_z": False}
+
+    def determine_segmentation_softmax_export_fn(self, *args, **kwargs):
+        function, kwargs_of_it = super().determine_segmentation_softmax_export_fn(*args, **kwargs)
+        return function, kwargs_of_it | {"force_separate_z": False}
+
+    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
+        """None at all, whatever the channels are called."""
+        n = len(channel_names_of(self.dataset_json))
+        return ["NoNormalization"] * n, [False] * n
+
+    def determine_transpose(self) -> tuple[list[int], list[int]]:
+        return [0, 1, 2], [0, 1, 2]
+
+
+def normalisation_and_resampling(planner: ExperimentPlanner) -> dict:
+    """What a configuration says about both, as the planner's methods determine it."""
+    schemes, masks = planner.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
+    plan = {"normalization_schemes": schemes, "use_mask_for_norm": masks}
+    data, data_kwargs, seg, seg_kwargs = planner.determine_resampling()
+    probabilities, probabilities_kwargs = planner.determine_segmentation_softmax_export_fn()
+    for what, function, kwargs in (
+        ("data", data, data_kwargs),
+        ("seg", seg, seg_kwargs),
+        ("probabilities", probabilities, probabilities_kwargs),
+    ):
+        plan |= {f"resampling_fn_{what}": function.__name__, f"resampling_fn_{what}_kwargs": kwargs}
+    return plan
