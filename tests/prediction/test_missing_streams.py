@@ -183,6 +183,26 @@ def test_what_is_read_is_checked(make_predictor, images, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_second_stage_of_a_cascade_sees_the_first(make_dataset_json, plans, images, tmp_path):
+    plans["configurations"]["2d"]["previous_stage"] = "first"
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration("2d")
+    build = trainers.nnUNetTrainerCSADDropout.build_network_architecture
+    predictor = SegmentationPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    network = build(manager, configuration, 4 + 2, 3, False)
+    described = (make_dataset_json("labels", 4), "nnUNetTrainerCSADDropout", None)
+    predictor.manual_initialization(network, manager, configuration, [network.state_dict()], *described)
+    images("anna", [0, 3])
+    (tmp_path / "first").mkdir()
+    results = []
+    for label in (0, 2):
+        stage = np.full((2, 14, 12), label, np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(stage), str(tmp_path / "first" / "anna.nii.gz"))
+        run(predictor, tmp_path, "--allow_missing", "-prev_stage_predictions", tmp_path / "first")
+        results.append(probabilities(tmp_path, "anna"))
+    assert not np.array_equal(*results)
+
+
 def test_channels_find_their_places_and_a_cascades_stay_behind_them():
     class Seen(torch.nn.Module):
         def forward(self, x, present):
