@@ -1,6 +1,8 @@
 """What absent streams must not tell: their channels and features become 0, whatever they held, NaN included."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 import torch
 
@@ -29,7 +31,8 @@ def without_absent_channels(
         [stream for stream, channels in enumerate(stream_channels) if channel in channels]
         for channel in range(x.shape[1])
     ]
-    is_read = torch.stack([present[:, streams].any(1) for streams in readers], 1)  # B C
+    nobody = torch.zeros_like(present[:, 0])
+    is_read = torch.stack([reduce(or_, (present[:, k] for k in streams), nobody) for streams in readers], 1)  # B C
     return x.masked_fill(~is_read.view(*is_read.shape, *[1] * (x.ndim - 2)), 0)
 
 
