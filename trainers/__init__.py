@@ -59,6 +59,9 @@ _MODULE_OF = {
     "nnUNetTrainerStream1": "single_stream",
     "nnUNetTrainerStream2": "single_stream",
     "nnUNetTrainerStream3": "single_stream",
+    "nnUNetTrainerMultiStreamDropout": "stream_dropout",
+    "nnUNetTrainerCSADDropout": "stream_dropout",
+    "nnUNetTrainerCMFFDropout": "stream_dropout",
 }
 
 TRAINERS = tuple(_MODULE_OF)

@@ -2,8 +2,6 @@
 
 from functools import partial
 
-from torch import nn
-
 from nnunet_xmodal.networks.blocks.at_bottleneck import AtBottleneck
 from nnunet_xmodal.networks.blocks.attention_gates import AttentionGates
 from nnunet_xmodal.networks.blocks.dual_attention import DualAttention
@@ -74,15 +72,8 @@ class nnUNetTrainerCSADFA(nnUNetTrainerCSAD):
     """CSAD with folded attention behind SCFF's fusion."""
 
     @classmethod
-    def build_network(cls, plan: UNetPlan) -> nn.Module:
-        cls._check_streams(plan)
-        return MultiStreamUNet(
-            **plan.arguments,
-            reduce_skips=cls.reduces_skips(plan),
-            fusion=cls.fusion(),
-            attention=nnUNetTrainerFA.attention(),
-            distillation=cls.distillation(),
-        )
+    def blocks(cls, plan: UNetPlan) -> dict:
+        return {**super().blocks(plan), "attention": nnUNetTrainerFA.attention()}
 
 
 def _at_bottleneck(block, conv_op, widths, norm_op) -> AtBottleneck:

@@ -58,8 +58,13 @@ class nnUNetTrainerCMFF(XModalTrainer):
         return MaskGuidedAttention(cls.identity, cls.per_class_masks, cls.detach_masks)
 
     @classmethod
+    def blocks(cls, plan: UNetPlan) -> dict:
+        """What CMFFUNet takes besides the plan."""
+        return {"guidance": cls.guidance()}
+
+    @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
-        return CMFFUNet(**plan.arguments, guidance=cls.guidance())
+        return CMFFUNet(**plan.arguments, **cls.blocks(plan))
 
     @classmethod
     def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
@@ -123,8 +128,8 @@ class nnUNetTrainerCMFFCBAM(nnUNetTrainerCMFF):
     """CBAM in the place of mask guidance, "Ours w CA"."""
 
     @classmethod
-    def build_network(cls, plan: UNetPlan) -> CMFFUNet:
-        return CMFFUNet(**plan.arguments, attention=CBAM)
+    def blocks(cls, plan: UNetPlan) -> dict:
+        return {"attention": CBAM}
 
 
 class nnUNetTrainerCMFFMean(nnUNetTrainerCMFF):

@@ -37,14 +37,14 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
         return partial(SpatialCorrelatedFeatureFusion, softmax=cls.softmax)
 
     @classmethod
+    def blocks(cls, plan: UNetPlan) -> dict:
+        fusion = cls.fusion() if cls.fuse else None
+        return {**super().blocks(plan), "fusion": fusion, "distillation": cls.distillation()}
+
+    @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
         cls._check_streams(plan)
-        return MultiStreamUNet(
-            **plan.arguments,
-            reduce_skips=cls.reduces_skips(plan),
-            fusion=cls.fusion() if cls.fuse else None,
-            distillation=cls.distillation(),
-        )
+        return super().build_network(plan)
 
     @classmethod
     def _check_streams(cls, plan: UNetPlan) -> None:

@@ -11,6 +11,7 @@ from nnunet_xmodal.data.batch_check import check_batch
 from nnunet_xmodal.evaluation.attention_report import distillation_report, symmetric_kl_of_tiles
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
+from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
@@ -39,8 +40,13 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         return cls.reduce_skips if plan.reduce_skips is None else plan.reduce_skips
 
     @classmethod
+    def blocks(cls, plan: UNetPlan) -> dict:
+        """What MultiStreamUNet takes besides the plan."""
+        return {"reduce_skips": cls.reduces_skips(plan)}
+
+    @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
-        return MultiStreamUNet(**plan.arguments, reduce_skips=cls.reduces_skips(plan))
+        return MultiStreamUNet(**plan.arguments, **cls.blocks(plan))
 
     @classmethod
     def measured_paths(cls) -> DistillationPaths:
@@ -69,6 +75,9 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         target = batch["target"]
         target = [t[:1].to(self.device) for t in target] if isinstance(target, list) else target[:1].to(self.device)
         self.plain_network.train()
+        for module in self.plain_network.modules():
+            if isinstance(module, StreamDropout):
+                module.eval()  # what is dropped would change the numbers from call to call
         try:
             report = distillation_report(
                 self.plain_network, self.segmentation_loss, self.measured_paths(), self.alpha, data, target

@@ -57,10 +57,26 @@ def parser() -> argparse.ArgumentParser:
         help="models that make images: map normalised intensities to this mean and standard deviation (one pair for "
         "all made channels, or one for each)",
     )
+    _add_missing(p.add_argument_group("cases that lack channels"))
     _add_registration(p.add_argument_group("models that register images"))
     _add_reconstruction(p.add_argument_group("models that reconstruct images"))
     _add_few_shot(p.add_argument_group("few-shot models"))
     return p
+
+
+def _add_missing(p: argparse._ArgumentGroup) -> None:
+    p.add_argument(
+        "--allow_missing",
+        action="store_true",
+        help="models that were trained with stream dropout: a stream is left out where any of its channels has no "
+        "file; OUTPUT/missing.json tells of every case what was missing",
+    )
+    p.add_argument(
+        "--impute",
+        metavar="FOLDER",
+        help="model folder of nnUNetTrainerCMFT, whose folds -f make the channels that have no file; for any model "
+        "that normalises by z-scores. With --allow_missing: of the cases of which it can",
+    )
 
 
 def _add_registration(p: argparse._ArgumentGroup) -> None:

@@ -16,7 +16,8 @@ from nnunet_xmodal.data.image_files import read_image, same_geometry, shown_geom
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 
-_SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
+SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
+"""File endings of pictures."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
     found = files_by_channel(folder, ending)
     cases = []
     for case, numbers in found.items():
-        if set(numbers) == {0} and ending in _SEVERAL_CHANNELS_IN_A_FILE:
+        if set(numbers) == {0} and ending in SEVERAL_CHANNELS_IN_A_FILE:
             cases.append(Case(case, [folder / f"{case}_0000{ending}"]))
             continue
         for number in range(len(names)):

@@ -18,6 +18,12 @@ from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
+from nnunet_xmodal.networks.blocks.present_streams import (
+    other_where_absent,
+    without_absent_channels,
+    zero_where_absent,
+)
+from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import encoder_of, sizes_of_levels, unused_heads_without_gradient, with_unnamed
@@ -171,14 +177,20 @@ class FusionBranch(nn.Module):
             encoder.nonlin_kwargs,
         )
 
-    def forward(self, taps: Sequence[Taps], branch_logits: Sequence[torch.Tensor], regions: bool) -> torch.Tensor:
+    def forward(
+        self,
+        taps: Sequence[Taps],
+        branch_logits: Sequence[torch.Tensor],
+        regions: bool,
+        present: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         earlier, last = zip(*taps)
         features = self.earlier(torch.cat(earlier, 1))  # B C *spatial
         features = self.last(torch.cat((features, *last), 1))  # B C *spatial
         if self.attention is not None:
             features = self.attention(features)
         if self.guidance is not None:
-            features = self.guidance(features, branch_logits, regions)
+            features = self.guidance(features, branch_logits, regions, present)
         return self.seg_layers[0](features)
 
     def compute_conv_feature_map_size(self, size: Sequence[int]) -> int:
@@ -285,10 +297,16 @@ class CMFFUNet(BranchesUNet):
     Args:
         guidance: the mask-guided attention block, None for "Ours w/o MG" of Table 2.
         attention: `(conv_op, channels)` → block of S_F's features, e.g. CBAM for "Ours w CA".
+        stream_dropout: draws in training mode which streams of a sample are present.
         The others are those of BranchesUNet.
 
     Shape: `(B, input_channels, *spatial)` → in eval mode logits of S_F, `(B, num_classes, *spatial)` or a list of
     them; in training mode `(logits of S_F, (logits of S_A, logits of S_B))`.
+
+    `present`, bool `(B, 2)` with at least one True in each row, says which streams there are; None leaves it to
+    `stream_dropout`, or means both. What an absent stream's channels hold, NaN included, changes neither output nor
+    gradient: S_F reads 0 in the place of its branch and is guided by the other's mask, and its branch's logits are
+    the other's, as constants, so that a loss of them teaches it nothing.
 
     Raises:
         XModalError: for another number of streams than two.
@@ -303,18 +321,27 @@ class CMFFUNet(BranchesUNet):
         *,
         guidance: MaskGuidedAttention | None = None,
         attention: Callable[..., nn.Module] | None = None,
+        stream_dropout: StreamDropout | None = None,
         regions: bool = False,
         **architecture,
     ):
         super().__init__(input_channels, num_classes, streams, deep_supervision, regions=regions, **architecture)
         self.fusion = FusionBranch(self._first_encoder, num_classes, guidance, attention)
+        self.stream_dropout = stream_dropout
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None):
+        if present is None and self.stream_dropout is not None:
+            present = self.stream_dropout(x, len(self.stream_channels))
+        if present is not None:
+            x = without_absent_channels(x, present, self.stream_channels)
         check_input(x, self.input_channels, self.total_stride, self.training)
         branch_logits, taps = zip(
             *(branch.with_taps(stream) for branch, stream in zip(self.branches.values(), self._streams(x)))
         )
-        fused = self.fusion(taps, [logits[0] for logits in branch_logits], self.regions)
+        if present is not None:
+            taps = _zeros_for_absent(taps, present)
+            branch_logits = _others_for_absent(branch_logits, present)
+        fused = self.fusion(taps, [logits[0] for logits in branch_logits], self.regions, present)
         if self.deep_supervision:
             fused = [fused]
         else:
@@ -324,6 +351,27 @@ class CMFFUNet(BranchesUNet):
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         finest = sizes_of_levels(input_size, self._first_encoder.strides)[0]
         return super().compute_conv_feature_map_size(input_size) + self.fusion.compute_conv_feature_map_size(finest)
+
+
+def _zeros_for_absent(taps: Sequence[Taps], present: torch.Tensor) -> list[Taps]:
+    """What both branches' layers put out, 0 in the samples whose stream is absent."""
+    return [
+        tuple(zero_where_absent(tap, present[:, branch]) for tap in of_branch) for branch, of_branch in enumerate(taps)
+    ]
+
+
+def _others_for_absent(
+    branch_logits: Sequence[list[torch.Tensor]], present: torch.Tensor
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """`[branch][level]`, in samples whose stream is absent the other branch's, detached.
+
+    Not left out of the output, because DistributedDataParallel waits for the gradient of every parameter.
+    """
+    a, b = branch_logits
+    return (
+        [other_where_absent(own, present[:, 0], other.detach()) for own, other in zip(a, b)],
+        [other_where_absent(own, present[:, 1], other.detach()) for own, other in zip(b, a)],
+    )
 
 
 def logits_of_mean_probability(first: torch.Tensor, second: torch.Tensor, regions: bool) -> torch.Tensor:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from nnunet_xmodal.networks.blocks.present_streams import zero_where_absent
+
 Fusion = Callable[..., nn.Module]
 """`(conv_op, channels, n_streams, out_channels=channels)` → module that fuses the streams' features of one level."""
 
@@ -59,19 +61,26 @@ class MultiStreamEncoder(nn.Module):
         self.nonlin, self.nonlin_kwargs = first.nonlin, first.nonlin_kwargs
         self.dropout_op, self.dropout_op_kwargs = first.dropout_op, first.dropout_op_kwargs
 
-    def stream_features(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
-        """F_m^k as `[stream k][level m]`, each `(B, C_m, *spatial_m)`."""
-        return [encoder(_channels(x, channels)) for encoder, channels in zip(self.streams, self.stream_channels)]
+    def stream_features(self, x: torch.Tensor, present: torch.Tensor | None = None) -> list[list[torch.Tensor]]:
+        """F_m^k as `[stream k][level m]`, each `(B, C_m, *spatial_m)`; 0 where bool `present` `(B, S)` is False."""
+        features = [encoder(_channels(x, channels)) for encoder, channels in zip(self.streams, self.stream_channels)]
+        if present is None:
+            return features
+        return [
+            [zero_where_absent(level, present[:, stream]) for level in levels] for stream, levels in enumerate(features)
+        ]
 
-    def fuse(self, stream_features: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-        """`[stream][level]` → skips of the decoder, `[level]`."""
+    def fuse(
+        self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """`[stream][level]`, and which streams are present → skips of the decoder, `[level]`."""
         levels = list(zip(*stream_features))
         skips = [
             reduction(torch.cat(level, 1) if len(level) > 1 else level[0])
             for reduction, level in zip(self.reductions, levels)
         ]
         if self.fusion is not None:
-            skips.append(self.fusion(list(levels[-1])))
+            skips.append(self.fusion(list(levels[-1]), present))
         return skips
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

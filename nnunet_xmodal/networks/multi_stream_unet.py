@@ -10,6 +10,8 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import nn
 
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
+from nnunet_xmodal.networks.blocks.present_streams import without_absent_channels
+from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.multi_stream_encoder import Fusion, MultiStreamEncoder
 from nnunet_xmodal.networks.unet_plan import encoder_of, sizes_of_levels, unused_heads_without_gradient, with_unnamed
@@ -31,10 +33,15 @@ class MultiStreamUNet(nn.Module):
         reduce_skips, fusion: see MultiStreamEncoder.
         attention: makes the module that the fused skips pass on their way to the decoder.
         distillation: makes pairs of attention maps of the encoders' features; used in training mode only.
+        stream_dropout: draws in training mode which streams of a sample are present.
         architecture: `arch_kwargs` of PlainConvUNet or ResidualEncoderUNet plans.
 
     Shape: `(B, input_channels, *spatial)` → logits `(B, num_classes, *spatial)`, or a list of them from fine to
     coarse with deep supervision; in training mode with distillation `(logits, pairs of log attention maps)`.
+
+    `present`, bool `(B, S)` with at least one True in each row, says which streams there are; None leaves it to
+    `stream_dropout`, or means all. What an absent stream's channels hold, NaN included, changes neither output nor
+    gradient: its features are 0 in the skips, `fusion` leaves it out, and pairs of attention maps with it are equal.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class MultiStreamUNet(nn.Module):
         fusion: Fusion | None = None,
         attention: SkipAttention | None = None,
         distillation: DistillationPaths | None = None,
+        stream_dropout: StreamDropout | None = None,
         **architecture,
     ):
         super().__init__()
@@ -66,15 +74,20 @@ class MultiStreamUNet(nn.Module):
         )
         unused_heads_without_gradient(self.decoder.seg_layers, deep_supervision)
         self.distillation = distillation
+        self.stream_dropout = stream_dropout
         self.total_stride = np.prod(self.encoder.strides, axis=0).tolist()
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None):
+        if present is None and self.stream_dropout is not None:
+            present = self.stream_dropout(x, len(self.encoder.stream_channels))
+        if present is not None:
+            x = without_absent_channels(x, present, self.encoder.stream_channels)
         check_input(x, self.input_channels, self.total_stride, self.training)
-        stream_features = self.encoder.stream_features(x)
-        skips = self.encoder.fuse(stream_features)
+        stream_features = self.encoder.stream_features(x, present)
+        skips = self.encoder.fuse(stream_features, present)
         logits = self.decoder(skips if self.attention is None else self.attention(skips))
         if self.training and self.distillation is not None:
-            return logits, self.distillation(stream_features)
+            return logits, self.distillation(stream_features, present)
         return logits
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:

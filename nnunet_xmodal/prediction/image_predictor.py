@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
-from nnunetv2.inference.data_iterators import PreprocessAdapter, PreprocessAdapterFromNpy
+from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import with_geometry
+from nnunet_xmodal.prediction.preprocessed import preprocessed
 
 HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """File endings of formats that keep float32 volumes."""
@@ -91,16 +92,7 @@ class ImagePredictor(nnUNetPredictor):
             outputs: folder and name of each case.
             processes: that preprocess; with 0 this one does.
         """
-        no_previous_stage = [None] * len(images)
-        if processes > 0:
-            return self._internal_get_data_iterator_from_lists_of_filenames(
-                images, no_previous_stage, outputs, processes
-            )
-        preprocessor = self.configuration_manager.preprocessor_class(verbose=self.verbose_preprocessing)
-        described = (self.plans_manager, self.dataset_json, self.configuration_manager)
-        return PreprocessAdapter(
-            images, no_previous_stage, preprocessor, outputs, *described, num_threads_in_multithreaded=1
-        )
+        return preprocessed(self, images, outputs, processes)
 
     def predict_from_data_iterator(
         self,

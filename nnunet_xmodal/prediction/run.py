@@ -4,6 +4,7 @@ import json
 import multiprocessing
 from argparse import Namespace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -14,13 +15,17 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_xmodal import discovery
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.image_checks import Case, cases_in_folder, check_cases
+from nnunet_xmodal.data.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
+from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
+
+AnyCase = TypeVar("AnyCase", Case, PartialCase)
 
 _OPTIONS = frozenset(
     {"attention_maps", "reference_intensities", "init", "roi", "labels", "stage2", "refine", "grad_cam"}
-    | {"mask", "field_unit", "B0", "TE", "b0_direction", "support", "match"}
+    | {"mask", "field_unit", "B0", "TE", "b0_direction", "support", "match", "allow_missing", "impute"}
 )
 """Flags that nnU-Net's command does not have; a predictor names those that it understands in `options`."""
 
@@ -42,7 +47,8 @@ def predict(args: Namespace) -> None:
     _check_options(args)
     kind = predictor_class(args.tr)
     reads_folders = hasattr(kind, "predict_folder")
-    cases = [] if reads_folders else _cases(args, dataset_json)
+    takes_partial_cases = args.allow_missing or args.impute is not None
+    cases = [] if reads_folders or takes_partial_cases else _cases(args, dataset_json)
     predictor = kind(
         tile_step_size=args.step_size,
         use_gaussian=True,
@@ -62,6 +68,9 @@ def predict(args: Namespace) -> None:
     if args.attention_maps:
         check_has_attention_maps(predictor)
         predictor.attention_folder = output / "attention_maps"
+    if takes_partial_cases:
+        of_this_call = _of_this_call(partial_cases(args.i, dataset_json), args, dataset_json)
+        return predict_partial_cases(predictor, of_this_call, args)
     check_cases(
         cases, dataset_json, max(1, args.npp), not args.disable_progress_bar, doing=f"Checking {len(cases)} cases"
     )
@@ -159,7 +168,12 @@ def _check_options(args: Namespace) -> None:
 
 
 def _cases(args: Namespace, dataset_json: dict) -> list[Case]:
-    cases = cases_in_folder(args.i, dataset_json)[args.part_id :: args.num_parts]
+    return _of_this_call(cases_in_folder(args.i, dataset_json), args, dataset_json)
+
+
+def _of_this_call(cases: list[AnyCase], args: Namespace, dataset_json: dict) -> list[AnyCase]:
+    """Those of this part that are not predicted yet."""
+    cases = cases[args.part_id :: args.num_parts]
     ending = dataset_json["file_ending"]
     if args.prev_stage_predictions is not None:
         for case in cases:

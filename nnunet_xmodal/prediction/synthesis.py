@@ -1,6 +1,5 @@
 """Synthetic modalities: what a pair of generators makes of the images that there are."""
 
-import json
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +8,22 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.image_checks import Case, check_cases, files_by_channel
+from nnunet_xmodal.data.image_checks import Case, check_cases
+from nnunet_xmodal.data.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
 from nnunet_xmodal.prediction.only_here import built_here
+from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
 
-PROVENANCE = "synthesised{part}.json"
-"""Beside the images: what was made of what, by which trainer, on which scale; one per call that shares the cases."""
+PROVENANCE = "synthesised"
+"""Beside the images: what was made of what, by which trainer, on which scale."""
 
 
 @dataclass(frozen=True)
-class PartialCase:
+class SourceCase:
     """
     Attributes:
         given: the streams whose files are all there, "A", "B" or "AB".
@@ -44,11 +44,13 @@ class SynthesisPredictor(ImagePredictor):
 
     Attributes:
         reference_intensities: per made channel mean and standard deviation, or one pair for all.
+        configuration_name: of the plans' configuration that the model was trained on.
     """
 
     options = frozenset({"reference_intensities"})
 
     reference_intensities: Sequence[float] | None = None
+    configuration_name: str | None = None
 
     def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
         with built_here():
@@ -63,9 +65,10 @@ class SynthesisPredictor(ImagePredictor):
         """
         if args.save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} makes images: there are no probabilities to save.")
-        self.reference_intensities, self._configuration_name = args.reference_intensities, args.c
+        self.reference_intensities, self.configuration_name = args.reference_intensities, args.c
         output, ending = Path(args.o), self._file_ending
-        cases = partial_cases(args.i, self.dataset_json, self.network)[args.part_id :: args.num_parts]
+        cases = partial_cases(args.i, self.dataset_json)
+        cases = source_cases(cases, self.dataset_json, self.network)[args.part_id :: args.num_parts]
         made = {case.name: [output / f"{case.name}_{n:04d}{ending}" for n in self._made(case.given)] for case in cases}
         for case in cases:
             clash = {file.resolve() for file in made[case.name]} & {file.resolve() for file in case.images.values()}
@@ -73,17 +76,18 @@ class SynthesisPredictor(ImagePredictor):
                 raise XModalError(f"{min(clash)} is an input and would be replaced: write to another folder with -o.")
         if args.continue_prediction:
             cases = [case for case in cases if not all(file.is_file() for file in made[case.name])]
-        groups = [[case for case in cases if case.given == given] for given in ("A", "B", "AB")]
-        groups = [group for group in groups if group]
-        self._check(groups, args)
+        self._check(_by_given(cases), args)
         output.mkdir(parents=True, exist_ok=True)
-        part = f"_part{args.part_id}of{args.num_parts}" if args.num_parts > 1 else ""
-        provenance = output / PROVENANCE.format(part=part)
+        provenance = provenance_file(PROVENANCE, args)
         # beforehand: whatever is interrupted, no image is without its origin
-        self._write_provenance(cases, made, provenance)
-        for group in groups:
-            self._predict_group(group, output, args.npp)
+        tell_of_cases({case.name: self._origin(case, made[case.name]) for case in cases}, provenance)
+        self.synthesise(cases, output, args.npp)
         print(f"Synthesised images are in {output}, {self._scale}; {provenance.name} tells what each was made of.")
+
+    def synthesise(self, cases: list[SourceCase], output: Path, processes: int) -> None:
+        """Writes what the cases' files can be made of; `processes` preprocess."""
+        for group in _by_given(cases):
+            self._predict_group(group, output, processes)
 
     def _made(self, given: str) -> list[int]:
         """Numbers of the channels that are written."""
@@ -91,7 +95,7 @@ class SynthesisPredictor(ImagePredictor):
             return sorted(self.network.makes["A"] + self.network.makes["B"])
         return self.network.makes[given]
 
-    def _check(self, groups: list[list[PartialCase]], args: Namespace) -> None:
+    def _check(self, groups: list[list[SourceCase]], args: Namespace) -> None:
         numbers = self.reference_intensities
         if numbers is not None and not all(sd > 0 for sd in numbers[1::2]):
             raise XModalError("--reference_intensities has a standard deviation that is not positive: give MEAN SD.")
@@ -111,11 +115,11 @@ class SynthesisPredictor(ImagePredictor):
                 doing=f"Checking {len(group)} cases",
             )
 
-    def _with_channels_of(self, case: PartialCase):
+    def _with_channels_of(self, case: SourceCase):
         channels = list(case.images)
-        return with_channels_only(channels, self.plans_manager, self._configuration_name, self.dataset_json)
+        return with_channels_only(channels, self.plans_manager, self.configuration_name, self.dataset_json)
 
-    def _predict_group(self, group: list[PartialCase], output: Path, processes: int) -> None:
+    def _predict_group(self, group: list[SourceCase], output: Path, processes: int) -> None:
         complete = self.plans_manager, self.configuration_manager, self.dataset_json
         subset = self._with_channels_of(group[0])
         self._background_is_zero = self._normalised_within_mask(group[0].given)
@@ -160,45 +164,31 @@ class SynthesisPredictor(ImagePredictor):
         ending = self.dataset_json["file_ending"]
         return ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
 
-    def _write_provenance(self, cases: list[PartialCase], made: dict[str, list[Path]], file: Path) -> None:
+    def _origin(self, case: SourceCase, made: list[Path]) -> dict:
         names = channel_names_of(self.dataset_json)
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        for case in cases:
-            numbers = self._made(case.given)
-            content[case.name] = {
-                "made_of": [names[channel] for channel in case.images],
-                "made": {image.name: names[channel] for image, channel in zip(made[case.name], numbers)},
-                "trainer": self.trainer_name,
-                "scale": self._scale,
-            }
-        write_json(content, file)
+        return {
+            "made_of": [names[channel] for channel in case.images],
+            "made": {image.name: names[channel] for image, channel in zip(made, self._made(case.given))},
+            "trainer": self.trainer_name,
+            "scale": self._scale,
+        }
 
 
-def partial_cases(folder: str | Path, dataset_json: dict, pair: GeneratorPair) -> list[PartialCase]:
-    """The cases of a folder by the streams whose files exist; channels go by the number in the name.
+def source_cases(cases: list[PartialCase], dataset_json: dict, pair: GeneratorPair) -> list[SourceCase]:
+    """The cases by the streams whose files are all there.
 
     Raises:
-        XModalError: see `files_by_channel`; also for a number that dataset.json does not name, and for a case with
-            neither stream complete.
+        XModalError: for a case with neither stream complete.
     """
-    names, ending = channel_names_of(dataset_json), dataset_json["file_ending"]
-    cases = []
-    for case, files in files_by_channel(folder, ending).items():
-        if max(files) >= len(names):
-            raise XModalError(
-                f"{files[max(files)]} is one channel too many: dataset.json names {len(names)} ({', '.join(names)})."
-            )
-        given = "".join(name for name, channels in pair.streams.items() if set(channels) <= set(files))
-        if not given:
-            first = next((c for c in pair.streams.values() if set(c) & set(files)), pair.streams["A"])
-            lacking = next(channel for channel in first if channel not in files)
-            raise XModalError(
-                f"{Path(folder) / f'{case}_{lacking:04d}{ending}'} ({names[lacking]}) is missing: case {case} needs "
-                "all channels of at least one stream."
-            )
-        if given == "AB":
-            channels = sorted(files)
-        else:
-            channels = pair.streams[given]
-        cases.append(PartialCase(case, given, {channel: files[channel] for channel in channels}))
-    return cases
+    streams, sources = list(pair.streams.values()), []
+    for case in cases:
+        case.check_has_a_stream(streams, dataset_json)
+        given = "".join("AB"[number] for number in case.given(streams))
+        channels = sorted(case.files) if given == "AB" else pair.streams[given]
+        sources.append(SourceCase(case.name, given, {channel: case.files[channel] for channel in channels}))
+    return sources
+
+
+def _by_given(cases: list[SourceCase]) -> list[list[SourceCase]]:
+    groups = [[case for case in cases if case.given == given] for given in ("A", "B", "AB")]
+    return [group for group in groups if group]

@@ -13,6 +13,7 @@ FEW_SHOT = ("--size", "--unlabelled")
 RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
 MASKED = ("--mask", *RECONSTRUCTION[1:])
 SUPPORTED = ("--support", "--match")
+LACKING = ("--allow_missing", "--impute")
 REGISTRATION = ("--init", "--roi", "--labels", "--stage2", "--refine", "--grad_cam")
 
 
@@ -42,7 +43,7 @@ def flags(parser) -> dict:
         (
             predict_entry_point,
             predict.parser,
-            {"--attention_maps", "--reference_intensities", *MASKED, *REGISTRATION, *SUPPORTED},
+            {"--attention_maps", "--reference_intensities", *MASKED, *REGISTRATION, *SUPPORTED, *LACKING},
         ),
     ],
 )

@@ -1,11 +1,13 @@
 """Which attention maps are distilled into which: the connection schemes of CSAD (Sec. III-A2 and Table II)."""
 
+from collections.abc import Iterable
 from itertools import combinations
 
 import torch
 from torch import nn
 
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
+from nnunet_xmodal.networks.blocks.present_streams import other_where_absent
 
 SCHEMES = ("ILC", "PLC")
 
@@ -21,13 +23,15 @@ class DistillationPaths(nn.Module):
     - one stream (early fusion) has only itself: level m with level m+1, N−1 pairs;
     - more than two streams: the sum over unordered pairs of streams.
 
-    NLC, no connection, is a network without this block. Each pair has the size of its shallower map.
+    NLC, no connection, is a network without this block. Each pair has the size of its shallower map. In samples that
+    lack a stream the pairs with it are twice the same map: their divergence and its gradient are exactly 0.
 
     Args:
         scheme: "ILC" or "PLC".
         amgb: makes an attention map of features.
 
-    Shape: `[stream][level]` of `(B, C, *spatial)` → list of pairs of log-maps `(B, *spatial)`.
+    Shape: `[stream][level]` of `(B, C, *spatial)`, and bool `(B, S)` or None where all streams are present → list of
+    pairs of log-maps `(B, *spatial)`.
     """
 
     def __init__(self, scheme: str, amgb: AttentionMapGenerationBlock):
@@ -37,10 +41,14 @@ class DistillationPaths(nn.Module):
         self.scheme = scheme
         self.amgb = amgb
 
-    def forward(self, stream_features: list[list[torch.Tensor]]) -> list[LogMaps]:
+    def forward(self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None) -> list[LogMaps]:
         if self.scheme == "PLC" and len(stream_features) > 1:
             own = [[self.amgb(level) for level in stream] for stream in stream_features]
-            return [pair for a, b in combinations(own, 2) for pair in zip(a, b)]
+            return [
+                pair
+                for k, other in combinations(range(len(own)), 2)
+                for pair in _of_present(zip(own[k], own[other]), k, other, present)
+            ]
         shallow = [[self.amgb(level) for level in stream[:-1]] for stream in stream_features]
         deep = [
             [self.amgb(below, level.shape[2:]) for level, below in zip(stream[:-1], stream[1:])]
@@ -51,5 +59,13 @@ class DistillationPaths(nn.Module):
         return [
             pair
             for k, other in combinations(range(len(stream_features)), 2)
-            for pair in (*zip(shallow[k], deep[other]), *zip(shallow[other], deep[k]))
+            for pair in _of_present((*zip(shallow[k], deep[other]), *zip(shallow[other], deep[k])), k, other, present)
         ]
+
+
+def _of_present(pairs: Iterable[LogMaps], k: int, other: int, present: torch.Tensor | None) -> list[LogMaps]:
+    """Pairs of two streams, twice the same map in the samples that lack one of them."""
+    if present is None:
+        return list(pairs)
+    both = present[:, k] & present[:, other]
+    return [(a, other_where_absent(b, both, a)) for a, b in pairs]

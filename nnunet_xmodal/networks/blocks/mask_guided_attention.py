@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_xmodal.networks.blocks.present_streams import zero_where_absent
+
 
 def probabilities_of(logits: torch.Tensor, regions: bool) -> torch.Tensor:
     """One probability per output: softmax over labels, or a sigmoid each where outputs are regions that overlap."""
@@ -34,8 +36,9 @@ class MaskGuidedAttention(nn.Module):
             foreground's alone; the masked copies of F are concatenated.
         detach: the masks are constants, so that the loss of the fusion branch does not train the branches' heads.
 
-    Shape: F `(B, C, *spatial)` and logits of the branches, each `(B, K, *spatial)` → `(B, C, *spatial)`, with
-    `per_class` `(B, K·C, *spatial)`.
+    Shape: F `(B, C, *spatial)`, logits of the branches, each `(B, K, *spatial)`, and bool `(B, number of branches)` or
+    None where all are present → `(B, C, *spatial)`, with `per_class` `(B, K·C, *spatial)`. The mean is that of the
+    present branches.
     """
 
     def __init__(self, identity: bool = True, per_class: bool = False, detach: bool = False):
@@ -47,16 +50,28 @@ class MaskGuidedAttention(nn.Module):
     def out_channels(self, channels: int, num_classes: int) -> int:
         return channels * num_classes if self.per_class else channels
 
-    def forward(self, features: torch.Tensor, branch_logits: Sequence[torch.Tensor], regions: bool) -> torch.Tensor:
-        mask = self.mask(branch_logits, regions).to(features.dtype)  # B 1|K *spatial; float32 under autocast
+    def forward(
+        self,
+        features: torch.Tensor,
+        branch_logits: Sequence[torch.Tensor],
+        regions: bool,
+        present: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        mask = self.mask(branch_logits, regions, present).to(features.dtype)  # B 1|K *spatial; float32 under autocast
         weight = 1 + mask if self.identity else mask
         if not self.per_class:
             return features * weight
         return (features.unsqueeze(1) * weight.unsqueeze(2)).flatten(1, 2)  # B K C *spatial → B K·C *spatial
 
-    def mask(self, branch_logits: Sequence[torch.Tensor], regions: bool) -> torch.Tensor:
+    def mask(
+        self, branch_logits: Sequence[torch.Tensor], regions: bool, present: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """M, `(B, 1, *spatial)`, with `per_class` `(B, K, *spatial)`."""
         of_logits = probabilities_of if self.per_class else foreground_probability
         masks = [of_logits(logits, regions) for logits in branch_logits]
-        mean = sum(masks) / len(masks)
+        if present is None:
+            mean = sum(masks) / len(masks)
+        else:
+            of_present = sum(zero_where_absent(mask, present[:, branch]) for branch, mask in enumerate(masks))
+            mean = of_present / present.sum(1).view(-1, *[1] * (of_present.ndim - 1))
         return mean.detach() if self.detach else mean

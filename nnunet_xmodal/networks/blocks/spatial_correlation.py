@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from nnunet_xmodal.networks.blocks.full_precision import full_precision
+from nnunet_xmodal.networks.blocks.present_streams import other_where_absent, zero_where_absent
 
 SOFTMAX_READINGS = ("dual", "row", "all")
 
@@ -45,6 +46,9 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
     Eq. 7 uses Z_G for one direction and its transpose for the other; with a row softmax used twice ("row") one of the
     two is no weighted mean, so "dual" takes a softmax per direction.
 
+    Where a stream is absent, what others see is their correlation with themselves, so that a stream that is alone
+    still passes, and what it would have shown them is 0.
+
     Products and softmax run in float32 with autocast off: unscaled logits leave float16.
 
     Args:
@@ -54,7 +58,8 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         out_channels: width of the fused features, C if None.
         softmax: "dual" (default), "row" or "all".
 
-    Shape: list of `n_streams` × `(B, C, *spatial)` → `(B, out_channels, *spatial)`; memory grows with N² positions.
+    Shape: list of `n_streams` × `(B, C, *spatial)`, and bool `(B, n_streams)` or None where all are present
+    → `(B, out_channels, *spatial)`; memory grows with N² positions.
 
     Raises:
         ValueError: for fewer than two streams or channels, or an unknown reading of the softmax.
@@ -85,7 +90,7 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         same_width = fused_width == self.out_channels
         self.out = nn.Identity() if same_width else conv_op(fused_width, self.out_channels, kernel_size=1)
 
-    def forward(self, stream_features: list[torch.Tensor]) -> torch.Tensor:
+    def forward(self, stream_features: list[torch.Tensor], present: torch.Tensor | None = None) -> torch.Tensor:
         general = [self.general(features) for features in stream_features]  # S × B C̃ *spatial
         shape, dtype = general[0].shape, general[0].dtype
         with full_precision(general[0]):
@@ -93,10 +98,18 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
             exact = torch.promote_types(dtype, torch.float32)
             flat = [features.flatten(2).to(exact) for features in general]  # S × B C̃ N
             fused = [
-                project(x, spatial_correlation(x, y), self.softmax).view(shape).clamp(-largest, largest).to(dtype)
-                for x, y in permutations(flat, 2)
+                self._seen_from(flat, k, other, present).view(shape).clamp(-largest, largest).to(dtype)
+                for k, other in permutations(range(len(flat)), 2)
             ]
         return self.out(torch.cat(fused, 1))  # B S(S-1)·C̃ *spatial → B C_out *spatial
+
+    def _seen_from(self, flat: list[torch.Tensor], k: int, other: int, present: torch.Tensor | None) -> torch.Tensor:
+        """Stream k seen from the other, `(B, C̃, N)`."""
+        x, y = flat[k], flat[other]
+        if present is None:
+            return project(x, spatial_correlation(x, y), self.softmax)
+        y = other_where_absent(y, present[:, other], x)
+        return zero_where_absent(project(x, spatial_correlation(x, y), self.softmax), present[:, k])
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
         """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""

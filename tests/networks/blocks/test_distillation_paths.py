@@ -3,6 +3,7 @@ from math import comb
 import pytest
 import torch
 
+from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 
@@ -73,6 +74,28 @@ def test_many_streams_are_their_pairs_taken_alone(scheme):
     assert len(together) == len(alone)
     for pair, expected in zip(together, alone):
         assert torch.equal(pair[0], expected[0]) and torch.equal(pair[1], expected[1])
+
+
+@pytest.mark.parametrize("scheme", ["ILC", "PLC"])
+def test_a_pair_that_lacks_a_stream_is_twice_the_same_map_and_teaches_nothing(scheme):
+    """A loop over pairs of streams and samples: what both have is what it was, all else is equal."""
+    features = [[f.expand(4, -1, -1, -1).clone() for f in levels] for levels in features_of(3, 3)]
+    paths = DistillationPaths(scheme, AttentionMapGenerationBlock())
+    present = torch.tensor([[True, True, True], [True, True, False], [False, True, True], [False, False, True]])
+    whole, pairs = iter(paths(features)), iter(paths(features, present))
+    for streams in ([0, 1], [0, 2], [1, 2]):
+        for _ in range(4 if scheme == "ILC" else 3):
+            (a, b), (a_whole, b_whole) = next(pairs), next(whole)
+            for sample, row in enumerate(present):
+                assert torch.equal(a[sample], a_whole[sample])
+                assert torch.equal(b[sample], (b_whole if row[streams].all() else a)[sample])
+
+    leaves = [[f.requires_grad_() for f in levels] for levels in features]
+    AttentionDistillationLoss()(paths(leaves, present)).backward()
+    for stream, levels in enumerate(leaves):
+        for f in levels:
+            assert (f.grad[~present[:, stream]] == 0).all()
+            assert (f.grad[3] == 0).all()  # of the last sample one stream is there, which has nobody to agree with
 
 
 @pytest.mark.parametrize("scheme", ["NLC", "ilc", None])

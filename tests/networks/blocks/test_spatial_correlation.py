@@ -1,5 +1,5 @@
 import math
-from itertools import permutations
+from itertools import permutations, product
 
 import pytest
 import torch
@@ -15,11 +15,16 @@ READINGS = ["dual", "row", "all"]
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
-def scff_by_loops(general, reading):
-    """Eq. 5–7 for one sample: S × `(C̃, N)` → `(S(S−1)·C̃, N)`."""
+def scff_by_loops(general, reading, present=None):
+    """Eq. 5–7 for one sample: S × `(C̃, N)` → `(S(S−1)·C̃, N)`; where y is absent, x is seen from itself."""
     fused = []
-    for x, y in permutations(general, 2):
+    for k, other in permutations(range(len(general)), 2):
+        x, y = general[k], general[other]
         width, n = x.shape
+        if present is not None and not present[k]:
+            fused += [[0.0] * n] * width
+            continue
+        y = y if present is None or present[other] else x
         z = [[sum(float(x[c, i]) * float(y[c, j]) for c in range(width)) / width for j in range(n)] for i in range(n)]
         e = [[math.exp(value) for value in row] for row in z]
         total = {
@@ -43,6 +48,17 @@ def test_agrees_with_loops(spatial, reading, n_streams):
     expected = torch.stack([scff_by_loops([g[sample] for g in general], reading) for sample in range(2)])
     expected = block.out(expected.view(2, -1, *spatial))
     torch.testing.assert_close(block(streams), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_agrees_with_loops_where_streams_are_absent(reading):
+    block = SpatialCorrelatedFeatureFusion(nn.Conv2d, 4, 3, softmax=reading).double()
+    present = [subset for subset in product((True, False), repeat=3) if any(subset)]
+    streams = [torch.randn(len(present), 4, 2, 3, dtype=torch.float64) for _ in range(3)]
+    general = [block.general(stream).flatten(2).detach() for stream in streams]
+    expected = [scff_by_loops([g[n] for g in general], reading, subset) for n, subset in enumerate(present)]
+    expected = block.out(torch.stack(expected).view(len(present), -1, 2, 3))
+    torch.testing.assert_close(block(streams, torch.tensor(present)), expected, rtol=0, atol=1e-10)
 
 
 def test_correlation_is_the_dot_product_over_channels_by_their_number():

@@ -1,0 +1,37 @@
+"""A network that is given some of its streams."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+class OfPresentStreams(nn.Module):
+    """Reads the channels of the present streams alone, and takes the others for absent.
+
+    Stands in a predictor in the place of the network, whose weights it loads under their own names.
+
+    Args:
+        network: `(x, present)` → output, with all channels.
+        channels: of the network, the ones that there are, in their order in the input.
+        n_channels: image channels of the network; what an input holds beyond `channels` are those of a cascade.
+        present: per stream.
+
+    Shape: `(B, len(channels) + …, *spatial)` → the network's output.
+    """
+
+    def __init__(self, network: nn.Module, channels: Sequence[int], n_channels: int, present: Sequence[bool]):
+        super().__init__()
+        self.network = network
+        self.channels, self.n_channels = list(channels), n_channels
+        self.register_buffer("present", torch.tensor([list(present)]), persistent=False)
+
+    def forward(self, x: torch.Tensor):
+        of_cascade = x.shape[1] - len(self.channels)
+        whole = x.new_zeros(len(x), self.n_channels + of_cascade, *x.shape[2:])
+        whole[:, [*self.channels, *range(self.n_channels, whole.shape[1])]] = x
+        return self.network(whole, self.present.expand(len(x), -1))
+
+    def load_state_dict(self, *args, **kwargs):
+        """Of the network."""
+        return getattr(self.network, "_orig_mod", self.network).load_state_dict(*args, **kwargs)

@@ -1,0 +1,19 @@
+"""Beside predictions: what they were made of, case by case."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from nnunet_xmodal.data.atomic_files import write_json
+
+
+def provenance_file(name: str, args: Namespace) -> Path:
+    """`<name>.json` in the output folder; calls that share the cases have a file each."""
+    part = f"_part{args.part_id}of{args.num_parts}" if args.num_parts > 1 else ""
+    return Path(args.o) / f"{name}{part}.json"
+
+
+def tell_of_cases(entries: dict[str, dict], file: Path) -> None:
+    """Writes the entries; those of cases that an earlier call predicted stay."""
+    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    write_json(told | entries, file)

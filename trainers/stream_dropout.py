@@ -1,0 +1,39 @@
+"""Trainers of models that predict whatever streams a case has (`nnUNetXModal_predict --allow_missing`)."""
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
+from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.trainers.cmff import nnUNetTrainerCMFF
+from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
+from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
+
+
+class DropsStreams:
+    """Streams are dropped at random in training, never all of a sample; validation sees all of them.
+
+    Attributes:
+        stream_dropout: probability with which a stream is dropped, see StreamDropout.
+    """
+
+    stream_dropout = 0.5
+
+    @classmethod
+    def blocks(cls, plan: UNetPlan) -> dict:
+        if len(plan.streams) < 2:
+            raise XModalError(
+                f"{cls.__name__} drops streams but the plans hold one, {plan.streams}: give dataset.json two streams, "
+                "or train a trainer without dropout."
+            )
+        return {**super().blocks(plan), "stream_dropout": StreamDropout(cls.stream_dropout)}
+
+
+class nnUNetTrainerMultiStreamDropout(DropsStreams, nnUNetTrainerMultiStream):
+    """The baseline of CSAD with stream dropout."""
+
+
+class nnUNetTrainerCSADDropout(DropsStreams, nnUNetTrainerCSAD):
+    """CSAD and SCFF with stream dropout."""
+
+
+class nnUNetTrainerCMFFDropout(DropsStreams, nnUNetTrainerCMFF):
+    """CMFF with stream dropout; `-pretrained_weights` as there."""
