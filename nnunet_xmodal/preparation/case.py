@@ -8,17 +8,17 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.data.scan import Scan, read_volume_file
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.prediction.volumes import overlap
+from nnunet_xmodal.geometry.organ_crop import Box, box_around, crop
+from nnunet_xmodal.geometry.resampling import coverage, onto_grid, outside_value, same_grid
+from nnunet_xmodal.geometry.volume_grid import overlap
 from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
 from nnunet_xmodal.preparation.figure import draw_case
 from nnunet_xmodal.preparation.label_maps import mapped, values_of, volume_mm3
-from nnunet_xmodal.preparation.organ_crop import Box, box_around, crop
 from nnunet_xmodal.preparation.png_labels import is_png_folder, read_png_labels
 from nnunet_xmodal.preparation.record import FOLDER, Record
 from nnunet_xmodal.preparation.report import fault_row
-from nnunet_xmodal.preparation.resampling import coverage, onto_grid, outside_value, same_grid
-from nnunet_xmodal.preparation.scan import Scan, read_volume_file
 from nnunet_xmodal.preparation.series import read_series
 from nnunet_xmodal.preparation.settings import LABEL, PreparationSettings
 from nnunet_xmodal.preparation.similarity import mutual_information

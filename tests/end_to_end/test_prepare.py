@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from nnunet_xmodal.preparation.organ_crop import empty_grid, paste_file
-from nnunet_xmodal.preparation.resampling import same_grid
+from nnunet_xmodal.geometry.organ_crop import empty_grid, paste_file
+from nnunet_xmodal.geometry.resampling import same_grid
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from nnunet_xmodal.commands.prepare import main
 from nnunet_xmodal.data.image_checks import check_cases, training_cases
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.preparation.organ_crop import empty_grid, paste_file
-from nnunet_xmodal.preparation.resampling import same_grid
+from nnunet_xmodal.geometry.organ_crop import empty_grid, paste_file
+from nnunet_xmodal.geometry.resampling import same_grid
 
 NAME = "Dataset510_Prostate"
 T2W = ((28, 26, 12), (1.0, 1.1, 3.0))

@@ -13,8 +13,8 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.bounding_box import bounding_box
-from nnunet_xmodal.preparation.resampling import SAME_TO
+from nnunet_xmodal.geometry.bounding_box import bounding_box
+from nnunet_xmodal.geometry.resampling import SAME_TO
 
 
 class Box(NamedTuple):
