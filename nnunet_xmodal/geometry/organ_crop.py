@@ -36,7 +36,7 @@ def box_around(mask: sitk.Image, margin_mm: float) -> Box:
     """
     inside = bounding_box(sitk.GetArrayViewFromImage(mask) != 0)[::-1]  # x y z
     if inside[0].stop == 0:
-        raise XModalError("the organ's mask is empty on the reference's grid: there is nothing to crop to.")
+        raise XModalError("the organ's mask is empty: there is nothing to crop to.")
     margins = [int(np.ceil(margin_mm / mm - 1e-6)) for mm in mask.GetSpacing()]
     first = [max(part.start - margin, 0) for part, margin in zip(inside, margins)]
     behind = [min(part.stop + margin, side) for part, margin, side in zip(inside, margins, mask.GetSize())]

@@ -16,11 +16,12 @@ from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.image_checks import Case, cases_in_folder, check_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
+from nnunet_xmodal.prediction.organ_roi import crop_to_organ, organ_roi
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
 
 _OPTIONS = frozenset(
     {"attention_maps", "reference_intensities", "init", "roi", "labels", "stage2", "refine", "grad_cam"}
-    | {"mask", "field_unit", "B0", "TE", "b0_direction", "support", "match"}
+    | {"mask", "field_unit", "B0", "TE", "b0_direction", "support", "match", "roi_label", "margin"}
 )
 """Flags that nnU-Net's command does not have; a predictor names those that it understands in `options`."""
 
@@ -42,6 +43,8 @@ def predict(args: Namespace) -> None:
     _check_options(args)
     kind = predictor_class(args.tr)
     reads_folders = hasattr(kind, "predict_folder")
+    crops = issubclass(kind, SegmentationPredictor)
+    roi = organ_roi(args.roi, args.roi_label, args.margin, dataset_json) if crops else None
     cases = [] if reads_folders else _cases(args, dataset_json)
     predictor = kind(
         tile_step_size=args.step_size,
@@ -65,6 +68,8 @@ def predict(args: Namespace) -> None:
     check_cases(
         cases, dataset_json, max(1, args.npp), not args.disable_progress_bar, doing=f"Checking {len(cases)} cases"
     )
+    if roi is not None:
+        crop_to_organ(predictor, cases, roi, max(1, args.npp), not args.disable_progress_bar)
     output.mkdir(parents=True, exist_ok=True)
     common = {
         "save_probabilities": args.save_probabilities,

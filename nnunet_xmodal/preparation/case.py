@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.data.organ_mask import in_organ, organ_on_grid
 from nnunet_xmodal.data.scan import Scan, read_volume_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.organ_crop import Box, box_around, crop
@@ -245,12 +246,11 @@ def _box(task: CaseTask, reference: sitk.Image, label: sitk.Image | None) -> Box
     if settings.roi is None:
         return None
     if task.roi_mask is not None:
-        mask = read_volume_file(task.roi_mask).image != 0
-        return box_around(onto_grid(mask, reference, "nearest"), settings.margin_mm)
+        return box_around(organ_on_grid(task.roi_mask, reference, settings.roi_values), settings.margin_mm)
     values = values_of(settings.roi, settings.labels or {})
     if values is None or label is None:
         raise XModalError(f"there is no label to crop to {settings.roi}: give a folder of masks as --roi.")
-    inside = sitk.GetImageFromArray(np.isin(sitk.GetArrayViewFromImage(label), values).astype(np.uint8))
+    inside = sitk.GetImageFromArray(in_organ(sitk.GetArrayViewFromImage(label), task.source.label, values))
     inside.CopyInformation(label)
     return box_around(inside, settings.margin_mm)
 

@@ -13,7 +13,8 @@ FEW_SHOT = ("--size", "--unlabelled")
 RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
 MASKED = ("--mask", *RECONSTRUCTION[1:])
 SUPPORTED = ("--support", "--match")
-REGISTRATION = ("--init", "--roi", "--labels", "--stage2", "--refine", "--grad_cam")
+ORGAN = ("--roi", "--roi_label", "--margin")
+REGISTRATION = ("--init", "--labels", "--stage2", "--refine", "--grad_cam")
 
 
 class Captured(Exception):
@@ -42,7 +43,7 @@ def flags(parser) -> dict:
         (
             predict_entry_point,
             predict.parser,
-            {"--attention_maps", "--reference_intensities", *MASKED, *REGISTRATION, *SUPPORTED},
+            {"--attention_maps", "--reference_intensities", *MASKED, *ORGAN, *REGISTRATION, *SUPPORTED},
         ),
     ],
 )
