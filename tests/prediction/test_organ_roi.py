@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.organ_crop import box_around, crop
 from nnunet_xmodal.geometry.resampling import same_grid
 from nnunet_xmodal.prediction.run import predict
@@ -34,7 +35,8 @@ def make_model(nnunet_folders, make_plans, make_dataset_json):
     def make(dimensions=3, kind="labels", trainer="nnUNetTrainer", cascade=False, reader="SimpleITKIO", **dataset):
         plans = make_plans(dimensions, channels=2)
         plans["image_reader_writer"] = reader
-        plans["transpose_forward"], plans["transpose_backward"] = [1, 2, 0], [2, 0, 1]
+        if reader != "NaturalImage2DIO":
+            plans["transpose_forward"], plans["transpose_backward"] = [1, 2, 0], [2, 0, 1]
         (name,) = plans["configurations"]
         plans["configurations"][name]["spacing"] = [1.9, 1.3, 1.1][:dimensions]
         if cascade:
@@ -113,8 +115,8 @@ def scans(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(model, output, *flags, images="in", processes=0):
-        words = ["-i", tmp_path / images, "-o", tmp_path / output, "-npp", processes, "-nps", processes]
+    def run(model, output, *flags, images="in"):
+        words = ["-i", tmp_path / images, "-o", tmp_path / output, "-npp", 0, "-nps", 0]
         predict(parser().parse_args([str(word) for word in (*words, *model, *flags)]))
         return tmp_path / output
 
@@ -166,3 +168,175 @@ def test_a_case_is_predicted_as_its_crop_and_lies_in_the_whole(make_model, scans
     outside[part] = False
     assert (found[1 if kind == "labels" else 0 :, outside] == 0).all()
     assert kind == "regions" or (found[0, outside] == 1).all()
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_cascade_reads_the_same_part_of_the_stage_before(make_model, scans, run, tmp_path, dimensions):
+    model, box = make_model(dimensions, cascade=True), box_around(image_of(ORGAN), 0.0)
+    scans(cases=["anna"])
+    stage = np.random.default_rng(7).integers(0, 3, SIZE[::-1]).astype(np.uint8)
+    write(image_of(stage), tmp_path, "stage", "anna.nii.gz")
+    for folder, file in (("in", "anna_0000"), ("in", "anna_0001"), ("stage", "anna")):
+        whole = sitk.ReadImage(str(tmp_path / folder / f"{file}.nii.gz"))
+        write(crop(whole, box), tmp_path, f"cut_{folder}", f"{file}.nii.gz")
+    cut = run(model, "of_cut", "-prev_stage_predictions", tmp_path / "cut_stage", images="cut_in")
+    full = run(model, "full", "-prev_stage_predictions", tmp_path / "stage", "--roi", tmp_path / "masks")
+    part = ORGAN.astype(bool)
+    assert np.array_equal(voxels(full / "anna.nii.gz")[part], voxels(cut / "anna.nii.gz").ravel())
+    assert not voxels(full / "anna.nii.gz")[~part].any()
+
+
+def test_masks_of_any_grid_ending_and_value(make_model, scans, run, tmp_path):
+    """The same box, as a mask on the image's grid, and of 0.5 mm voxels about it in straight axes."""
+    model = make_model()
+    scans(direction=np.eye(3), cases=["anna"])
+    usual = run(model, "usual", "--roi", tmp_path / "masks", "--margin", 2)
+    fine = np.zeros((80, 80, 80), np.uint8)
+    z, y, x = np.meshgrid(*[np.arange(80) * 0.5] * 3, indexing="ij")
+    inside = [
+        (np.round(axis / mm) >= low) & (np.round(axis / mm) <= high)
+        for axis, mm, low, high in zip((z, y, x), SPACING[::-1], (3, 6, 5), (6, 14, 13))
+    ]
+    fine[np.logical_and.reduce(inside)] = 7
+    fine[:3, :3, :3] = 2
+    write(image_of(fine, np.eye(3), (0.5,) * 3), tmp_path, "fine", "anna.mha")
+    other = run(model, "other", "--roi", tmp_path / "fine", "--roi_label", 7, "--margin", 2)
+    assert np.array_equal(voxels(usual / "anna.nii.gz"), voxels(other / "anna.nii.gz"))
+    # ±2 mm: two voxels of 1 mm, two of 1.3 mm, one of 2.5 mm
+    assert voxels(usual / "anna.nii.gz")[2, 4, 3:16].any() and not voxels(usual / "anna.nii.gz")[:2].any()
+    assert not voxels(usual / "anna.nii.gz")[:, :4].any() and not voxels(usual / "anna.nii.gz")[..., :3].any()
+
+
+def test_the_margin_is_that_of_the_training(make_model, scans, run, tmp_path, capsys):
+    model = make_model(xmodal={"roi": {"margin_mm": 2.0}})
+    scans(cases=["anna"])
+    by_default = run(model, "default", "--roi", tmp_path / "masks")
+    assert "Warning" not in capsys.readouterr().out
+    by_flag = run(model, "flag", "--roi", tmp_path / "masks", "--margin", 2)
+    assert (by_default / "anna.nii.gz").read_bytes() == (by_flag / "anna.nii.gz").read_bytes()
+    run(model, "other", "--roi", tmp_path / "masks", "--margin", 0)
+    assert "trained with a margin of 2 mm, and --margin is 0." in capsys.readouterr().out
+    run(model, "whole")
+    assert "trained on images cropped to an organ and 2 mm around it" in capsys.readouterr().out
+
+
+def test_a_model_of_whole_images_says_so(make_model, scans, run, tmp_path, capsys):
+    model = make_model()
+    scans(cases=["anna"])
+    run(model, "whole")
+    assert "Warning" not in capsys.readouterr().out
+    run(model, "cropped", "--roi", tmp_path / "masks")
+    assert "Warning: the model was trained on whole images" in capsys.readouterr().out
+
+
+def test_parts_and_what_is_there_already(make_model, scans, run, tmp_path):
+    """Masks are needed of the cases that a call predicts, and of no others."""
+    model = make_model()
+    scans()
+    (tmp_path / "masks" / "bert.nii.gz").unlink()
+    output = run(model, "out", "--roi", tmp_path / "masks", "-num_parts", 2, "-part_id", 0)
+    assert sorted(file.name for file in output.glob("*.nii.gz")) == ["anna.nii.gz"]
+    (output / "bert.nii.gz").write_text("there")
+    run(model, "out", "--roi", tmp_path / "masks", "--continue_prediction")
+    assert (output / "bert.nii.gz").read_text() == "there"
+
+
+def far(image):
+    image.SetOrigin((900.0, 0.0, 0.0))
+    return image
+
+
+@pytest.mark.parametrize(
+    "fault, sentence",
+    [
+        (None, r"bert\.nii\.gz is missing: --roi needs a mask for every case"),
+        (image_of(ORGAN * 0), r"bert\.nii\.gz is empty: there is nothing to crop to"),
+        (far(image_of(ORGAN)), r"bert\.nii\.gz lies beside the image: none of it falls on a voxel"),
+        ("no image", r"bert\.nii\.gz cannot be read"),
+        (sitk.JoinSeries([image_of(ORGAN)] * 2), r"bert\.nii\.gz is 4D"),
+    ],
+    ids=["missing", "empty", "beside", "unreadable", "4D"],
+)
+def test_a_faulty_mask_is_a_sentence_before_anything_is_written(make_model, scans, run, tmp_path, fault, sentence):
+    model, mask = make_model(), tmp_path / "masks" / "bert.nii.gz"
+    scans()
+    mask.unlink()
+    if isinstance(fault, str):
+        mask.write_text(fault)
+    elif fault is not None:
+        write(fault, mask)
+    with pytest.raises(XModalError, match=sentence):
+        run(model, "out", "--roi", tmp_path / "masks")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--margin", 3], "--margin is about the masks that --roi names"),
+        (["--roi_label", 1], "--roi_label is about the masks that --roi names"),
+        (["--roi", "nowhere"], "--roi nowhere is no folder"),
+        (["--roi", ".", "--margin", -1], "--margin takes millimetres from 0, got -1"),
+    ],
+)
+def test_flags_that_make_no_sense(make_model, scans, run, tmp_path, flags, sentence):
+    model = make_model()
+    scans()
+    with pytest.raises(XModalError, match=sentence):
+        run(model, "out", *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_value_that_no_voxel_has_is_named(make_model, scans, run, tmp_path):
+    model = make_model()
+    scans()
+    with pytest.raises(XModalError, match=r"anna\.nii\.gz has no voxel of 4 or 5.*1 other masks have faults, too"):
+        run(model, "out", "--roi", tmp_path / "masks", "--roi_label", 4, 5)
+
+
+def test_a_reader_that_turns_the_axes(make_model, scans, run, tmp_path):
+    """nnU-Net's reorienting reader sees other axes than the file has; the crop is about the same voxels."""
+    model = make_model(reader="NibabelIOWithReorient")
+    scans(DIRECTIONS["axes swapped"], cases=["anna"])
+    output = run(model, "out", "--roi", tmp_path / "masks")
+    prediction = sitk.ReadImage(str(output / "anna.nii.gz"))
+    assert same_grid(prediction, sitk.ReadImage(str(tmp_path / "in" / "anna_0000.nii.gz")))
+    found = sitk.GetArrayFromImage(prediction) != 0
+    assert found[ORGAN != 0].any() and not found[ORGAN == 0].any()
+
+
+def test_pictures_have_masks_of_their_size(make_model, run, tmp_path):
+    model = make_model(2, reader="NaturalImage2DIO", file_ending=".png")
+    for channel in range(2):
+        picture = sitk.GetImageFromArray(noise(channel)[0].astype(np.uint8))
+        write(picture, tmp_path, "in", f"anna_000{channel}.png")
+    organ = ORGAN[4]
+    write(sitk.GetImageFromArray(organ), tmp_path, "masks", "anna.png")
+    found = voxels(run(model, "out", "--roi", tmp_path / "masks", "--margin", 1) / "anna.png")
+    box = np.zeros_like(organ, bool)
+    box[5:16, 4:15] = True
+    assert found.shape == organ.shape and found[box].any() and not found[~box].any()
+    write(sitk.GetImageFromArray(organ[1:]), tmp_path, "masks", "anna.png")
+    with pytest.raises(XModalError, match=r"anna.png has 21×26 pixels and the image 22×26"):
+        run(model, "again", "--roi", tmp_path / "masks")
+
+
+@pytest.mark.slow  # starts processes
+def test_attention_maps_lie_on_the_whole_image(make_model, scans, run, tmp_path):
+    model = make_model(trainer="nnUNetTrainerMultiStream")
+    scans(cases=["anna"])
+    output = run(model, "out", "--roi", tmp_path / "masks", "--attention_maps")
+    maps = sorted((output / "attention_maps").iterdir())
+    assert len(maps) == 6
+    for file in maps:
+        assert same_grid(sitk.ReadImage(str(file)), sitk.ReadImage(str(tmp_path / "in" / "anna_0000.nii.gz")))
+        assert (voxels(file)[ORGAN != 0] != 0).any() and not voxels(file)[ORGAN == 0].any()
+
+
+def test_other_kinds_of_models_have_no_organ(nnunet_folders):
+    from nnunet_xmodal.prediction.run import _check_options
+
+    for trainer, flag in (("nnUNetTrainerCRTP", "--roi"), ("nnUNetTrainerQSM", "--margin")):
+        args = parser().parse_args(["-i", "a", "-o", "b", "-d", "1", "-c", "2d", "-tr", trainer, flag, "3"])
+        with pytest.raises(XModalError, match=f"{flag} says nothing to models of {trainer}"):
+            _check_options(args)
