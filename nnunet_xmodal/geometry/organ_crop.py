@@ -5,13 +5,11 @@ to paste it back.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.bounding_box import bounding_box
 from nnunet_xmodal.geometry.resampling import SAME_TO
@@ -84,20 +82,3 @@ def empty_grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[f
     image.SetOrigin(list(origin))
     image.SetDirection(list(direction))
     return image
-
-
-def paste_file(cropped: Path, full: sitk.Image, output: Path) -> None:
-    """Reads a file, pastes it back and writes it.
-
-    Raises:
-        XModalError: see `paste_back`; for a file that cannot be read.
-    """
-    try:
-        image = sitk.ReadImage(str(cropped))
-    except RuntimeError as error:
-        raise XModalError(f"{cropped} cannot be read: replace it by an intact file.") from error
-    try:
-        pasted = paste_back(image, full)
-    except XModalError as error:
-        raise XModalError(f"{cropped}: {error}") from error
-    write_atomically(output, lambda name: sitk.WriteImage(pasted, name, useCompression=True))
