@@ -93,6 +93,8 @@ def _prepare(task: CaseTask, record: Record) -> None:
     on_grid = None if label is None else _label_on_grid(label, reference, source, scans, label_notes)
     box = _box(task, reference, on_grid)
     target = reference if box is None else crop(reference, box)
+    if box is not None:
+        _check_crop(channels, target)
     images = {
         name: onto_grid(c.image, target, "linear", c.matrix, outside_value(name, c.image))
         if box is None or c.matrix is not None or not same_grid(c.image, reference)
@@ -192,6 +194,14 @@ def _check_places(
             )
         if covered < _LITTLE:
             channel.notes.append(f"covers {100 * covered:.0f} % of {settings.reference}")
+
+
+def _check_crop(channels: dict[str, _Channel], target: sitk.Image) -> None:
+    """A channel may cover most of the reference and miss the organ."""
+    for channel in channels.values():
+        covered = coverage(channel.image, target, channel.matrix)
+        if covered < _LITTLE:
+            channel.notes.append(f"covers {100 * covered:.0f} % of the crop")
 
 
 def _register(channels: dict[str, _Channel], settings: PreparationSettings, reference: sitk.Image) -> None:

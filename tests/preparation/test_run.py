@@ -317,6 +317,19 @@ def test_values_of_masks_are_chosen(patients, scans, raw, tmp_path, capsys):
     assert "--roi_label says which values of masks are the organ" in capsys.readouterr().err
 
 
+def test_a_channel_that_misses_the_organ_is_remarked_on(patients, scans, raw):
+    """ADC covers more than half of T2W, but not where the lesion is."""
+    t2w = scans.grid_around(*T2W, np.eye(3))
+    scans.write(sitk.Cast(scans.scan_of(t2w), sitk.sitkInt16), patients / "anna" / "t2w.nii.gz")
+    scans.write(
+        scans.scan_of(scans.grid_around((18, 18, 20), (2, 2, 2), np.eye(3), (12, 0, 0))), patients / "anna" / "adc.mha"
+    )
+    scans.write(scans.ball_of(t2w, 3, (-11, 0, 0)), patients / "anna" / "seg.nii.gz")
+    run(patients, *USUAL, "--roi", "lesion")
+    assert rows_of(raw)["anna", "ADC"]["note"] == "covers 0 % of the crop"
+    assert not rows_of(raw)["bert", "ADC"]["note"]
+
+
 def test_a_case_without_a_mask_is_listed(patients, scans, raw, tmp_path):
     scans.write(
         scans.ball_of(scans.grid_around((22, 22, 22), (2, 2, 2), np.eye(3))), tmp_path / "masks" / "anna.nii.gz"
