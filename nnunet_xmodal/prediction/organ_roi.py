@@ -52,33 +52,39 @@ def organ_roi(
         None for whole images.
 
     Raises:
-        XModalError: for a folder that does not exist, a negative margin, and the other two without a folder.
+        XModalError: for a folder that does not exist, a negative margin, and the other two without a folder; for a
+            dataset.json that names no margin.
     """
-    trained = dataset_json.get("xmodal", {}).get("roi")
+    trained = _margin_of_training(dataset_json)
     if masks is None:
         for flag, given in (("--roi_label", values), ("--margin", margin_mm)):
             if given is not None:
                 raise XModalError(f"{flag} is about the masks that --roi names: give it, too.")
         if trained is not None:
             print(
-                f"Warning: the model was trained on images cropped to an organ and {trained['margin_mm']:g} mm around "
-                "it: give its masks as --roi, unless these images are cropped already."
+                f"Warning: the model was trained on images cropped to an organ and {trained:g} mm around it: give its "
+                "masks as --roi, unless these images are cropped already."
             )
         return None
     if not Path(masks).is_dir():
         raise XModalError(f"--roi {masks} is no folder: give one with a mask <case>.nii.gz for every case.")
-    margin = margin_mm
-    if margin is None:
-        margin = 0.0 if trained is None else float(trained["margin_mm"])
+    margin = (trained or 0.0) if margin_mm is None else margin_mm
     if not 0 <= margin < np.inf:
         raise XModalError(f"--margin takes millimetres from 0, got {margin:g}.")
     if trained is None:
         print("Warning: the model was trained on whole images, as far as its dataset.json tells, and --roi crops them.")
-    elif margin != trained["margin_mm"]:
-        print(
-            f"Warning: the model was trained with a margin of {trained['margin_mm']:g} mm, and --margin is {margin:g}."
-        )
+    elif margin != trained:
+        print(f"Warning: the model was trained with a margin of {trained:g} mm, and --margin is {margin:g}.")
     return OrganRoi(Path(masks), tuple(values or ()), margin)
+
+
+def _margin_of_training(dataset_json: dict) -> float | None:
+    """In mm; None for whole images."""
+    entry = dataset_json.get("xmodal", {}).get("roi")
+    try:
+        return None if entry is None else float(entry["margin_mm"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise XModalError(f'"roi" of the model\'s dataset.json is {entry!r}: write {{"margin_mm": 20}}.') from error
 
 
 def crop_to_organ(

@@ -220,6 +220,13 @@ def test_the_margin_is_that_of_the_training(make_model, scans, run, tmp_path, ca
     assert "trained on images cropped to an organ and 2 mm around it" in capsys.readouterr().out
 
 
+def test_a_margin_that_is_none_is_a_sentence(make_model, scans, run):
+    model = make_model(xmodal={"roi": {"margin": 2.0}})
+    scans()
+    with pytest.raises(XModalError, match="\"roi\" of the model's dataset.json is {'margin': 2.0}"):
+        run(model, "out")
+
+
 def test_a_model_of_whole_images_says_so(make_model, scans, run, tmp_path, capsys):
     model = make_model()
     scans(cases=["anna"])
