@@ -35,9 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
     local = p.add_argument_group("local")
     local.add_argument("--gpus", nargs="+", metavar="ID", help="GPUs to use (default: all)")
-    local.add_argument(
-        "--jobs", type=positive, help="trainings at once (default: one per GPU, or one without any)"
-    )
+    local.add_argument("--jobs", type=positive, help="trainings at once (default: one per GPU, or one without any)")
 
     slurm = p.add_argument_group("slurm")
     slurm.add_argument("--partition", help="partition of the jobs")

@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         "all made channels, or one for each)",
     )
     _add_missing(p.add_argument_group("cases that lack channels"))
+    _add_organ(p.add_argument_group("within an organ"))
     _add_registration(p.add_argument_group("models that register images"))
     _add_reconstruction(p.add_argument_group("models that reconstruct images"))
     _add_few_shot(p.add_argument_group("few-shot models"))
@@ -79,18 +80,36 @@ def _add_missing(p: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_organ(p: argparse._ArgumentGroup) -> None:
+    p.add_argument(
+        "--roi",
+        metavar="FOLDER",
+        help="segmentation: masks <case>.nii.gz of any model, on any grid, that images are cropped to; predictions lie "
+        "on the whole image. Registration: where the organ is in the fixed image, <case>.nii.gz, a rough mask, or "
+        "<case>.csv (header x,y,z, one row of physical LPS mm) or <case>.mrk.json of 3D Slicer, a point (default: amid "
+        "the image's non-zero voxels)",
+    )
+    p.add_argument(
+        "--roi_label",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="segmentation: values of the organ in the masks (default: all but 0)",
+    )
+    p.add_argument(
+        "--margin",
+        type=float,
+        metavar="MM",
+        help="segmentation: around the organ on every side (default: as the training images were cropped, else 0)",
+    )
+
+
 def _add_registration(p: argparse._ArgumentGroup) -> None:
     p.add_argument(
         "--init",
         choices=["none", "geometry", "moments"],
         help="where the moving image begins: none trusts the physical coordinates of both files, geometry and moments "
         "lay the volumes' centres, or the centres of their mass, on each other (default: none)",
-    )
-    p.add_argument(
-        "--roi",
-        metavar="FOLDER",
-        help="where the organ is in the fixed image: <case>.nii.gz, a rough mask, or <case>.csv (header x,y,z, one row "
-        "of physical LPS mm) or <case>.mrk.json of 3D Slicer, a point (default: amid the image's non-zero voxels)",
     )
     p.add_argument("--labels", metavar="FOLDER", help="labels of the fixed images, for trainers that read them")
     p.add_argument("--stage2", metavar="TRAINER", help="trainer of the same plans that registers what is left")

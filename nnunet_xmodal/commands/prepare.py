@@ -73,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
         ".mrk.json, .csv (x,y,z,label in LPS mm), or label maps",
     )
     grid.add_argument("--roi", metavar="LABEL|FOLDER", help="crop to a label, or to masks named <case>.nii.gz")
+    grid.add_argument(
+        "--roi_label", nargs="+", type=int, metavar="N", help="values of the organ in these masks (default: all but 0)"
+    )
     grid.add_argument("--margin", type=float, default=0.0, metavar="MM", help="around it on every side (default: 0)")
 
     labels = p.add_argument_group("dataset.json")

@@ -144,7 +144,7 @@ def check_cases(
             different size, spacing, origin or direction, or a label that dataset.json does not name; says how many
             other cases have faults.
     """
-    faults = [fault for fault in _map(_Check(dataset_json), cases, processes, progress, doing) if fault]
+    faults = [fault for fault in map_cases(_Check(dataset_json), cases, processes, progress, doing) if fault]
     if faults:
         others = f" ({len(faults) - 1} other cases have faults, too.)" if len(faults) > 1 else ""
         raise XModalError(faults[0] + others)
@@ -190,7 +190,8 @@ class _Check:
             return str(error)
 
 
-def _map(function: Callable, cases: list[Case], processes: int, progress: bool, doing: str) -> Iterable:
+def map_cases(function: Callable, cases: list[Case], processes: int, progress: bool, doing: str) -> Iterable:
+    """What a function that pickles makes of every case, in their order, with a progress bar called `doing`."""
     bar = {"total": len(cases), "desc": doing, "disable": not progress}
     if processes <= 1 or len(cases) <= 1:
         yield from tqdm(map(function, cases), **bar)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.bounding_box import bounding_box
 from nnunet_xmodal.evaluation.lesions import lesion_metrics
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS
 from nnunet_xmodal.evaluation.overlap import voxel_metrics
 from nnunet_xmodal.evaluation.surface_distance import surface_distances
+from nnunet_xmodal.geometry.bounding_box import bounding_box
 
 NO_THICKNESS = 999.0
 """What nnU-Net's readers give as the spacing of the third axis of a 2D image."""

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.bounding_box import bounding_box
+from nnunet_xmodal.geometry.bounding_box import bounding_box
 
 MIN_OVERLAP_IOU = 0.1
 

@@ -25,7 +25,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.bounding_box import bounding_box
+from nnunet_xmodal.geometry.bounding_box import bounding_box
 
 _RADIUS = 5  # of the window: skimage cuts the Gaussian at 3.5 σ
 

@@ -23,8 +23,8 @@ import numpy as np
 from scipy.ndimage import gaussian_laplace
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.bounding_box import bounding_box
 from nnunet_xmodal.evaluation.image_similarity import image_similarity, range_inside
+from nnunet_xmodal.geometry.bounding_box import bounding_box
 
 DIRECTIONS = {"RMSE_percent": "lower", "HFEN_percent": "lower", "SSIM": "higher", "PSNR": "higher"}
 """Which is better."""

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from nnunet_xmodal.evaluation.bounding_box import bounding_box
+from nnunet_xmodal.geometry.bounding_box import bounding_box
 
 # A distance that equals the tolerance counts as within it, also when 3 · 0.1 mm comes out as 0.30000000000000004 mm or
 # a header holds the spacing in single precision.

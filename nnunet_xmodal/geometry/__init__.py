@@ -1,1 +1,1 @@
-"""Rigid transforms, surfaces and the way from voxels to millimetres; knows nothing of networks or trainers."""
+"""Rigid transforms, surfaces, grids and the way from voxels to millimetres; knows nothing of networks or trainers."""

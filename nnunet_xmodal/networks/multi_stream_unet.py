@@ -94,8 +94,10 @@ class MultiStreamUNet(nn.Module):
         """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         size = self.encoder.compute_conv_feature_map_size(input_size)
         size += self.decoder.compute_conv_feature_map_size(input_size)
-        return size if self.attention is None else size + self.attention.compute_conv_feature_map_size(
-            sizes_of_levels(input_size, self.encoder.strides)
+        return (
+            size
+            if self.attention is None
+            else size + self.attention.compute_conv_feature_map_size(sizes_of_levels(input_size, self.encoder.strides))
         )
 
     @staticmethod

@@ -16,9 +16,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.geometry.volume_grid import any_inside, to_index, to_physical
 from nnunet_xmodal.prediction.registration_case import POINT_ENDINGS, RegistrationCase
 from nnunet_xmodal.prediction.registration_grid import is_organ
-from nnunet_xmodal.prediction.volumes import any_inside, read_volume, to_index, to_physical
+from nnunet_xmodal.prediction.volumes import read_volume
 
 
 class GridCentre(NamedTuple):

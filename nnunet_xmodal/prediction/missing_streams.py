@@ -17,6 +17,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.imputation import Imputation
+from nnunet_xmodal.prediction.organ_roi import CroppedConfiguration
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
 
@@ -173,7 +174,14 @@ class _Prediction:
         """Within, the predictor preprocesses these channels as if there were no others: they alone decide the crop."""
         predictor = self.predictor
         whole = predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json, predictor.network
-        predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json = self._with_channels(channels)
+        plans, configuration, dataset_json = self._with_channels(channels)
+        if isinstance(predictor.configuration_manager, CroppedConfiguration):
+            configuration = predictor.configuration_manager.around(configuration)
+        predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json = (
+            plans,
+            configuration,
+            dataset_json,
+        )
         predictor.network = OfPresentStreams(predictor.network, channels, len(self.names), present)
         try:
             yield

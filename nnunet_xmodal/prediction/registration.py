@@ -23,6 +23,7 @@ from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
+from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
 from nnunet_xmodal.prediction import grad_cam
 from nnunet_xmodal.prediction.checkerboard import draw_checkerboards
 from nnunet_xmodal.prediction.grid_centre import GridCentre, grid_centre, organ_points
@@ -32,7 +33,7 @@ from nnunet_xmodal.prediction.registration_case import RegistrationCase, cases_t
 from nnunet_xmodal.prediction.registration_grid import OUTSIDE, GridCutter, RegistrationGrid
 from nnunet_xmodal.prediction.registration_steps import MutualInformationStep, NetworkStep, RegistrationStep
 from nnunet_xmodal.prediction.registration_table import RegistrationTable
-from nnunet_xmodal.prediction.volumes import any_inside, check_same_unit, lattice, overlap, read_volume, to_index
+from nnunet_xmodal.prediction.volumes import check_same_unit, read_volume
 
 WRITTEN = (".tfm", "_registered.nii.gz", "_checkerboard.png")
 WRITTEN_HEAT = tuple(f"_gradcam_{side}.nii.gz" for side in grad_cam.SIDES)

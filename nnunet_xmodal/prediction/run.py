@@ -19,6 +19,7 @@ from nnunet_xmodal.data.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
 from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
+from nnunet_xmodal.prediction.organ_roi import crop_to_organ, organ_roi
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
 
 AnyCase = TypeVar("AnyCase", Case, PartialCase)
@@ -26,6 +27,7 @@ AnyCase = TypeVar("AnyCase", Case, PartialCase)
 _OPTIONS = frozenset(
     {"attention_maps", "reference_intensities", "init", "roi", "labels", "stage2", "refine", "grad_cam"}
     | {"mask", "field_unit", "B0", "TE", "b0_direction", "support", "match", "allow_missing", "impute"}
+    | {"roi_label", "margin"}
 )
 """Flags that nnU-Net's command does not have; a predictor names those that it understands in `options`."""
 
@@ -48,6 +50,8 @@ def predict(args: Namespace) -> None:
     kind = predictor_class(args.tr)
     reads_folders = hasattr(kind, "predict_folder")
     takes_partial_cases = args.allow_missing or args.impute is not None
+    crops = issubclass(kind, SegmentationPredictor)
+    roi = organ_roi(args.roi, args.roi_label, args.margin, dataset_json) if crops else None
     cases = [] if reads_folders or takes_partial_cases else _cases(args, dataset_json)
     predictor = kind(
         tile_step_size=args.step_size,
@@ -69,11 +73,16 @@ def predict(args: Namespace) -> None:
         check_has_attention_maps(predictor)
         predictor.attention_folder = output / "attention_maps"
     if takes_partial_cases:
-        of_this_call = _of_this_call(partial_cases(args.i, dataset_json), args, dataset_json)
-        return predict_partial_cases(predictor, of_this_call, args)
+        partial = _of_this_call(partial_cases(args.i, dataset_json), args, dataset_json)
+        if roi is not None:
+            present = [Case(case.name, list(case.files.values())) for case in partial]
+            crop_to_organ(predictor, present, roi, max(1, args.npp), not args.disable_progress_bar)
+        return predict_partial_cases(predictor, partial, args)
     check_cases(
         cases, dataset_json, max(1, args.npp), not args.disable_progress_bar, doing=f"Checking {len(cases)} cases"
     )
+    if roi is not None:
+        crop_to_organ(predictor, cases, roi, max(1, args.npp), not args.disable_progress_bar)
     output.mkdir(parents=True, exist_ok=True)
     common = {
         "save_probabilities": args.save_probabilities,

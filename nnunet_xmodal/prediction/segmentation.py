@@ -18,7 +18,7 @@ class SegmentationPredictor(nnUNetPredictor):
         attention_folder: where the attention maps go; None writes none.
     """
 
-    options = frozenset({"attention_maps", "allow_missing", "impute"})
+    options = frozenset({"attention_maps", "roi", "roi_label", "margin", "allow_missing", "impute"})
 
     attention_folder: Path | None = None
 

@@ -8,17 +8,18 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.data.organ_mask import in_organ, organ_on_grid
+from nnunet_xmodal.data.scan import Scan, read_volume_file
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.prediction.volumes import overlap
+from nnunet_xmodal.geometry.organ_crop import Box, box_around, crop
+from nnunet_xmodal.geometry.resampling import coverage, onto_grid, outside_value, same_grid
+from nnunet_xmodal.geometry.volume_grid import overlap
 from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
 from nnunet_xmodal.preparation.figure import draw_case
 from nnunet_xmodal.preparation.label_maps import mapped, values_of, volume_mm3
-from nnunet_xmodal.preparation.organ_crop import Box, box_around, crop
 from nnunet_xmodal.preparation.png_labels import is_png_folder, read_png_labels
 from nnunet_xmodal.preparation.record import FOLDER, Record
 from nnunet_xmodal.preparation.report import fault_row
-from nnunet_xmodal.preparation.resampling import coverage, onto_grid, outside_value, same_grid
-from nnunet_xmodal.preparation.scan import Scan, read_volume_file
 from nnunet_xmodal.preparation.series import read_series
 from nnunet_xmodal.preparation.settings import LABEL, PreparationSettings
 from nnunet_xmodal.preparation.similarity import mutual_information
@@ -92,6 +93,8 @@ def _prepare(task: CaseTask, record: Record) -> None:
     on_grid = None if label is None else _label_on_grid(label, reference, source, scans, label_notes)
     box = _box(task, reference, on_grid)
     target = reference if box is None else crop(reference, box)
+    if box is not None:
+        _check_crop(channels, target)
     images = {
         name: onto_grid(c.image, target, "linear", c.matrix, outside_value(name, c.image))
         if box is None or c.matrix is not None or not same_grid(c.image, reference)
@@ -193,6 +196,14 @@ def _check_places(
             channel.notes.append(f"covers {100 * covered:.0f} % of {settings.reference}")
 
 
+def _check_crop(channels: dict[str, _Channel], target: sitk.Image) -> None:
+    """A channel may cover most of the reference and miss the organ."""
+    for channel in channels.values():
+        covered = coverage(channel.image, target, channel.matrix)
+        if covered < _LITTLE:
+            channel.notes.append(f"covers {100 * covered:.0f} % of the crop")
+
+
 def _register(channels: dict[str, _Channel], settings: PreparationSettings, reference: sitk.Image) -> None:
     from nnunet_xmodal.preparation.alignment import align  # imports torch, see above
 
@@ -245,12 +256,11 @@ def _box(task: CaseTask, reference: sitk.Image, label: sitk.Image | None) -> Box
     if settings.roi is None:
         return None
     if task.roi_mask is not None:
-        mask = read_volume_file(task.roi_mask).image != 0
-        return box_around(onto_grid(mask, reference, "nearest"), settings.margin_mm)
+        return box_around(organ_on_grid(task.roi_mask, reference, settings.roi_values), settings.margin_mm)
     values = values_of(settings.roi, settings.labels or {})
     if values is None or label is None:
         raise XModalError(f"there is no label to crop to {settings.roi}: give a folder of masks as --roi.")
-    inside = sitk.GetImageFromArray(np.isin(sitk.GetArrayViewFromImage(label), values).astype(np.uint8))
+    inside = sitk.GetImageFromArray(in_organ(sitk.GetArrayViewFromImage(label), task.source.label, values))
     inside.CopyInformation(label)
     return box_around(inside, settings.margin_mm)
 

@@ -7,7 +7,7 @@ FILE_ENDING = ".nii.gz"
 
 
 def dataset_json_of(settings: PreparationSettings, n_train: int) -> dict:
-    """With streams, regions and their order where there are any.
+    """With streams, regions and their order where there are any, and the margin of a crop to an organ.
 
     Without labels there is still the one that nnU-Net cannot do without: 1, of which there is no voxel.
     """
@@ -21,6 +21,9 @@ def dataset_json_of(settings: PreparationSettings, n_train: int) -> dict:
     order = regions_class_order(labels)
     if order is not None:
         content["regions_class_order"] = order
+    ours = {}
     if settings.streams is not None:
-        content["xmodal"] = {"streams": [list(stream) for stream in settings.streams]}
-    return content
+        ours["streams"] = [list(stream) for stream in settings.streams]
+    if settings.roi is not None:  # for prediction, which crops alike
+        ours["roi"] = {"margin_mm": settings.margin_mm}
+    return {**content, "xmodal": ours} if ours else content

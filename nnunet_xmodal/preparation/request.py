@@ -30,6 +30,7 @@ class PreparationWords:
     landmarks: Sequence[str] | None = None
     register: bool = False
     roi: str | None = None
+    roi_label: Sequence[int] | None = None
     margin: float = 0.0
     unlabelled: str = "Ts"
     processes: int = 1
@@ -47,6 +48,8 @@ def understood(words: PreparationWords) -> tuple[list[SourceCase], PreparationSe
         raise XModalError(f"--margin takes millimetres from 0, got {words.margin:g}.")
     if words.margin and not words.roi:
         raise XModalError("--margin lies around what --roi names: give it, too.")
+    if words.roi_label and not (words.roi and Path(words.roi).is_dir()):
+        raise XModalError("--roi_label says which values of masks are the organ: give their folder as --roi.")
     if words.input.suffix.lower() == ".csv":
         for flag in ("recipe", "label", "transform", "landmarks"):
             if getattr(words, flag):
@@ -108,6 +111,7 @@ def _settings(words: PreparationWords, recipe: dict, channels: Sequence[str], la
         streams=_streams(words, recipe, list(channels)),
         register=words.register or bool(recipe.get("register")),
         roi=str(Path(words.roi).absolute()) if words.roi and Path(words.roi).is_dir() else words.roi,
+        roi_values=tuple(words.roi_label or ()),
         margin_mm=words.margin,
         unlabelled=words.unlabelled,
     )

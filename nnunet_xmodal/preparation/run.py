@@ -4,21 +4,21 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_xmodal.comparison.parallel import run_all
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.data.organ_mask import mask_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.preparation.case import CaseTask, prepare_case
-from nnunet_xmodal.preparation.dataset_json import FILE_ENDING, dataset_json_of
+from nnunet_xmodal.preparation.dataset_json import dataset_json_of
 from nnunet_xmodal.preparation.record import FOLDER, Record, fingerprint_of, read_records
 from nnunet_xmodal.preparation.report import FAULT, fault_row, write_report
 from nnunet_xmodal.preparation.request import PreparationWords, understood
 from nnunet_xmodal.preparation.settings import PreparationSettings
 from nnunet_xmodal.preparation.sources import SourceCase
-
-_MASK_ENDINGS = (FILE_ENDING, ".nii", ".mha", ".mhd", ".nrrd")
 
 
 def prepare(words: PreparationWords) -> int:
@@ -106,14 +106,10 @@ def _tasks(
 def _with_mask(case: SourceCase, settings: PreparationSettings) -> tuple[Path | None, SourceCase]:
     if settings.roi is None or not Path(settings.roi).is_dir():
         return None, case
-    for ending in _MASK_ENDINGS:
-        mask = Path(settings.roi) / f"{case.name}{ending}"
-        if mask.is_file():
-            return mask, case
-    sentence = f"{Path(settings.roi) / (case.name + FILE_ENDING)} is missing: --roi needs a mask for every case."
-    return None, SourceCase(
-        case.name, case.images, case.label, case.transforms, case.landmarks, (*case.faults, sentence)
-    )
+    try:
+        return mask_file(Path(settings.roi), case.name), case
+    except XModalError as error:
+        return None, replace(case, faults=(*case.faults, str(error)))
 
 
 def _write_dataset_json(

@@ -22,6 +22,7 @@ class PreparationSettings:
         streams: names of the channels of each; None leaves them to later.
         register: whether channels are aligned by mutual information.
         roi: name or value of the label, or the folder of masks, that images are cropped to; None for whole ones.
+        roi_values: of the organ in these masks; all but 0 where none are named.
         margin_mm: around it.
         unlabelled: where cases without a label go: `Ts` or `Tr`.
     """
@@ -34,6 +35,7 @@ class PreparationSettings:
     streams: Sequence[Sequence[str]] | None = None
     register: bool = False
     roi: str | None = None
+    roi_values: Sequence[int] = ()
     margin_mm: float = 0.0
     unlabelled: Literal["Ts", "Tr"] = "Ts"
 
@@ -46,6 +48,6 @@ class PreparationSettings:
         """With strings for keys, as a file gives it back."""
         content = asdict(self)
         content["label_map"] = {str(old): new for old, new in self.label_map.items()}
-        content["channels"] = list(self.channels)
+        content["channels"], content["roi_values"] = list(self.channels), list(self.roi_values)
         content["streams"] = self.streams and [list(stream) for stream in self.streams]
         return content

@@ -14,7 +14,8 @@ RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
 MASKED = ("--mask", *RECONSTRUCTION[1:])
 SUPPORTED = ("--support", "--match")
 LACKING = ("--allow_missing", "--impute")
-REGISTRATION = ("--init", "--roi", "--labels", "--stage2", "--refine", "--grad_cam")
+ORGAN = ("--roi", "--roi_label", "--margin")
+REGISTRATION = ("--init", "--labels", "--stage2", "--refine", "--grad_cam")
 
 
 class Captured(Exception):
@@ -43,7 +44,7 @@ def flags(parser) -> dict:
         (
             predict_entry_point,
             predict.parser,
-            {"--attention_maps", "--reference_intensities", *MASKED, *REGISTRATION, *SUPPORTED, *LACKING},
+            {"--attention_maps", "--reference_intensities", *MASKED, *ORGAN, *REGISTRATION, *SUPPORTED, *LACKING},
         ),
     ],
 )

@@ -1,15 +1,13 @@
 """From native scans to predictions that open on them, by commands."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from nnunet_xmodal.preparation.organ_crop import empty_grid, paste_file
-from nnunet_xmodal.preparation.resampling import same_grid
+from nnunet_xmodal.geometry.resampling import same_grid
 
 pytestmark = pytest.mark.slow
 
@@ -70,16 +68,40 @@ def test_scans_are_prepared_planned_trained_and_predicted_on(workspace, patients
     assert same_grid(prediction, sitk.ReadImage(str(patients / "patient5" / "t2w.mha")))
 
 
+def test_a_model_of_crops_predicts_whole_scans_within_masks(workspace, patients, shrink):
+    """Masks on a grid of their own; the margin is that of the training; crops that are predicted as such lie alike."""
+    name, masks = "Dataset931_Crop", workspace.root / "masks"
+    masks.mkdir()
+    for number in range(6):
+        mask = scan((30, 30, 30), (1.5, 1.5, 1.5), np.eye(3), np.array([number - 3.0, 2.0, 1.0]), label=True)
+        sitk.WriteImage(mask, str(masks / f"patient{number}.nii.gz"))
+    prepare(workspace, patients, "--roi", masks, "--margin", 4, fails=True, output=name)
+    workspace.plan(931, "-c", "2d")
+    shrink(workspace.plans_file(name))
+    workspace.run("nnUNetv2_train", 931, "2d", 0, "-tr", TRAINER, "-device", "cpu")
+    model = ("-d", 931, "-c", "2d", "-tr", TRAINER, "-f", 0, "-device", "cpu")
+    whole, crops, pasted = (workspace.root / folder for folder in ("whole931", "crops931", "pasted931"))
+    scans, cut = (workspace.raw / dataset / "imagesTs" for dataset in (DATASET, name))  # the former of the test above
+    said = workspace.run("nnUNetXModal_predict", "-i", scans, "-o", whole, *model, "--roi", masks, "-npp", 1, "-nps", 1)
+    assert "Warning" not in said
+    said = workspace.run("nnUNetXModal_predict", "-i", cut, "-o", crops, *model, "-npp", 0, "-nps", 0)
+    assert "trained on images cropped to an organ and 4 mm around it" in said
+    workspace.run("nnUNetXModal_paste", "-i", crops, "-o", pasted, "-d", 931)
+    found, back = (sitk.ReadImage(str(folder / "patient5.nii.gz")) for folder in (whole, pasted))
+    reference = sitk.ReadImage(str(patients / "patient5" / "t2w.mha"))
+    assert same_grid(found, reference) and same_grid(back, reference)
+    assert np.array_equal(*map(sitk.GetArrayFromImage, (found, back)))
+
+
 def test_what_was_made_of_a_crop_goes_back_to_the_scan(workspace, patients):
-    name = "Dataset931_Crop"
+    name, back = "Dataset932_Crop", workspace.root / "back"
     assert "1 cases prepared" not in prepare(
         workspace, patients, "--roi", "lesion", "--margin", 4, fails=True, output=name
     )
     with open(workspace.raw / name / "prepare.csv", newline="") as file:
         faults = {row["case"]: row["note"] for row in csv.DictReader(file) if row["status"] == "fault"}
     assert set(faults) == {"patient5", "patient7"} and "no label to crop to" in faults["patient5"]
-    record = json.loads((workspace.raw / name / "preparation" / "records" / "patient0.json").read_text())
-    back = workspace.root / "back.nii.gz"
-    paste_file(workspace.raw / name / "labelsTr" / "patient0.nii.gz", empty_grid(**record["grid"]), back)
-    label, pasted = (sitk.ReadImage(str(file)) for file in (patients / "patient0" / "lesion.nii.gz", back))
+    workspace.run("nnUNetXModal_paste", "-i", workspace.raw / name / "labelsTr", "-o", back, "-d", 932)
+    files = patients / "patient0" / "lesion.nii.gz", back / "patient0.nii.gz"
+    label, pasted = (sitk.ReadImage(str(file)) for file in files)
     assert same_grid(pasted, label) and np.array_equal(*map(sitk.GetArrayFromImage, (pasted, label)))

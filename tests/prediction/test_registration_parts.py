@@ -6,10 +6,10 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
+from nnunet_xmodal.geometry.volume_grid import overlap
 from nnunet_xmodal.prediction.checkerboard import checkerboard
 from nnunet_xmodal.prediction.initial_transform import initial_transform
 from nnunet_xmodal.prediction.registration_table import COLUMNS, RegistrationTable
-from nnunet_xmodal.prediction.volumes import overlap
 
 
 def volume(array, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), direction=None):

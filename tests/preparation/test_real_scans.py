@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xmodal.commands.prepare import main
-from nnunet_xmodal.preparation.resampling import same_grid
+from nnunet_xmodal.geometry.resampling import same_grid
 
 
 @pytest.mark.slow

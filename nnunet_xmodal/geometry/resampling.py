@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.prediction.volumes import index_to_physical, lattice, to_index, to_physical
+from nnunet_xmodal.geometry.volume_grid import index_to_physical, lattice, to_index, to_physical
 
 SAME_TO = 1e-2
 """Of a voxel: how far the corners of two grids may be apart that are one."""

@@ -5,16 +5,14 @@ to paste it back.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.bounding_box import bounding_box
-from nnunet_xmodal.preparation.resampling import SAME_TO
+from nnunet_xmodal.geometry.bounding_box import bounding_box
+from nnunet_xmodal.geometry.resampling import SAME_TO
 
 
 class Box(NamedTuple):
@@ -36,7 +34,7 @@ def box_around(mask: sitk.Image, margin_mm: float) -> Box:
     """
     inside = bounding_box(sitk.GetArrayViewFromImage(mask) != 0)[::-1]  # x y z
     if inside[0].stop == 0:
-        raise XModalError("the organ's mask is empty on the reference's grid: there is nothing to crop to.")
+        raise XModalError("the organ's mask is empty: there is nothing to crop to.")
     margins = [int(np.ceil(margin_mm / mm - 1e-6)) for mm in mask.GetSpacing()]
     first = [max(part.start - margin, 0) for part, margin in zip(inside, margins)]
     behind = [min(part.stop + margin, side) for part, margin, side in zip(inside, margins, mask.GetSize())]
@@ -84,20 +82,3 @@ def empty_grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[f
     image.SetOrigin(list(origin))
     image.SetDirection(list(direction))
     return image
-
-
-def paste_file(cropped: Path, full: sitk.Image, output: Path) -> None:
-    """Reads a file, pastes it back and writes it.
-
-    Raises:
-        XModalError: see `paste_back`; for a file that cannot be read.
-    """
-    try:
-        image = sitk.ReadImage(str(cropped))
-    except RuntimeError as error:
-        raise XModalError(f"{cropped} cannot be read: replace it by an intact file.") from error
-    try:
-        pasted = paste_back(image, full)
-    except XModalError as error:
-        raise XModalError(f"{cropped}: {error}") from error
-    write_atomically(output, lambda name: sitk.WriteImage(pasted, name, useCompression=True))
