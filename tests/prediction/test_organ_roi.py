@@ -33,7 +33,7 @@ def make_model(nnunet_folders, make_plans, make_dataset_json):
     """Writes a model folder as training leaves it, and returns the flags that name it."""
 
     def make(dimensions=3, kind="labels", trainer="nnUNetTrainer", cascade=False, reader="SimpleITKIO", **dataset):
-        plans = make_plans(dimensions, channels=2)
+        plans = make_plans(dimensions, channels=2, streams=None if trainer == "nnUNetTrainer" else [[0], [1]])
         plans["image_reader_writer"] = reader
         if reader != "NaturalImage2DIO":
             plans["transpose_forward"], plans["transpose_backward"] = [1, 2, 0], [2, 0, 1]
@@ -347,3 +347,20 @@ def test_other_kinds_of_models_have_no_organ(nnunet_folders):
         args = parser().parse_args(["-i", "a", "-o", "b", "-d", "1", "-c", "2d", "-tr", trainer, flag, "3"])
         with pytest.raises(XModalError, match=f"{flag} says nothing to models of {trainer}"):
             _check_options(args)
+
+
+def test_cases_that_lack_channels_are_cropped_too(make_model, scans, run, tmp_path):
+    """A complete and a partial case, to the bit what the cropped files give."""
+    model = make_model(3, trainer="nnUNetTrainerMultiStreamDropout")
+    scans()
+    (tmp_path / "in" / "bert_0001.nii.gz").unlink()
+    whole = run(model, "whole", "--roi", tmp_path / "masks", "--allow_missing")
+    for file in (tmp_path / "in").iterdir():
+        mask = sitk.ReadImage(str(tmp_path / "masks" / file.name.replace("_0000", "").replace("_0001", "")))
+        write(crop(sitk.ReadImage(str(file)), box_around(mask, 0)), tmp_path, "crops", file.name)
+    cropped = run(model, "cropped", "--allow_missing", images="crops")
+    for case in ("anna", "bert"):
+        inside = voxels(whole / f"{case}.nii.gz")[ORGAN > 0]
+        assert len(np.unique(inside)) > 1
+        np.testing.assert_array_equal(inside, voxels(cropped / f"{case}.nii.gz").ravel())
+        assert not voxels(whole / f"{case}.nii.gz")[ORGAN == 0].any()
