@@ -31,6 +31,7 @@ from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings
+from nnunet_xmodal.evaluation.empty_labels import with_rule
 from nnunet_xmodal.evaluation.summary import summarise
 
 
@@ -134,7 +135,7 @@ def main() -> None:
     cases = sorted(case for number in args.f for case in splits[number]["val"])
     cache = CaseCache(args.o / "cache")
     table, metrics = case_table(models, cases, raw / "labelsTr", MetricSettings(), cache, processes=1)
-    summary = summarise(table, metrics)
+    summary = summarise(with_rule(table, "nan", metrics), metrics)
     dice = summary[summary["metric"] == "Dice"]
     labels = list(dict.fromkeys(dice["label"]))
     print(f"\n{dataset}, {args.c}, {len(cases)} cases of folds {', '.join(map(str, args.f))}, Dice\n")
