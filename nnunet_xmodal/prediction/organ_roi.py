@@ -116,8 +116,7 @@ class _FindBox:
     def __call__(self, case: Case) -> Slices | str:
         try:
             file = mask_file(self.roi.masks, case.name, [self.dataset_json["file_ending"]])
-            # by the model's reader, which may turn the axes
-            image, properties = self.plans.image_reader_writer_class().read_images([str(case.images[0])])
+            image, properties = self._read(case.images[0])
             grid = with_geometry(np.zeros(image.shape[1:], np.uint8), properties)
             if grid.GetDimension() == 3 and ("sitk_stuff" in properties or "nibabel_stuff" in properties):
                 mask = organ_on_grid(file, grid, self.roi.values)
@@ -128,6 +127,13 @@ class _FindBox:
         except XModalError as error:  # returned, because the others are checked as well
             return str(error)
         return tuple(slice(first, first + side) for first, side in zip(box.start[::-1], box.size[::-1]))
+
+    def _read(self, file: Path) -> tuple[np.ndarray, dict]:
+        """By the model's reader, which may turn the axes."""
+        try:
+            return self.plans.image_reader_writer_class().read_images([str(file)])
+        except Exception as error:  # readers raise what they like
+            raise XModalError(f"{file} cannot be read: replace it by an intact file.") from error
 
     def _of_the_same_voxels(self, file: Path, shape: tuple[int, ...]) -> sitk.Image:
         """Of images that have no place in space, such as PNG."""

@@ -294,6 +294,16 @@ def test_flags_that_make_no_sense(make_model, scans, run, tmp_path, flags, sente
     assert not (tmp_path / "out").exists()
 
 
+def test_an_image_that_cannot_be_read_is_a_sentence_also_where_channels_may_lack(make_model, scans, run, tmp_path):
+    """Masks are then looked at before the images are."""
+    model = make_model(trainer="nnUNetTrainerMultiStream")
+    scans()
+    (tmp_path / "in" / "bert_0000.nii.gz").write_text("no image")
+    with pytest.raises(XModalError, match=r"bert_0000\.nii\.gz cannot be read"):
+        run(model, "out", "--roi", tmp_path / "masks", "--allow_missing")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_value_that_no_voxel_has_is_named(make_model, scans, run, tmp_path):
     model = make_model()
     scans()
