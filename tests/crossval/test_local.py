@@ -84,7 +84,7 @@ def wait_until(condition, seconds: float = 60) -> None:
 
 
 def test_as_many_at_once_as_slots_each_with_its_own_gpu(run, fake_training, make_job):
-    fake_training.behave(epoch=0.4)
+    fake_training.behave(epoch=1.5)  # longer than a process takes to begin on a busy machine
     jobs = [make_job(fold) for fold in range(4)]
     statuses, _ = run(jobs, slots=["0", "3,4"])
     assert statuses == dict.fromkeys(jobs, 0)

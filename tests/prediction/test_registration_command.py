@@ -148,7 +148,7 @@ def test_refusals(make_model, images, tmp_path, flags, sentence):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("flags", [["--init", "none"], ["--roi", "."], ["--refine", "mi"], ["--grad_cam"]])
+@pytest.mark.parametrize("flags", [["--init", "none"], ["--refine", "mi"], ["--grad_cam"]])
 def test_other_models_do_not_know_these_flags(make_model, images, tmp_path, flags):
     make_model("nnUNetTrainerCSAD", FIRST)
     with pytest.raises(XModalError, match=f"{flags[0]} says nothing to models of nnUNetTrainerCSAD"):
