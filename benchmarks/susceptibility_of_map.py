@@ -32,8 +32,8 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.raw_dataset import RawCase, write_raw_dataset
 from nnunet_xmodal.data.susceptibility_phantoms import CHANNELS
-from nnunet_xmodal.geometry.bounding_box import bounding_box
 from nnunet_xmodal.evaluation.reconstruction import reconstruction_quality
+from nnunet_xmodal.geometry.bounding_box import bounding_box
 from nnunet_xmodal.physics.dipole import field_direction
 from nnunet_xmodal.physics.inversion import tikhonov, truncated_division
 from nnunet_xmodal.physics.simulate import block_means, local_field, with_noise
