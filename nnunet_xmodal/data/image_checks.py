@@ -33,6 +33,9 @@ class Case:
 def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int, Path]]:
     """Case → number → file, by nnU-Net's naming, `<case>_<four digits><file ending>`; numbers may be missing.
 
+    Returns:
+        Sorted by case.
+
     Raises:
         XModalError: if the folder is missing or empty, or a file has no channel number.
     """
@@ -52,7 +55,7 @@ def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int
         found.setdefault(match[1], {})[int(match[2])] = file
     if not found:
         raise XModalError(f"the folder {folder} holds no files that end in {file_ending}.")
-    return found
+    return dict(sorted(found.items()))  # nnU-Net's order, by which it deals out parts; that of the files is another
 
 
 def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xmodal.data.image_checks import SEVERAL_CHANNELS_IN_A_FILE, files_by_channel
+from nnunet_xmodal.data.image_files import read_image
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 
@@ -14,18 +15,20 @@ class PartialCase:
     """
     Attributes:
         files: channel number → file, of the channels that have one.
+        all_in_one_file: whether `_0000` is a picture that holds all channels.
     """
 
     name: str
     files: dict[int, Path]
+    all_in_one_file: bool = False
 
     def given(self, streams: Sequence[Sequence[int]]) -> list[int]:
         """Numbers of the streams whose files are all there."""
         return [number for number, channels in enumerate(streams) if set(channels) <= set(self.files)]
 
     def missing(self, dataset_json: dict) -> list[int]:
-        """Numbers of the channels without a file; none of a picture's, whose channels may all be in `_0000`."""
-        if set(self.files) == {0} and dataset_json["file_ending"] in SEVERAL_CHANNELS_IN_A_FILE:
+        """Numbers of the channels without a file."""
+        if self.all_in_one_file:
             return []
         return [number for number in range(len(channel_names_of(dataset_json))) if number not in self.files]
 
@@ -49,10 +52,15 @@ def partial_cases(folder: str | Path, dataset_json: dict) -> list[PartialCase]:
     """The cases of an images folder, whatever channels they have.
 
     Raises:
-        XModalError: see `files_by_channel`; also for a number that dataset.json does not name.
+        XModalError: see `files_by_channel`; also for a number that dataset.json does not name, and a picture that
+            cannot be read.
     """
-    names = channel_names_of(dataset_json)
-    cases = [PartialCase(*found) for found in files_by_channel(folder, dataset_json["file_ending"]).items()]
+    names, ending = channel_names_of(dataset_json), dataset_json["file_ending"]
+    cases = []
+    for case, files in files_by_channel(folder, ending).items():
+        is_alone = set(files) == {0} and ending in SEVERAL_CHANNELS_IN_A_FILE and len(names) > 1
+        holds_all = is_alone and len(read_image(files[0], dataset_json, is_label=False)[0]) == len(names)
+        cases.append(PartialCase(case, files, holds_all))
     for case in cases:
         if max(case.files) >= len(names):
             raise XModalError(

@@ -17,7 +17,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.imputation import Imputation
-from nnunet_xmodal.prediction.organ_roi import CroppedConfiguration
+from nnunet_xmodal.prediction.organ_roi import CroppedConfiguration, OrganRoi, crop_to_organ
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
 
@@ -25,7 +25,9 @@ PROVENANCE = "missing"
 """Beside the predictions: which channels and streams a case lacked, and what stood in their place."""
 
 
-def predict_partial_cases(predictor: nnUNetPredictor, cases: list[PartialCase], args: Namespace) -> None:
+def predict_partial_cases(
+    predictor: nnUNetPredictor, cases: list[PartialCase], args: Namespace, roi: OrganRoi | None = None
+) -> None:
     """`nnUNetXModal_predict` with `--allow_missing`, `--impute` or both.
 
     Cases that have all channels are predicted as ever. Of the others, `--impute` makes what is missing, where it can;
@@ -35,17 +37,18 @@ def predict_partial_cases(predictor: nnUNetPredictor, cases: list[PartialCase], 
         predictor: with its model.
         cases: those of this call.
         args: see `commands/predict.py`.
+        roi: within which; masks lie on the grid of the streams that a case is predicted from.
 
     Raises:
         XModalError: before anything is written, for a model that was not trained without streams, faulty images, cases
-            that lack all streams, and whatever `Imputation` says.
+            that lack all streams, and whatever `Imputation` and `crop_to_organ` say.
     """
-    _Prediction(predictor, args).run(cases)
+    _Prediction(predictor, args, roi).run(cases)
 
 
 class _Prediction:
-    def __init__(self, predictor: nnUNetPredictor, args: Namespace):
-        self.predictor, self.args = predictor, args
+    def __init__(self, predictor: nnUNetPredictor, args: Namespace, roi: OrganRoi | None):
+        self.predictor, self.args, self.roi = predictor, args, roi
         self.dataset_json = predictor.dataset_json
         self.names = channel_names_of(self.dataset_json)
         self.streams: list[list[int]] = []
@@ -68,6 +71,7 @@ class _Prediction:
                 self.imputation.check_has_a_stream(case)
         self._check_normalisation(imputed)
         self._check_images(complete + imputed, partial)
+        self._crop(complete + imputed, partial)
 
         output = Path(self.args.o)
         output.mkdir(parents=True, exist_ok=True)
@@ -107,6 +111,15 @@ class _Prediction:
                 not self.args.disable_progress_bar,
                 doing=f"Checking {len(group)} cases",
             )
+
+    def _crop(self, whole: list[PartialCase], partial: list[PartialCase]) -> None:
+        if self.roi is None:
+            return
+        seen = [Case(case.name, list(case.files.values())) for case in whole]
+        for case in partial:
+            channels = self._channels_of(case.given(self.streams))
+            seen.append(Case(case.name, [case.files[channel] for channel in channels]))
+        crop_to_organ(self.predictor, seen, self.roi, max(1, self.args.npp), not self.args.disable_progress_bar)
 
     def _channels_of(self, streams: Sequence[int]) -> list[int]:
         return sorted(channel for stream in streams for channel in self.streams[stream])

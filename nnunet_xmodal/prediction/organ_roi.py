@@ -117,7 +117,7 @@ class _FindBox:
         try:
             file = mask_file(self.roi.masks, case.name, [self.dataset_json["file_ending"]])
             image, properties = self._read(case.images[0])
-            grid = with_geometry(np.zeros(image.shape[1:], np.uint8), properties)
+            grid = with_geometry(np.zeros(image.shape[1:], np.uint8), _as_read(properties))
             if grid.GetDimension() == 3 and ("sitk_stuff" in properties or "nibabel_stuff" in properties):
                 mask = organ_on_grid(file, grid, self.roi.values)
             else:
@@ -145,6 +145,15 @@ class _FindBox:
                 f"{file} has {theirs} pixels and the image {ours}: they must agree where files have no place in space."
             )
         return sitk.GetImageFromArray(in_organ(voxels.reshape(shape), file, self.roi.values))
+
+
+def _as_read(properties: dict) -> dict:
+    """Without the way back to the file's axes, which a reader has turned: boxes are of the array that it returns."""
+    geometry = properties.get("sitk_stuff")
+    if geometry is None:
+        return properties
+    turned = {key: value for key, value in geometry.items() if key != "original_orientation"}
+    return {**properties, "sitk_stuff": turned}
 
 
 class CroppedConfiguration(ConfigurationManager):

@@ -74,10 +74,7 @@ def predict(args: Namespace) -> None:
         predictor.attention_folder = output / "attention_maps"
     if takes_partial_cases:
         partial = _of_this_call(partial_cases(args.i, dataset_json), args, dataset_json)
-        if roi is not None:
-            present = [Case(case.name, list(case.files.values())) for case in partial]
-            crop_to_organ(predictor, present, roi, max(1, args.npp), not args.disable_progress_bar)
-        return predict_partial_cases(predictor, partial, args)
+        return predict_partial_cases(predictor, partial, args, roi)
     check_cases(
         cases, dataset_json, max(1, args.npp), not args.disable_progress_bar, doing=f"Checking {len(cases)} cases"
     )

@@ -67,11 +67,12 @@ class SynthesisPredictor(ImagePredictor):
             raise XModalError(f"the model of {self.trainer_name} makes images: there are no probabilities to save.")
         self.reference_intensities, self.configuration_name = args.reference_intensities, args.c
         output, ending = Path(args.o), self._file_ending
-        cases = partial_cases(args.i, self.dataset_json)
-        cases = source_cases(cases, self.dataset_json, self.network)[args.part_id :: args.num_parts]
+        found = partial_cases(args.i, self.dataset_json)
+        cases = source_cases(found, self.dataset_json, self.network)[args.part_id :: args.num_parts]
         made = {case.name: [output / f"{case.name}_{n:04d}{ending}" for n in self._made(case.given)] for case in cases}
+        inputs = {file.resolve() for case in found for file in case.files.values()}
         for case in cases:
-            clash = {file.resolve() for file in made[case.name]} & {file.resolve() for file in case.images.values()}
+            clash = {file.resolve() for file in made[case.name]} & inputs
             if clash:
                 raise XModalError(f"{min(clash)} is an input and would be replaced: write to another folder with -o.")
         if args.continue_prediction:

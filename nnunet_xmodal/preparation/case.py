@@ -1,7 +1,7 @@
 """One case from its native scans to nnU-Net's files, in a process of its own."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,8 @@ class CaseTask:
     Attributes:
         dataset: folder of the raw dataset.
         roi_mask: what the case is cropped to, where that is not its label.
-        previous: record of an earlier attempt, whose files are replaced.
-        overwrite: whether files that no record knows are replaced.
+        previous: record of an earlier attempt, whose files are replaced unless the case was done with these inputs.
+        overwrite: whether files that no record knows, and those of a case that is done, are replaced.
     """
 
     source: SourceCase
@@ -47,6 +47,12 @@ class CaseTask:
     roi_mask: Path | None = None
     previous: Record | None = None
     overwrite: bool = False
+
+    @property
+    def mends(self) -> bool:
+        """Whether the case was done with these inputs and lacks files since: what is there stays."""
+        previous = self.previous
+        return bool(previous and previous.done and previous.fingerprint == self.fingerprint and not self.overwrite)
 
 
 @dataclass
@@ -64,16 +70,19 @@ def prepare_case(task: CaseTask) -> None:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # of odd headers, over the progress bar
     record = Record(task.source.name, task.fingerprint)
     try:
-        if task.previous:
-            task.previous.delete_files(task.dataset)
         if task.source.faults:
             raise XModalError(" ".join(task.source.faults))
         _prepare(task, record)
         record.done = True
     except Exception as error:  # the other cases go on
         sentence = str(error) if isinstance(error, XModalError) else _unforeseen(error)
-        record.delete_files(task.dataset)
-        record = Record(task.source.name, task.fingerprint, rows=[fault_row(task.source.name, sentence)])
+        rows = [fault_row(task.source.name, sentence)]
+        if task.mends:
+            record = replace(task.previous, done=False, rows=rows)
+        else:
+            for attempt in (record, *([task.previous] if task.previous else [])):
+                attempt.delete_files(task.dataset)
+            record = Record(task.source.name, task.fingerprint, rows=rows)
     record.write(task.dataset)
 
 
@@ -318,17 +327,24 @@ def _write(task: CaseTask, record: Record, images: dict, label: sitk.Image | Non
         volumes[f"labels{split}/{case}{FILE_ENDING}"] = label
     picture = f"{FOLDER}/figures/{case}.png"
     files = [*volumes, *(file for file, _ in transforms.values()), picture]
+    known = task.previous.files if task.previous else []
     for file in files:
-        if (folder / file).exists() and not task.overwrite:
+        if file not in known and (folder / file).exists() and not task.overwrite:
             raise XModalError(f"{folder / file} exists and no record knows it: move it away, or give --overwrite.")
+    kept = {file for file in files if task.mends and (folder / file).is_file()}
+    for file in set(known) - set(files):
+        (folder / file).unlink(missing_ok=True)
     record.files = files
-    record.write(folder)  # not done yet: an interrupted run knows what it may replace
+    if not task.mends:
+        record.write(folder)  # not done yet: an interrupted run knows what it may replace
     for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
     for file, image in volumes.items():
-        write_atomically(folder / file, lambda name, image=image: sitk.WriteImage(image, name))
+        if file not in kept:
+            write_atomically(folder / file, lambda name, image=image: sitk.WriteImage(image, name))
     for file, transform in transforms.values():
-        write_atomically(folder / file, lambda name, t=transform: sitk.WriteTransform(t, name))
+        if file not in kept:
+            write_atomically(folder / file, lambda name, t=transform: sitk.WriteTransform(t, name))
     draw_case(
         {name: sitk.GetArrayViewFromImage(image) for name, image in images.items()},
         None if label is None else sitk.GetArrayViewFromImage(label),

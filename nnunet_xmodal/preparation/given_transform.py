@@ -25,7 +25,7 @@ def read_transform(file: Path) -> np.ndarray:
         `(4, 4)` in mm.
 
     Raises:
-        XModalError: for a file that is neither, and a transform that is not rigid.
+        XModalError: for a file that is neither, and a transform that is not rigid or written for points as rows.
     """
     try:
         if file.suffix == ".npy":
@@ -39,6 +39,11 @@ def read_transform(file: Path) -> np.ndarray:
     if isinstance(matrix, np.ndarray) and matrix.shape != (4, 4):
         raise XModalError(
             f"{file} holds {'×'.join(map(str, matrix.shape))} numbers: a rigid transform is a 4×4 matrix."
+        )
+    if isinstance(matrix, np.ndarray) and not np.allclose(matrix[3], (0, 0, 0, 1)):
+        raise XModalError(
+            f"{file} has {' '.join(f'{number:g}' for number in matrix[3])} as its last row, where 0 0 0 1 belongs: "
+            "transpose the matrix if its points are rows."
         )
     try:
         return physical_matrix(matrix)

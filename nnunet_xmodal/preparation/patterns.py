@@ -74,7 +74,10 @@ def _walk(place: Path, segments: list[str], case: str | None) -> Iterator[tuple[
 
 
 def _inside(place: Path) -> list[Path]:
-    return sorted(inner for inner in place.iterdir() if inner.name[0] != ".") if place.is_dir() else []
+    try:
+        return sorted(inner for inner in place.iterdir() if inner.name[0] != ".") if place.is_dir() else []
+    except PermissionError:  # lost+found, and a case's folder, which then lacks its files and says so
+        return []
 
 
 def _expression(segment: str, case: str | None) -> re.Pattern:

@@ -44,7 +44,7 @@ def read_png_labels(folder: Path, scans: Sequence[Scan]) -> sitk.Image:
             )
         by_name = sorted((slice_.stem for slice_ in scan.slices), key=_natural)
         files = {stem: files[name] for stem, name in zip(by_name, sorted(files, key=_natural))}
-    labels = np.zeros(scan.image.GetSize()[::-1], np.uint8)  # z y x
+    labels = np.zeros(scan.image.GetSize()[::-1], np.uint16)  # z y x; a PNG has up to 16 bits
     for index, slice_ in enumerate(scan.slices):
         if slice_.stem in files:
             labels[index] = _pixels(files[slice_.stem], labels.shape[1:])

@@ -74,7 +74,14 @@ def fingerprint_of(inputs: Sequence[Path], settings: dict) -> str:
     """Changes with the settings and with the path, size or time of any input; a folder's are those of its files."""
     files = []
     for path in inputs:
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        for file in _files_of(path):
             status = file.stat() if file.exists() else None
             files.append((str(file.absolute()), status and status.st_size, status and status.st_mtime_ns))
     return hashlib.sha256(json.dumps([settings, files], sort_keys=True).encode()).hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir()) if path.is_dir() else [path]
+    except PermissionError:  # said when the case is read
+        return [path]

@@ -40,12 +40,13 @@ def prepare(words: PreparationWords) -> int:
 
     (dataset / FOLDER / "records").mkdir(parents=True, exist_ok=True)
     write_json(settings.as_json(), dataset / FOLDER / "settings.json")
-    run_all(prepare_case, tasks, words.processes, "Preparing")
-
-    records = read_records(dataset)
-    rows = [row for record in records.values() for row in record.rows] + changed
-    write_report(sorted(rows, key=lambda row: row["case"]), dataset / "prepare.csv")
-    _write_dataset_json(dataset, settings, records, words.overwrite)
+    try:
+        run_all(prepare_case, tasks, words.processes, "Preparing")
+    finally:  # of what is done, also where a process was killed
+        records = read_records(dataset)
+        rows = [row for record in records.values() for row in record.rows] + changed
+        write_report(sorted(rows, key=lambda row: row["case"]), dataset / "prepare.csv")
+        _write_dataset_json(dataset, settings, records, words.overwrite)
     return _told(dataset, cases, tasks, records, rows, changed)
 
 
@@ -94,10 +95,11 @@ def _tasks(
         mask, case = _with_mask(case, settings)
         fingerprint = fingerprint_of([*case.inputs(), *([mask] if mask else [])], settings.as_json())
         record = records.get(case.name)
+        if record and record.done and record.fingerprint != fingerprint and not overwrite:
+            sentence = "its files have changed since it was prepared, and it was left as it is: give --overwrite."
+            changed.append(fault_row(case.name, sentence))
+            continue
         if record and record.complete(dataset) and not overwrite:
-            if record.fingerprint != fingerprint:
-                sentence = "its files have changed since it was prepared, and it was left as it is: give --overwrite."
-                changed.append(fault_row(case.name, sentence))
             continue
         tasks.append(CaseTask(case, settings, dataset, fingerprint, mask, record, overwrite))
     return tasks, changed

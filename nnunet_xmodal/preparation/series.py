@@ -39,7 +39,7 @@ def read_series(folder: Path) -> Scan:
         XModalError: for a folder without DICOM images, an unreadable one, several series, patients or volumes, slices
             that are not parallel, uneven or missing, and a tilted gantry.
     """
-    slices = [header for file in sorted(folder.iterdir()) if file.is_file() and (header := _header(file))]
+    slices = [header for file in sorted(folder.iterdir()) if _visible(file) and (header := _header(file))]
     if not slices:
         raise XModalError(f"{folder} holds no DICOM images: give a file, or the folder of a series.")
     _check_one_series(folder, slices)
@@ -64,6 +64,10 @@ def read_series(folder: Path) -> Scan:
     image.SetOrigin(slices[0].position.tolist())
     image.SetDirection(np.stack((row, column, normal), 1).ravel().tolist())
     return Scan(image, slices[0].patient, tuple(header.file for header in slices))
+
+
+def _visible(file: Path) -> bool:
+    return file.is_file() and file.name[0] != "."  # macOS puts ._names beside files
 
 
 def _header(file: Path) -> _Slice | None:

@@ -20,7 +20,7 @@ def test_every_flag_arrives(monkeypatch):
 def test_help_names_the_recipes_and_imports_no_image_library(tmp_path):
     script = (
         "import sys\nfrom nnunet_xmodal.commands.prepare import parser\ntext = parser().format_help()\n"
-        "assert 'brats, chaos, muregpro' in ' '.join(text.split()), text\n"
+        "assert 'brats, brats2023, chaos, muregpro' in ' '.join(text.split()), text\n"
         "assert 'SimpleITK' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)

@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from nnunet_xmodal.data.partial_cases import partial_cases
 from nnunet_xmodal.errors import XModalError
@@ -42,9 +44,12 @@ def test_the_first_file_that_a_begun_stream_lacks_is_named(cases, dataset_json, 
     case.check_has_a_stream([[0], [1], [2]], dataset_json)
 
 
-def test_a_picture_holds_its_channels_in_one_file(cases, dataset_json):
-    (case,) = cases([0], ".png")
-    assert case.missing(dataset_json | {"file_ending": ".png"}) == []
+@pytest.mark.parametrize("channels, missing", [(3, []), (1, [1, 2])])
+def test_a_picture_may_hold_its_channels_in_one_file(dataset_json, tmp_path, channels, missing):
+    pixels = np.zeros((5, 6, channels), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=channels > 1), str(tmp_path / "anna_0000.png"))
+    (case,) = partial_cases(tmp_path, dataset_json | {"file_ending": ".png"})
+    assert case.missing(dataset_json) == missing
 
 
 def test_a_number_that_no_channel_has_is_named(cases):

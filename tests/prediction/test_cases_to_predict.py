@@ -1,6 +1,8 @@
 import pytest
+from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
 
 from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.data.image_checks import files_by_channel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.run import _cases, _check_part
 
@@ -42,3 +44,10 @@ def test_parts_share_the_cases(names):
 def test_the_second_stage_of_a_cascade_needs_the_first_of_every_case(names, tmp_path):
     with pytest.raises(XModalError, match=r"a\.nii\.gz is missing: predict the previous stage of a first"):
         names("-prev_stage_predictions", str(tmp_path / "nowhere"))
+
+
+def test_cases_are_in_the_order_by_which_nnunet_deals_out_parts(tmp_path):
+    for number in range(1, 13):
+        (tmp_path / f"p{number}_0000.nii.gz").touch()
+    theirs = get_identifiers_from_splitted_dataset_folder(str(tmp_path), ".nii.gz")
+    assert list(files_by_channel(tmp_path, ".nii.gz")) == list(theirs) != [f"p{number}" for number in range(1, 13)]

@@ -32,8 +32,18 @@ DIRECTIONS = {
 def make_model(nnunet_folders, make_plans, make_dataset_json):
     """Writes a model folder as training leaves it, and returns the flags that name it."""
 
-    def make(dimensions=3, kind="labels", trainer="nnUNetTrainer", cascade=False, reader="SimpleITKIO", **dataset):
-        plans = make_plans(dimensions, channels=2, streams=None if trainer == "nnUNetTrainer" else [[0], [1]])
+    def make(
+        dimensions=3,
+        kind="labels",
+        trainer="nnUNetTrainer",
+        cascade=False,
+        reader="SimpleITKIO",
+        streams=((0,), (1,)),
+        **dataset,
+    ):
+        channels = sum(map(len, streams))
+        streams = None if trainer == "nnUNetTrainer" else [list(stream) for stream in streams]
+        plans = make_plans(dimensions, channels=channels, streams=streams)
         plans["image_reader_writer"] = reader
         if reader != "NaturalImage2DIO":
             plans["transpose_forward"], plans["transpose_backward"] = [1, 2, 0], [2, 0, 1]
@@ -41,13 +51,13 @@ def make_model(nnunet_folders, make_plans, make_dataset_json):
         plans["configurations"][name]["spacing"] = [1.9, 1.3, 1.1][:dimensions]
         if cascade:
             plans["configurations"][name]["previous_stage"] = "3d_lowres"
-        dataset_json = {**make_dataset_json(kind), **dataset}
+        dataset_json = {**make_dataset_json(kind, channels=channels), **dataset}
         manager = PlansManager(plans)
         heads = manager.get_label_manager(dataset_json).num_segmentation_heads
         torch.manual_seed(3)
         architecture = manager.get_configuration(name)
         trainer_class = nnUNetTrainer if trainer == "nnUNetTrainer" else getattr(trainers, trainer)
-        network = trainer_class.build_network_architecture(manager, architecture, 4 if cascade else 2, heads, False)
+        network = trainer_class.build_network_architecture(manager, architecture, channels + 2 * cascade, heads, False)
         for parameter_name, parameter in network.named_parameters():  # so that every label wins somewhere
             if parameter_name.endswith("bias"):
                 torch.nn.init.zeros_(parameter)
@@ -295,8 +305,7 @@ def test_flags_that_make_no_sense(make_model, scans, run, tmp_path, flags, sente
 
 
 def test_an_image_that_cannot_be_read_is_a_sentence_also_where_channels_may_lack(make_model, scans, run, tmp_path):
-    """Masks are then looked at before the images are."""
-    model = make_model(trainer="nnUNetTrainerMultiStream")
+    model = make_model(trainer="nnUNetTrainerMultiStreamDropout")
     scans()
     (tmp_path / "in" / "bert_0000.nii.gz").write_text("no image")
     with pytest.raises(XModalError, match=r"bert_0000\.nii\.gz cannot be read"):
@@ -311,9 +320,10 @@ def test_a_value_that_no_voxel_has_is_named(make_model, scans, run, tmp_path):
         run(model, "out", "--roi", tmp_path / "masks", "--roi_label", 4, 5)
 
 
-def test_a_reader_that_turns_the_axes(make_model, scans, run, tmp_path):
-    """nnU-Net's reorienting reader sees other axes than the file has; the crop is about the same voxels."""
-    model = make_model(reader="NibabelIOWithReorient")
+@pytest.mark.parametrize("reader", ["NibabelIOWithReorient", "SimpleITKIOWithReorient"])
+def test_a_reader_that_turns_the_axes(make_model, scans, run, tmp_path, reader):
+    """nnU-Net's reorienting readers see other axes than the file has; the crop is about the same voxels."""
+    model = make_model(reader=reader)
     scans(DIRECTIONS["axes swapped"], cases=["anna"])
     output = run(model, "out", "--roi", tmp_path / "masks")
     prediction = sitk.ReadImage(str(output / "anna.nii.gz"))
@@ -374,3 +384,18 @@ def test_cases_that_lack_channels_are_cropped_too(make_model, scans, run, tmp_pa
         assert len(np.unique(inside)) > 1
         np.testing.assert_array_equal(inside, voxels(cropped / f"{case}.nii.gz").ravel())
         assert not voxels(whole / f"{case}.nii.gz")[ORGAN == 0].any()
+
+
+@pytest.mark.slow  # with the one above
+def test_files_of_an_absent_stream_are_not_looked_at(make_model, scans, run, tmp_path):
+    """Of a stream that lacks a channel the other one may lie elsewhere, or be damaged: the crop is that of the rest."""
+    model = make_model(3, trainer="nnUNetTrainerMultiStreamDropout", streams=((0, 1), (2,)))
+    scans(cases=["anna"])
+    folder = tmp_path / "in"
+    (folder / "anna_0001.nii.gz").rename(folder / "anna_0002.nii.gz")
+    write(image_of(noise(9)[:5, :7, :6], np.eye(3), (9, 9, 9)), folder, "anna_0000.nii.gz")
+    elsewhere = run(model, "elsewhere", "--roi", tmp_path / "masks", "--allow_missing")
+    (folder / "anna_0000.nii.gz").unlink()
+    without = run(model, "without", "--roi", tmp_path / "masks", "--allow_missing")
+    found = voxels(elsewhere / "anna.nii.gz")
+    assert found[ORGAN != 0].any() and np.array_equal(found, voxels(without / "anna.nii.gz"))

@@ -178,6 +178,14 @@ def test_inputs_are_not_replaced(predictor, images, tmp_path):
     assert len(list((tmp_path / "in").glob("*.nii.gz"))) == 4
 
 
+def test_an_image_of_a_stream_that_is_made_is_not_replaced(predictor, images, tmp_path):
+    images("anna", [0, 2, 3])
+    before = (tmp_path / "in" / "anna_0002.nii.gz").read_bytes()
+    with pytest.raises(XModalError, match="anna_0002.nii.gz is an input and would be replaced"):
+        run(predictor, tmp_path, "-o", tmp_path / "in")
+    assert (tmp_path / "in" / "anna_0002.nii.gz").read_bytes() == before
+
+
 def test_a_subset_of_channels_keeps_what_belongs_to_each(make_plans, make_dataset_json):
     plans = make_plans(channels=4)
     (name, configuration), *_ = plans["configurations"].items()

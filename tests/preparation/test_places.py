@@ -133,6 +133,9 @@ def test_transforms_come_back_from_every_kind_of_file(scans, tmp_path):
     np.save(tmp_path / "e.npy", np.diag([2.0, 1, 1, 1]))
     with pytest.raises(XModalError, match="not rigid"):
         read_transform(tmp_path / "e.npy")
+    np.save(tmp_path / "g.npy", matrix.T)  # for points that are rows
+    with pytest.raises(XModalError, match="3 -2 4 1 as its last row, where 0 0 0 1 belongs"):
+        read_transform(tmp_path / "g.npy")
     (tmp_path / "f.tfm").write_text("nothing")
     with pytest.raises(XModalError, match="neither a transform"):
         read_transform(tmp_path / "f.tfm")

@@ -11,6 +11,7 @@ from nnunet_xmodal.preparation.recipe import recipe_names
 
 NAME = "Dataset520_Published"
 EYE = np.eye(3)
+DASHED = ("-t1n.nii.gz", "-t1c.nii.gz", "-t2w.nii.gz", "-t2f.nii.gz", "-seg.nii.gz")
 ORGANS = {63: (-9, -7, 0), 126: (8, -6, 0), 189: (-6, 9, 0), 252: (9, 8, 0)}  # values of CHAOS → centre in mm
 
 
@@ -41,7 +42,7 @@ def graded(scans, grid, grades):
 
 def test_all_recipes_have_a_test():
     here = open(__file__, encoding="utf-8").read()
-    assert all(f'prepared("{name}"' in here for name in recipe_names())
+    assert all(f'("{name}"' in here for name in recipe_names())
 
 
 def test_picai(scans, tmp_path, prepared):
@@ -89,14 +90,14 @@ def test_prostatex(scans, tmp_path, prepared):
 
 
 @pytest.mark.parametrize(
-    "case, names, enhancing",
+    "recipe, case, names, enhancing",
     [
-        ("BraTS20_Training_001", ("_t1.nii", "_t1ce.nii", "_t2.nii", "_flair.nii", "_seg.nii"), 4),
-        ("BraTS2021_00000", ("_t1.nii.gz", "_t1ce.nii.gz", "_t2.nii.gz", "_flair.nii.gz", "_seg.nii.gz"), 4),
-        ("BraTS-GLI-00000-000", ("-t1n.nii.gz", "-t1c.nii.gz", "-t2w.nii.gz", "-t2f.nii.gz", "-seg.nii.gz"), 3),
+        ("brats", "BraTS20_Training_001", ("_t1.nii", "_t1ce.nii", "_t2.nii", "_flair.nii", "_seg.nii"), 4),
+        ("brats", "BraTS2021_00000", ("_t1.nii.gz", "_t1ce.nii.gz", "_t2.nii.gz", "_flair.nii.gz", "_seg.nii.gz"), 4),
+        ("brats2023", "BraTS-GLI-00000-000", DASHED, 3),
     ],
 )
-def test_brats(scans, tmp_path, prepared, case, names, enhancing):
+def test_brats(scans, tmp_path, prepared, recipe, case, names, enhancing):
     """Old values and new ones give the same labels, in which every region holds the next."""
     folder = tmp_path / "published" / case
     grid = scans.grid_around((24, 24, 20), (1, 1, 1), np.diag([-1.0, -1.0, 1.0]))
@@ -104,7 +105,7 @@ def test_brats(scans, tmp_path, prepared, case, names, enhancing):
         scans.write(scans.scan_of(grid, height=100.0 * height), folder / f"{case}{name}")
     label = graded(scans, grid, (1, 2, enhancing, 0))
     scans.write(label, folder / f"{case}{names[4]}")
-    dataset_json, read = prepared("brats")
+    dataset_json, read = prepared(recipe)
     assert dataset_json["channel_names"] == {"0": "T1", "1": "T1c", "2": "T2", "3": "FLAIR"}
     assert dataset_json["labels"] == {
         "background": 0,
@@ -119,6 +120,18 @@ def test_brats(scans, tmp_path, prepared, case, names, enhancing):
         assert np.array_equal(new == new_value, old == old_value)
     tops = [sitk.MinimumMaximum(read(f"imagesTr/{case}_000{n}.nii.gz"))[1] for n in range(4)]
     assert tops == sorted(tops)
+
+
+def test_a_resection_cavity_is_no_tumour(scans, tmp_path, prepared, raw):
+    """The files of BraTS 2024 have the names of 2023, and a value more."""
+    folder = tmp_path / "published" / "BraTS-GLI-02060-100"
+    grid = scans.grid_around((24, 24, 20), (1, 1, 1), EYE)
+    for name in DASHED[:4]:
+        scans.write(scans.scan_of(grid), folder / f"{folder.name}{name}")
+    scans.write(graded(scans, grid, (1, 2, 3, 4)), folder / f"{folder.name}{DASHED[4]}")
+    with pytest.raises(SystemExit):
+        prepared("brats2023")
+    assert "holds the label 4, which none of" in (raw / NAME / "prepare.csv").read_text()
 
 
 def test_chaos(scans, tmp_path, prepared):

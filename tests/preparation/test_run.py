@@ -150,6 +150,37 @@ def test_nothing_is_overwritten_without_the_flag(patients, raw, scans, capsys):
     assert ("anna", "") not in rows_of(raw)
 
 
+def test_what_is_done_stays_when_a_file_of_it_is_lost(patients, raw):
+    """Only that file is made again, and nothing of a case whose scans are others now."""
+    run(patients, *USUAL)
+    label, lost = raw / NAME / "labelsTr" / "anna.nii.gz", raw / NAME / "imagesTr" / "anna_0000.nii.gz"
+    corrected = image(raw, "labelsTr/anna.nii.gz") * 0
+    sitk.WriteImage(corrected, str(label))
+    before = lost.read_bytes()
+    lost.unlink()
+    for figure in (raw / NAME / "preparation" / "figures").iterdir():
+        figure.unlink()
+    (patients / "bert" / "adc.mha").write_text("no image")
+    others = {file: time for file, time in written(raw).items() if file != lost}
+    run(patients, *USUAL, code=1)
+    assert lost.read_bytes() == before and not sitk.GetArrayFromImage(sitk.ReadImage(str(label))).any()
+    assert {file: time for file, time in written(raw).items() if file != lost} == others
+    assert (raw / NAME / "preparation" / "figures" / "anna.png").is_file()
+    assert "have changed since" in rows_of(raw)["bert", ""]["note"]
+    assert json.loads((raw / NAME / "dataset.json").read_text())["numTraining"] == 3
+
+
+def test_a_killed_process_leaves_a_report_of_what_is_done(patients, raw, monkeypatch):
+    def run_one(function, tasks, processes, doing):
+        function(tasks[0])
+        raise XModalError("a process was killed")
+
+    monkeypatch.setattr("nnunet_xmodal.preparation.run.run_all", run_one)
+    run(patients, *USUAL, code=2)
+    assert rows_of(raw)["anna", "T2W"]["status"] == "done"
+    assert json.loads((raw / NAME / "dataset.json").read_text())["numTraining"] == 1
+
+
 def test_an_interrupted_run_goes_on(patients, raw):
     """Files of a case that was begun and not finished are replaced, without a flag."""
     run(patients, *USUAL)

@@ -131,6 +131,18 @@ def test_png_slices_follow_the_names_of_the_dicom_files(scans, volume, tmp_path,
     assert same_grid(image, volume)
 
 
+def test_files_that_macos_puts_beside_others_are_none(scans, volume, tmp_path):
+    folder = scans.write_dicom(volume, tmp_path / "t1", names=lambda index: f"IMG-{index}.dcm")
+    (folder / "._IMG-0.dcm").write_bytes(b"\0\5\x16\7")
+    assert same_grid(read_scan(folder).image, volume)
+
+
+def test_png_slices_of_16_bits_keep_their_values(scans, volume, tmp_path):
+    scan = read_scan(scans.write_dicom(volume, tmp_path / "t1"))
+    labels = np.full((7, 14, 16), 257, np.uint16)
+    assert (voxels(read_png_labels(png_labels(labels, tmp_path / "Ground", str), [scan])) == 257).all()
+
+
 def test_png_slices_that_belong_nowhere_are_refused(scans, volume, tmp_path):
     scan = read_scan(scans.write_dicom(volume, tmp_path / "t1"))
     folder = png_labels(np.zeros((3, 14, 16), np.uint8), tmp_path / "few", lambda index: f"x{index}")

@@ -1,6 +1,7 @@
 """Which files belong to which case, and what labels are called."""
 
 import json
+from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
@@ -10,6 +11,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.preparation.label_maps import mapped, parse_labels, parse_map, regions_class_order, values_of
 from nnunet_xmodal.preparation.patterns import paths_by_case
 from nnunet_xmodal.preparation.recipe import read_recipe, recipe_names
+from nnunet_xmodal.preparation.record import fingerprint_of
 from nnunet_xmodal.preparation.sources import SourcePatterns, cases_in_csv, cases_in_folder
 
 
@@ -149,9 +151,25 @@ def test_every_recipe_can_be_read(tmp_path):
         assert {channel for stream in recipe.get("streams", []) for channel in stream} <= known
         if "map" in recipe:
             assert set(recipe["map"].values()) <= label_values(recipe)
-    with pytest.raises(XModalError, match="there is no recipe acdc: take one of brats, chaos"):
+    with pytest.raises(XModalError, match="there is no recipe acdc: take one of brats, brats2023, chaos"):
         read_recipe("acdc")
     own = tmp_path / "own.json"
     own.write_text(json.dumps({"channels": {"A": "a*"}, "colour": 1}))
     with pytest.raises(XModalError, match="the key colour"):
         read_recipe(str(own))
+
+
+def test_a_folder_that_may_not_be_entered_holds_nothing(tmp_path, monkeypatch):
+    for folder in ("anna", "lost+found"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "anna" / "t2w.nii.gz").touch()
+    iterdir = Path.iterdir
+
+    def guarded(path):
+        if path.name == "lost+found":
+            raise PermissionError(path)
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    assert list(paths_by_case(tmp_path, "**/*t2w*")) == ["anna"]
+    assert fingerprint_of([tmp_path / "lost+found"], {})
