@@ -54,8 +54,8 @@ def parse_labels(words: Sequence[str]) -> Labels:
 def check_labels(labels: Labels) -> None:
     """
     Raises:
-        XModalError: without a foreground, for values that are not 0, 1, 2, … without a gap, and for regions of which
-            one has no value that those behind it leave to it.
+        XModalError: without a foreground, for values that are not 0, 1, 2, … without a gap, an ignore label that is not
+            the last of them, and for regions of which one has no value that those behind it leave to it.
     """
     values = sorted(label_values({"labels": labels}))
     if values == [0]:
@@ -65,6 +65,10 @@ def check_labels(labels: Labels) -> None:
         raise XModalError(
             f"the labels have the values {', '.join(map(str, values))}, and nnU-Net wants them without a gap: map one "
             f"to {missing}, for example --map {values[-1]}:{missing}."
+        )
+    if "ignore" in labels and labels["ignore"] != values[-1]:
+        raise XModalError(
+            f"the label ignore has the value {labels['ignore']}, and nnU-Net wants it last: {values[-1]}."
         )
     single = [value for name, value in labels.items() if isinstance(value, int)]
     if not has_regions(labels) and len(set(single)) < len(single):

@@ -135,6 +135,8 @@ def test_the_order_of_regions_gives_every_value_back():
         (["a=1", "b=1"], "two labels have one value"),
         (["a=1", "b=3"], "without a gap: map one to 2"),
         (["background=1"], "has the value 0"),
+        (["ignore=1", "lesion=2"], "ignore has the value 1, and nnU-Net wants it last: 2"),
+        (["ignore=1,2", "lesion=2"], "nnU-Net wants it last: 2"),
         (["background=0"], "no label but background"),
     ],
 )
