@@ -91,14 +91,14 @@ def predict_row(row: Row, names: Sequence[str], raw: Path, splits: list[dict], a
         if row.instead == "left out":
             words += ["--allow_missing"]
         elif row.instead == "imputed":
-            words += ["--impute", model_folder(raw.name, args.cmft, args)]
+            words += ["--impute", model_folder(raw.name, args.cmft, args, args.cmft_c or args.c)]
         predict([str(word) for word in words])
         shutil.rmtree(images)
     return output
 
 
-def model_folder(dataset: str, trainer: str, args: argparse.Namespace) -> Path:
-    return Path(os.environ["nnUNet_results"]) / dataset / f"{trainer}__{args.p}__{args.c}"
+def model_folder(dataset: str, trainer: str, args: argparse.Namespace, configuration: str) -> Path:
+    return Path(os.environ["nnUNet_results"]) / dataset / f"{trainer}__{args.p}__{configuration}"
 
 
 def streams_of_model(folder: Path) -> list[list[int]]:
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("-tr", nargs="+", default=["nnUNetTrainerCSADDropout"], help="trainers with stream dropout")
     parser.add_argument("--stock", default="nnUNetTrainer", help="trainer without ('' for none)")
     parser.add_argument("--cmft", default="nnUNetTrainerCMFT", help="trainer that makes a stream ('' for none)")
+    parser.add_argument("--cmft_c", help="its configuration (default: that of -c)")
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument("-o", type=Path, required=True, help="folder of the predictions")
     args = parser.parse_args()
@@ -127,7 +128,7 @@ def main() -> None:
     dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
     splits = json.loads((Path(os.environ["nnUNet_preprocessed"]) / dataset / "splits_final.json").read_text("utf-8"))
     names = channel_names_of(dataset_json)
-    streams = streams_of_model(model_folder(dataset, args.tr[0], args))
+    streams = streams_of_model(model_folder(dataset, args.tr[0], args, args.c))
     rows = list(rows_of(args.tr, args.stock, streams, bool(args.cmft)))
     models = [
         read_predictions(row.title(names), predict_row(row, names, raw, splits, args), dataset_json) for row in rows
