@@ -388,7 +388,7 @@ def test_cases_that_lack_channels_are_cropped_too(make_model, scans, run, tmp_pa
 
 @pytest.mark.slow  # with the one above
 def test_files_of_an_absent_stream_are_not_looked_at(make_model, scans, run, tmp_path):
-    """Of a stream that lacks a channel the other one may lie elsewhere, or be damaged: the crop is that of the rest."""
+    """Of a stream that lacks a channel the other one may lie elsewhere: the crop is that of the rest."""
     model = make_model(3, trainer="nnUNetTrainerMultiStreamDropout", streams=((0, 1), (2,)))
     scans(cases=["anna"])
     folder = tmp_path / "in"
