@@ -1,7 +1,6 @@
 """Tiny plans, dataset.json files and trainers, as functions of what a test needs."""
 
 import os
-import time
 from pathlib import Path
 
 # before torch is imported, and for every command that a test starts: test files run side by side
@@ -108,13 +107,6 @@ def dataset_json_of(kind: str = "labels", channels: int = 2) -> dict:
     if kind.endswith("+ignore"):
         dataset_json["labels"] = {**dataset_json["labels"], "ignore": 3}
     return dataset_json
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A machine that stops its tests after so many minutes learns what they found until then, and what is left out."""
-    until = float(os.environ.get("NNUNET_XMODAL_TESTS_UNTIL", "inf"))
-    if item.get_closest_marker("slow") and time.time() > until:
-        pytest.skip("no time left: begun after NNUNET_XMODAL_TESTS_UNTIL")
 
 
 @pytest.fixture(autouse=True)

