@@ -1,4 +1,8 @@
-"""CSAD and SCFF with their ablations (Zhang et al., Cross-Modal Self-Attention Distillation, 2020, Tables I–III)."""
+"""CSAD and SCFF with their ablations (Zhang et al., Cross-Modal Self-Attention Distillation, 2020, Tables I–III).
+
+Every trainer that distils exists in two readings. The default one keeps the distillation weak, late and off the deeper
+maps; `…CSADPrinted…` is the paper's letter. What differs is in `PrintedReading`.
+"""
 
 from functools import partial
 
@@ -6,7 +10,6 @@ from torch import nn
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.losses.attention_distillation import DistilledSegmentationLoss
-from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
 from nnunet_xmodal.networks.late_fusion_unet import LateFusionUNet
@@ -18,23 +21,33 @@ from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
 class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
     """The proposal: interlaced distillation and SCFF, with nnU-Net's segmentation loss and optimiser.
 
+    How the distillation is read is said by the attributes of nnUNetTrainerMultiStream, which measures it too.
+
     Attributes:
         scheme: "ILC", "PLC", or None for no connection (NLC).
+        distillation_start: share of the training before which α counts as 0.
+        distillation_ramp: share of the training over which it then grows to its value, linearly; 0 for at once. Both
+            follow from the epoch and the step in it, so that a continued training goes on where it was.
         fuse: whether SCFF takes the place of concatenation at the bottleneck.
         softmax: reading of SCFF's spatial softmax, "dual", "row" or "all".
+        correlation_scale: of SCFF, "channels" (1/C̃, as printed) or "sqrt" (1/√C̃).
     """
 
     scheme: str | None = "ILC"
+    distillation_start = 0.3
+    distillation_ramp = 0.2
     fuse = True
     softmax = "dual"
+    correlation_scale = "channels"
+    _step_of_epoch = 0
 
     @classmethod
     def distillation(cls) -> DistillationPaths | None:
-        return cls.scheme and DistillationPaths(cls.scheme, AttentionMapGenerationBlock(cls.attention_normalisation))
+        return cls.scheme and cls.paths(cls.scheme)
 
     @classmethod
     def fusion(cls):
-        return partial(SpatialCorrelatedFeatureFusion, softmax=cls.softmax)
+        return partial(SpatialCorrelatedFeatureFusion, softmax=cls.softmax, correlation_scale=cls.correlation_scale)
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
@@ -55,11 +68,51 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
             )
 
     def _build_loss(self) -> nn.Module:
-        return DistilledSegmentationLoss(super()._build_loss(), self.alpha)
+        return DistilledSegmentationLoss(super()._build_loss(), self.alpha, self.distillation_scale)
 
     @property
     def segmentation_loss(self) -> nn.Module:
         return self.loss.segmentation_loss
+
+    def distillation_share(self) -> float:
+        """How much of α is in force in the coming step, from 0 to 1."""
+        epochs = self.current_epoch + self._step_of_epoch / self.num_iterations_per_epoch
+        done = epochs / self.num_epochs - self.distillation_start
+        if done < 0:
+            return 0.0
+        return min(1.0, done / self.distillation_ramp) if self.distillation_ramp else 1.0
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        self._step_of_epoch = 0
+        if self.scheme:
+            self.print_to_log_file(f"Weight of the distillation: {self.alpha * self.distillation_share():.4g}")
+
+    def train_step(self, batch: dict) -> dict:
+        self.loss.share = self.distillation_share()
+        self._step_of_epoch += 1
+        return super().train_step(batch)
+
+
+class PrintedReading:
+    """The distillation and SCFF as printed: the same network with other numbers; a mixin before a trainer of them.
+
+    Eq. 1 is the softmax of the plain sum of squares, Eq. 4 divides by 2WH and lets both maps learn, α is 1 (Sec. IV-A)
+    from the first step on, Eq. 6 divides by C̃.
+    """
+
+    alpha = 1.0
+    attention_normalisation = "sum"
+    distillation_scale = "positions"
+    stop_gradient = False
+    first_level = 1
+    distillation_start = 0.0
+    distillation_ramp = 0.0
+    correlation_scale = "channels"
+
+
+class nnUNetTrainerCSADPrinted(PrintedReading, nnUNetTrainerCSAD):
+    """The proposal as printed, with nnU-Net's segmentation loss and optimiser."""
 
 
 class nnUNetTrainerSCFF(nnUNetTrainerCSAD):
@@ -74,14 +127,22 @@ class nnUNetTrainerCSADNoSCFF(nnUNetTrainerCSAD):
     fuse = False
 
 
+class nnUNetTrainerCSADPrintedNoSCFF(PrintedReading, nnUNetTrainerCSADNoSCFF):
+    """Baseline + CSAD as printed, Table I."""
+
+
 class nnUNetTrainerCSADPLC(nnUNetTrainerCSAD):
     """Same-level connections, Table II."""
 
     scheme = "PLC"
 
 
-class nnUNetTrainerCSADMean(nnUNetTrainerCSAD):
-    """Attention from the mean instead of the sum over channels, whose softmax is nearly one-hot on wide layers."""
+class nnUNetTrainerCSADPrintedPLC(PrintedReading, nnUNetTrainerCSADPLC):
+    """Same-level connections as printed, Table II."""
+
+
+class nnUNetTrainerCSADMean(nnUNetTrainerCSADPrinted):
+    """As printed, but the mean instead of the sum over channels in Eq. 1; its maps are nearly flat."""
 
     attention_normalisation = "mean"
 
@@ -95,6 +156,10 @@ class nnUNetTrainerCSADEarlyFusion(nnUNetTrainerCSAD):
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
         every_channel = sorted(index for stream in plan.streams for index in stream)
         return MultiStreamUNet(**{**plan.arguments, "streams": [every_channel]}, distillation=cls.distillation())
+
+
+class nnUNetTrainerCSADPrintedEarlyFusion(PrintedReading, nnUNetTrainerCSADEarlyFusion):
+    """One encoder, distilled as printed, Table III."""
 
 
 class nnUNetTrainerCSADLateFusion(nnUNetTrainerCSAD):
@@ -115,3 +180,7 @@ class nnUNetTrainerCSADLateFusion(nnUNetTrainerCSAD):
             distillation=cls.distillation(),
             max_positions=cls.max_positions,
         )
+
+
+class nnUNetTrainerCSADPrintedLateFusion(PrintedReading, nnUNetTrainerCSADLateFusion):
+    """One encoder and one decoder per stream, distilled as printed, Table III."""

@@ -14,7 +14,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
-from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
+from nnunet_xmodal.trainers.csad import nnUNetTrainerCSADPrinted
 from nnunet_xmodal.trainers.paper_settings import PaperSettings, without
 
 _NOT_IN_THE_PAPER = (
@@ -27,7 +27,7 @@ _NOT_IN_THE_PAPER = (
 )
 
 
-class nnUNetTrainerCSADPaper(PaperSettings, nnUNetTrainerCSAD):
+class nnUNetTrainerCSADPaper(PaperSettings, nnUNetTrainerCSADPrinted):
     """SGD, Dice + β·WBCE + α·L_CSAD, batches of two, 100 epochs, rotation, zoom, shift and blur.
 
     The paper prints no learning rate, momentum or schedule: 0.01, 0.9 and nnU-Net's polynomial decay are ours, and so

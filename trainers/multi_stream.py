@@ -8,7 +8,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.batch_check import check_batch
+from nnunet_xmodal.evaluation.attention_places import is_alive
 from nnunet_xmodal.evaluation.attention_report import distillation_report, symmetric_kl_of_tiles
+from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
@@ -17,22 +19,33 @@ from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
 from nnunet_xmodal.trainers.base import XModalTrainer
 
+_SAMPLES = 4  # whose median is reported: single ones differ by a factor of ten at the start
+
 
 class nnUNetTrainerMultiStream(XModalTrainer):
     """Streams, concatenation, nnU-Net's loss.
 
-    Writes `attention.json` into the fold's folder: how far the streams' attention agrees at the start and at the end of
-    training and on the validation cases, whether or not the network is trained to agree.
+    Writes `attention.json` into the fold's folder: where the streams' attention lies and how far it agrees at the start
+    and at the end of training and on the validation cases, whether or not the network is trained to agree, and whether
+    it came alive in between.
 
     Attributes:
         reduce_skips: 1×1 convolutions bring the concatenated skips back to the plan's width.
         alpha: α of Eq. 8.
-        attention_normalisation: "sum" (Eq. 1) or "mean" over channels.
+        attention_normalisation: of Eq. 1's sum of squares before its softmax, see AttentionMapGenerationBlock: "std",
+            "mean", or "sum" for none (as printed).
+        distillation_scale: "pairs", mean over pairs of half the symmetric KL, or "positions", its sum over pairs, each
+            divided by its positions (as printed).
+        stop_gradient: the deeper map of a pair is a target that does not learn; as printed, both learn.
+        first_level: finest level whose maps are compared, from 1.
     """
 
     reduce_skips = True
-    alpha = 1.0
-    attention_normalisation = "sum"
+    alpha = 0.03
+    attention_normalisation = "std"
+    distillation_scale = "pairs"
+    stop_gradient = True
+    first_level = 1
 
     @classmethod
     def reduces_skips(cls, plan: UNetPlan) -> bool:
@@ -51,7 +64,13 @@ class nnUNetTrainerMultiStream(XModalTrainer):
     @classmethod
     def measured_paths(cls) -> DistillationPaths:
         """The connections whose agreement is reported; the proposal's for every trainer, so that they compare."""
-        return DistillationPaths("ILC", AttentionMapGenerationBlock(cls.attention_normalisation))
+        return cls.paths("ILC")
+
+    @classmethod
+    def paths(cls, scheme: str) -> DistillationPaths:
+        """Pairs of attention maps as this trainer reads them."""
+        amgb = AttentionMapGenerationBlock(cls.attention_normalisation)
+        return DistillationPaths(scheme, amgb, cls.stop_gradient, cls.first_level)
 
     @property
     def segmentation_loss(self):
@@ -60,40 +79,67 @@ class nnUNetTrainerMultiStream(XModalTrainer):
     def on_train_start(self):
         super().on_train_start()
         if self.current_epoch == 0:  # a continued training has its start behind it
-            self._report_attention("start", next(self.dataloader_train))
+            self._report_attention("start", self._samples())
 
     def on_train_end(self):
-        batch = next(self.dataloader_train)  # the loaders end with the training
+        samples = self._samples()  # the loaders end with the training
         super().on_train_end()
-        self._report_attention("end", batch)
+        self._report_attention("end", samples)
 
-    def _report_attention(self, when: str, batch: dict) -> None:
+    def _samples(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Four training samples, of as many batches as that takes, and their targets from fine to coarse."""
+        batches, n = [], 0
+        while n < _SAMPLES:
+            batches.append(next(self.dataloader_train))
+            check_batch(batches[-1])
+            n += len(batches[-1]["data"])
+        levels = [b["target"] if isinstance(b["target"], list) else [b["target"]] for b in batches]
+        data = torch.cat([b["data"] for b in batches])[:_SAMPLES]
+        return data, [torch.cat(level)[:_SAMPLES] for level in zip(*levels)]
+
+    def foreground(self, target: torch.Tensor) -> torch.Tensor:
+        """Where there is something to segment, `(B, 1 or regions, *spatial)` → bool `(B, *spatial)`."""
+        labels = self.label_manager
+        if labels.has_regions:
+            return target[:, : len(labels.foreground_regions)].bool().any(1)
+        return (target[:, 0] > 0) & (target[:, 0] != (labels.ignore_label if labels.has_ignore_label else -1))
+
+    def _report_attention(self, when: str, samples: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
         """On every rank, because nnU-Net's batch Dice gathers over ranks; the first writes."""
-        check_batch(batch)
-        # one sample, because this runs in float32 and 3D batches are planned for half of that
-        data = batch["data"][:1].to(self.device)
-        target = batch["target"]
-        target = [t[:1].to(self.device) for t in target] if isinstance(target, list) else target[:1].to(self.device)
+        data, levels = samples[0].to(self.device), [level.to(self.device) for level in samples[1]]
         self.plain_network.train()
         for module in self.plain_network.modules():
             if isinstance(module, StreamDropout):
                 module.eval()  # what is dropped would change the numbers from call to call
         try:
             report = distillation_report(
-                self.plain_network, self.segmentation_loss, self.measured_paths(), self.alpha, data, target
+                self.plain_network,
+                self.segmentation_loss,
+                self.measured_paths(),
+                AttentionDistillationLoss(self.distillation_scale),
+                self.alpha,
+                data,
+                levels if self.enable_deep_supervision else levels[0],
+                self.foreground(levels[0]),
             )
         except torch.cuda.OutOfMemoryError:  # a report is not worth a training
             self.print_to_log_file(f"No attention report at the {when} of training: not enough GPU memory in float32.")
             return
         if self.local_rank != 0:
             return
-        ratio = report["gradient_ratio"]
-        self._write_attention({when: report})
+        known = self._write_attention({when: report})
+        if when == "end":
+            alive = is_alive(known.get("start", {}), report)
+            self._write_attention({"alive": alive})
+            self.print_to_log_file(f"Attention is alive: {'not known' if alive is None else alive}")
         self.print_to_log_file(
-            f"Attention at the {when} of training: alpha*L_CSAD {report['alpha_L_CSAD']:.4g}, "
-            f"its encoder gradient {'?' if ratio is None else format(ratio, '.3g')} of the segmentation loss's, "
-            f"symmetric KL {report['symmetric_kl']:.4g}, effective support (stream x level) "
-            + "; ".join(" ".join(f"{share:.2g}" for share in stream) for stream in report["effective_support"])
+            f"Attention at the {when} of training: alpha*L_CSAD {report['alpha_L_CSAD']:.4g}, its gradient in the "
+            f"streams {_printed(report['gradient_ratio'])} of the segmentation loss's, symmetric KL "
+            f"{report['symmetric_kl']:.4g}, correlation {_printed(report['correlation'])}; from fine to coarse: "
+            + "; ".join(
+                f"{what.replace('_', ' ')} {_printed(report[what])}"
+                for what in ("effective_support", "peaks_in_a_corner", "foreground_mass")
+            )
         )
 
     def perform_actual_validation(self, save_probabilities: bool = False):
@@ -122,10 +168,22 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         self._write_attention({"validation": {"symmetric_kl": mean, "symmetric_kl_per_case": per_case}})
         self.print_to_log_file(f"Symmetric KL of the attention maps on the validation cases: {mean:.5g}")
 
-    def _write_attention(self, entry: dict) -> None:
+    def _write_attention(self, entry: dict) -> dict:
+        """Adds to the file, and returns what it holds now."""
         path = os.path.join(self.output_folder, "attention.json")
         known = {}
         if os.path.isfile(path):
             with open(path, encoding="utf-8") as file:
                 known = json.load(file)
-        write_json({**known, **entry}, path)
+        known.update(entry)
+        write_json(known, path)
+        return known
+
+
+def _printed(value: float | list | None) -> str:
+    """With three digits, streams apart by a bar."""
+    if value is None:
+        return "?"
+    if not isinstance(value, list):
+        return f"{value:.3g}"
+    return (" | " if isinstance(value[0], list) else " ").join(map(_printed, value))

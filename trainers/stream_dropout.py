@@ -4,7 +4,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.cmff import nnUNetTrainerCMFF
-from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
+from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD, nnUNetTrainerSCFF
 from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
 
 
@@ -29,6 +29,10 @@ class DropsStreams:
 
 class nnUNetTrainerMultiStreamDropout(DropsStreams, nnUNetTrainerMultiStream):
     """The baseline of CSAD with stream dropout."""
+
+
+class nnUNetTrainerSCFFDropout(DropsStreams, nnUNetTrainerSCFF):
+    """SCFF with stream dropout."""
 
 
 class nnUNetTrainerCSADDropout(DropsStreams, nnUNetTrainerCSAD):

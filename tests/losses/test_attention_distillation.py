@@ -70,10 +70,26 @@ def test_loss_of_two_streams_is_equation_3_over_4(scheme, dimensions):
     torch.testing.assert_close(loss.item(), expected, rtol=0, atol=1e-10)
 
 
+def test_scale_of_pairs_is_the_mean_of_half_the_divergences_whatever_the_size():
+    pairs = [(log_maps(2, *size), log_maps(2, *size)) for size in [(4, 4), (2, 2), (8, 8)]]
+    halves = [(kl_by_loop(a, b) + kl_by_loop(b, a)) / 2 for pair in pairs for a, b in zip(*pair)]
+    loss = AttentionDistillationLoss("pairs")(pairs)
+    torch.testing.assert_close(loss.item(), sum(halves) / 6, rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match="scale must be one of positions, pairs, got 'mean'"):
+        AttentionDistillationLoss("mean")
+
+
 def test_no_gradient_is_stopped():
     f = [[torch.randn(1, 2, 4 >> m, 4 >> m, requires_grad=True) for m in range(2)] for _ in range(2)]
     AttentionDistillationLoss()(DistillationPaths("ILC", AttentionMapGenerationBlock())(f)).backward()
     assert all(level.grad.abs().sum() > 0 for stream in f for level in stream)
+
+
+def test_a_stopped_gradient_leaves_the_deepest_features_alone():
+    f = [[torch.randn(1, 2, 4 >> m, 4 >> m, requires_grad=True) for m in range(2)] for _ in range(2)]
+    paths = DistillationPaths("ILC", AttentionMapGenerationBlock(), stop_gradient=True)
+    AttentionDistillationLoss()(paths(f)).backward()
+    assert all(stream[0].grad.abs().sum() > 0 and stream[1].grad is None for stream in f)
 
 
 def test_gradient_is_exact():
@@ -101,3 +117,7 @@ def test_total_is_segmentation_plus_alpha_times_distillation_in_training_and_seg
     distillation = sum(symmetric_kl(a, b).mean() / 32 for a, b in pairs)
     torch.testing.assert_close(total((logits, pairs), target), segmentation + 0.3 * distillation, check_dtype=False)
     assert total(logits, target) == segmentation
+    total.share = 0.5
+    torch.testing.assert_close(total((logits, pairs), target), segmentation + 0.15 * distillation, check_dtype=False)
+    total.share = 0.0
+    assert total((logits, pairs), target) == segmentation

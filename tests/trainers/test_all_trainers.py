@@ -149,7 +149,7 @@ def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name, on):
     assert trainer.network.decoder.deep_supervision == on
 
 
-ONE_ENCODER = ["nnUNetTrainerCSADEarlyFusion"]
+ONE_ENCODER = [name for name in TRAINERS if name.endswith("EarlyFusion")]
 ONE_ENCODER += [name for name in TRAINERS if issubclass(getattr(trainers, name), trainers.nnUNetTrainerFA)]
 TWO_STREAMS = [name for name in TRAINERS if issubclass(getattr(trainers, name), trainers.nnUNetTrainerCMFF)]
 ONE_OF_TWO = ["nnUNetTrainerCMFFStreamA", "nnUNetTrainerCMFFStreamB"]
@@ -179,10 +179,10 @@ def test_streams_travel_in_the_plans_that_are_saved(make_trainer, make_plans, ma
         assert read_by == expected
 
 
-FUSING = [name for name in TRAINERS if "CSAD" in name or name == "nnUNetTrainerSCFF"]
+FUSING = [name for name in TRAINERS if "CSAD" in name or "SCFF" in name]
 
 
-@pytest.mark.parametrize("name", [name for name in FUSING if name != "nnUNetTrainerCSADEarlyFusion"])
+@pytest.mark.parametrize("name", [name for name in FUSING if not name.endswith("EarlyFusion")])
 def test_fusion_of_one_stream_is_refused(make_trainer, make_plans, name):
     with pytest.raises(XModalError, match=rf"{name} fuses two or more streams but the plans hold one, \[\[0\]\]"):
         make_trainer(name, make_plans(channels=1))

@@ -10,7 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.upsampled_spatial_map import upsampled_spatial_map
 
-NORMALISATIONS = ("sum", "mean")
+NORMALISATIONS = ("sum", "mean", "std")
+_NEXT_TO_NOTHING = 1e-6
 
 
 def spatial_map(features: torch.Tensor) -> torch.Tensor:
@@ -25,7 +26,9 @@ class AttentionMapGenerationBlock(nn.Module):
     the attention is next to nothing. It has no parameters.
 
     Args:
-        normalisation: "sum" is Eq. 1; "mean" divides the sum by C, which keeps wide layers from being one-hot.
+        normalisation: "sum" is Eq. 1; "mean" divides the sum by C; "std" divides it by its standard deviation over the
+            positions of the sample, so that maps are neither one-hot nor flat whatever the width and scale of the
+            features.
 
     Shape: `(B, C, *spatial)` → `(B, *size)`, one to three spatial dimensions; `size=None` keeps the features' own.
     """
@@ -53,4 +56,9 @@ class AttentionMapGenerationBlock(nn.Module):
             activation = spatial_map(features)
         else:
             activation = upsampled_spatial_map(features, size)
-        return activation / features.shape[1] if self.normalisation == "mean" else activation
+        if self.normalisation == "mean":
+            return activation / features.shape[1]
+        if self.normalisation == "std":  # an absent stream has 0 everywhere
+            deviation = activation.flatten(1).std(1) + _NEXT_TO_NOTHING
+            return activation / deviation.view(-1, *[1] * (activation.ndim - 1))
+        return activation

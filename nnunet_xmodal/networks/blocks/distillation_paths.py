@@ -29,19 +29,39 @@ class DistillationPaths(nn.Module):
     Args:
         scheme: "ILC" or "PLC".
         amgb: makes an attention map of features.
+        stop_gradient: the deeper map of a pair is a target that does not learn, as in self attention distillation (Hou
+            et al., 2019). Pairs of the same level (PLC) have no deeper map, and both learn.
+        first_level: m of the finest level whose maps are distilled, 1 as the paper counts; coarser levels follow.
 
     Shape: `[stream][level]` of `(B, C, *spatial)`, and bool `(B, S)` or None where all streams are present → list of
-    pairs of log-maps `(B, *spatial)`.
+    pairs of log-maps `(B, *spatial)`, the shallower first.
+
+    Raises:
+        ValueError: for an unknown scheme or a level below 1, and in the forward pass where no pair is left.
     """
 
-    def __init__(self, scheme: str, amgb: AttentionMapGenerationBlock):
+    def __init__(
+        self, scheme: str, amgb: AttentionMapGenerationBlock, stop_gradient: bool = False, first_level: int = 1
+    ):
         super().__init__()
         if scheme not in SCHEMES:
             raise ValueError(f"connection scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+        if first_level < 1:
+            raise ValueError(f"levels are counted from 1, got first_level {first_level}")
         self.scheme = scheme
         self.amgb = amgb
+        self.stop_gradient = stop_gradient
+        self.first_level = first_level
 
     def forward(self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None) -> list[LogMaps]:
+        levels = len(stream_features[0])
+        stream_features = [stream[self.first_level - 1 :] for stream in stream_features]
+        pairs = self._pairs(stream_features, present)
+        if not pairs:
+            raise ValueError(f"{self.scheme} from level {self.first_level} leaves no pair of {levels} levels")
+        return pairs
+
+    def _pairs(self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None) -> list[LogMaps]:
         if self.scheme == "PLC" and len(stream_features) > 1:
             own = [[self.amgb(level) for level in stream] for stream in stream_features]
             return [
@@ -51,7 +71,7 @@ class DistillationPaths(nn.Module):
             ]
         shallow = [[self.amgb(level) for level in stream[:-1]] for stream in stream_features]
         deep = [
-            [self.amgb(below, level.shape[2:]) for level, below in zip(stream[:-1], stream[1:])]
+            [self._target(below, level.shape[2:]) for level, below in zip(stream[:-1], stream[1:])]
             for stream in stream_features
         ]
         if len(stream_features) == 1:
@@ -61,6 +81,9 @@ class DistillationPaths(nn.Module):
             for k, other in combinations(range(len(stream_features)), 2)
             for pair in _of_present((*zip(shallow[k], deep[other]), *zip(shallow[other], deep[k])), k, other, present)
         ]
+
+    def _target(self, below: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        return self.amgb(below.detach() if self.stop_gradient else below, size)
 
 
 def _of_present(pairs: Iterable[LogMaps], k: int, other: int, present: torch.Tensor | None) -> list[LogMaps]:

@@ -9,11 +9,13 @@ from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.present_streams import other_where_absent, zero_where_absent
 
 SOFTMAX_READINGS = ("dual", "row", "all")
+CORRELATION_SCALES = ("channels", "sqrt")
 
 
-def spatial_correlation(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Z with z_ij = x_iᵀ·y_j / C̃ (Eq. 5, 6): `(B, C̃, N)`, `(B, C̃, N)` → `(B, N, N)`."""
-    return torch.einsum("bci,bcj->bij", x, y) / x.shape[1]
+def spatial_correlation(x: torch.Tensor, y: torch.Tensor, scale: str = "channels") -> torch.Tensor:
+    """Z with z_ij = x_iᵀ·y_j / C̃ (Eq. 5, 6), or / √C̃ with the scale "sqrt": `(B, C̃, N)`, `(B, C̃, N)` → `(B, N, N)`."""
+    divisor = x.shape[1] if scale == "channels" else x.shape[1] ** 0.5
+    return torch.einsum("bci,bcj->bij", x, y) / divisor
 
 
 def project(values: torch.Tensor, correlation: torch.Tensor, reading: str) -> torch.Tensor:
@@ -57,12 +59,14 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         n_streams: at least 2.
         out_channels: width of the fused features, C if None.
         softmax: "dual" (default), "row" or "all".
+        correlation_scale: "channels" divides Z by C̃, as printed, after which its softmax is nearly uniform; "sqrt" by
+            √C̃, as the dot products of attention usually are.
 
     Shape: list of `n_streams` × `(B, C, *spatial)`, and bool `(B, n_streams)` or None where all are present
     → `(B, out_channels, *spatial)`; memory grows with N² positions.
 
     Raises:
-        ValueError: for fewer than two streams or channels, or an unknown reading of the softmax.
+        ValueError: for fewer than two streams or channels, an unknown reading of the softmax or scale.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         n_streams: int = 2,
         out_channels: int | None = None,
         softmax: str = "dual",
+        correlation_scale: str = "channels",
     ):
         super().__init__()
         if n_streams < 2:
@@ -80,7 +85,11 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
             raise ValueError(f"SCFF halves the channels of its input and needs at least 2, got {channels}")
         if softmax not in SOFTMAX_READINGS:
             raise ValueError(f"softmax must be one of {', '.join(SOFTMAX_READINGS)}, got {softmax!r}")
+        if correlation_scale not in CORRELATION_SCALES:
+            scales = ", ".join(CORRELATION_SCALES)
+            raise ValueError(f"correlation_scale must be one of {scales}, got {correlation_scale!r}")
         self.softmax = softmax
+        self.correlation_scale = correlation_scale
         self.n_streams = n_streams
         self.out_channels = channels if out_channels is None else out_channels
         width = channels // 2
@@ -107,9 +116,24 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         """Stream k seen from the other, `(B, C̃, N)`."""
         x, y = flat[k], flat[other]
         if present is None:
-            return project(x, spatial_correlation(x, y), self.softmax)
+            return project(x, spatial_correlation(x, y, self.correlation_scale), self.softmax)
         y = other_where_absent(y, present[:, other], x)
-        return zero_where_absent(project(x, spatial_correlation(x, y), self.softmax), present[:, k])
+        correlation = spatial_correlation(x, y, self.correlation_scale)
+        return zero_where_absent(project(x, correlation, self.softmax), present[:, k])
+
+    def support(self, stream_features: list[torch.Tensor]) -> torch.Tensor:
+        """Share of the positions that a position of the fused features is a mean of, `(B,)`.
+
+        exp(entropy) of the columns of Z_G over N, of the reading "dual" whatever the block's own, mean over columns and
+        ordered pairs: 1 is the plain mean over the image, 1/N a single position.
+        """
+        flat = [self.general(features).flatten(2).float() for features in stream_features]
+        supports = []
+        for k, other in permutations(range(len(flat)), 2):
+            log_weights = spatial_correlation(flat[k], flat[other], self.correlation_scale).log_softmax(1)
+            entropy = -(log_weights.exp() * log_weights).sum(1)
+            supports.append(entropy.exp().mean(1) / log_weights.shape[1])
+        return torch.stack(supports).mean(0)
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
         """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""

@@ -1,5 +1,6 @@
 import math
 from itertools import product
+from statistics import stdev
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ def attention_by_loops(features, normalisation):
     scores = [sum(float(channel[at]) ** 2 for channel in features) for at in positions]
     if normalisation == "mean":
         scores = [score / len(features) for score in scores]
+    if normalisation == "std":
+        deviation = stdev(scores)
+        scores = [score / deviation for score in scores]
     highest = max(scores)
     weights = [math.exp(score - highest) for score in scores]
     return torch.tensor([w / sum(weights) for w in weights], dtype=torch.float64).view(features.shape[1:])
@@ -36,7 +40,7 @@ def upsampled_by_loops(features, size):
     return result
 
 
-@pytest.mark.parametrize("normalisation", ["sum", "mean"])
+@pytest.mark.parametrize("normalisation", ["sum", "mean", "std"])
 @pytest.mark.parametrize(
     "spatial, size", [((5,), None), ((5,), (10,)), ((3, 4), None), ((3, 4), (6, 8)), ((2, 3, 2), (4, 3, 4))]
 )
@@ -45,7 +49,24 @@ def test_agrees_with_loops(spatial, size, normalisation):
     log_map = AttentionMapGenerationBlock(normalisation)(features, size)
     upsampled = features if size is None else [upsampled_by_loops(sample, size) for sample in features]
     expected = torch.stack([attention_by_loops(sample, normalisation) for sample in upsampled])
-    torch.testing.assert_close(log_map.exp(), expected, rtol=0, atol=1e-10)
+    # "std" adds 1e-6 to the deviation
+    torch.testing.assert_close(log_map.exp(), expected, rtol=0, atol=1e-5 if normalisation == "std" else 1e-10)
+
+
+def test_std_does_not_care_about_scale_or_width():
+    block, features = AttentionMapGenerationBlock("std"), torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    torch.testing.assert_close(block(100 * features), block(features), rtol=0, atol=1e-5)
+    torch.testing.assert_close(block(features.repeat(1, 64, 1, 1)), block(features), rtol=0, atol=1e-5)
+    plain = AttentionMapGenerationBlock("sum")
+    assert not torch.allclose(plain(100 * features), plain(features), rtol=0.1)
+
+
+def test_std_of_a_stream_that_is_0_is_uniform_with_a_finite_gradient():
+    features = torch.zeros(1, 4, 5, 6, requires_grad=True)
+    log_map = AttentionMapGenerationBlock("std")(features)
+    torch.testing.assert_close(log_map.exp(), torch.full((1, 5, 6), 1 / 30))
+    log_map.square().sum().backward()
+    assert torch.isfinite(features.grad).all()
 
 
 def test_upsampling_comes_before_the_sum_of_squares_and_does_not_commute_with_it():
@@ -92,12 +113,13 @@ def test_nothing_is_rounded_between_upsampling_and_softmax(dtype):
     assert torch.equal(block(features, (8, 8)), block(features.float(), (8, 8)))
 
 
+@pytest.mark.parametrize("normalisation", ["sum", "std"])
 @pytest.mark.parametrize("size", [None, (4, 6)])
-def test_gradient_is_exact(size):
+def test_gradient_is_exact(size, normalisation):
     features = torch.randn(1, 2, 2, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: AttentionMapGenerationBlock()(x, size), features)
+    assert torch.autograd.gradcheck(lambda x: AttentionMapGenerationBlock(normalisation)(x, size), features)
 
 
 def test_normalisation_must_be_known():
-    with pytest.raises(ValueError, match="normalisation must be one of sum, mean, got 'max'"):
+    with pytest.raises(ValueError, match="normalisation must be one of sum, mean, std, got 'max'"):
         AttentionMapGenerationBlock("max")

@@ -102,3 +102,31 @@ def test_a_pair_that_lacks_a_stream_is_twice_the_same_map_and_teaches_nothing(sc
 def test_scheme_must_be_known(scheme):
     with pytest.raises(ValueError, match=f"connection scheme must be one of ILC, PLC, got {scheme!r}"):
         DistillationPaths(scheme, AttentionMapGenerationBlock())
+
+
+@pytest.mark.parametrize("scheme", ["ILC", "PLC"])
+def test_levels_above_the_first_one_have_no_pairs(scheme):
+    features = features_of(2, 4)
+    deeper = DistillationPaths(scheme, Named())([stream[2:] for stream in features])
+    assert DistillationPaths(scheme, Named(), first_level=3)(features) == deeper
+    with pytest.raises(ValueError, match=f"{scheme} from level 5 leaves no pair of 4 levels"):
+        DistillationPaths(scheme, Named(), first_level=5)(features)
+    with pytest.raises(ValueError, match="levels are counted from 1, got first_level 0"):
+        DistillationPaths(scheme, Named(), first_level=0)
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3])
+def test_the_deeper_map_of_a_pair_is_the_target(streams):
+    features = [[level.requires_grad_() for level in stream] for stream in features_of(streams, 3)]
+    amgb = AttentionMapGenerationBlock()
+    stopped = DistillationPaths("ILC", amgb, stop_gradient=True)(features)
+    free = DistillationPaths("ILC", amgb)(features)
+    for (a, b), (free_a, free_b) in zip(stopped, free, strict=True):
+        assert torch.equal(a, free_a) and torch.equal(b, free_b)
+        assert a.requires_grad and free_a.requires_grad and free_b.requires_grad and not b.requires_grad
+
+
+def test_in_pairs_of_the_same_level_both_learn():
+    features = [[level.requires_grad_() for level in stream] for stream in features_of(2, 3)]
+    pairs = DistillationPaths("PLC", AttentionMapGenerationBlock(), stop_gradient=True)(features)
+    assert all(a.requires_grad and b.requires_grad for a, b in pairs)

@@ -67,6 +67,29 @@ def test_correlation_is_the_dot_product_over_channels_by_their_number():
     torch.testing.assert_close(spatial_correlation(x, y), expected, rtol=0, atol=1e-12)
 
 
+def test_the_square_root_of_the_channels_makes_logits_that_much_larger():
+    x, y = torch.randn(2, 9, 4, dtype=torch.float64), torch.randn(2, 9, 4, dtype=torch.float64)
+    torch.testing.assert_close(spatial_correlation(x, y, "sqrt"), 3 * spatial_correlation(x, y))
+    printed, sharper = (
+        SpatialCorrelatedFeatureFusion(nn.Conv1d, 18, correlation_scale=s) for s in ("channels", "sqrt")
+    )
+    sharper.load_state_dict(printed.state_dict())
+    streams = [torch.randn(1, 18, 4), torch.randn(1, 18, 4)]
+    general = [printed.general(stream) for stream in streams]
+    seen = [project(a, 3 * spatial_correlation(a, b), "dual") for a, b in permutations(general)]
+    torch.testing.assert_close(sharper(streams), torch.cat(seen, 1))
+
+
+def test_support_is_one_for_a_flat_softmax_and_one_position_for_a_sharp_one():
+    block = SpatialCorrelatedFeatureFusion(nn.Conv1d, 6)
+    streams = [torch.randn(2, 6, 5) for _ in range(2)]
+    with torch.no_grad():
+        nn.init.zeros_(block.general.weight)
+        torch.testing.assert_close(block.support(streams), torch.ones(2))
+        block.general.weight.normal_(std=100)
+        assert (block.support(streams) < 0.3).all() and (block.support(streams) >= 0.2 - 1e-6).all()
+
+
 def weights_of(reading, n=6):
     """The matrix that `project` multiplies values by, `(N, N)`."""
     return project(torch.eye(n)[None], torch.randn(1, n, n), reading)[0]
@@ -150,6 +173,10 @@ def test_gradient_is_exact(reading):
     [
         ({"channels": 8, "n_streams": 1}, "SCFF fuses at least two streams, got 1"),
         ({"channels": 1}, "SCFF halves the channels of its input and needs at least 2, got 1"),
+        (
+            {"channels": 8, "correlation_scale": "C"},
+            "correlation_scale must be one of channels, sqrt, got 'C'",
+        ),
         ({"channels": 8, "softmax": "column"}, "softmax must be one of dual, row, all, got 'column'"),
     ],
 )
