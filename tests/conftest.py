@@ -1,5 +1,6 @@
 """Tiny plans, dataset.json files and trainers, as functions of what a test needs."""
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -115,6 +116,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     until = float(os.environ.get("NNUNET_XMODAL_TESTS_UNTIL", "inf"))
     if item.get_closest_marker("slow") and time.time() > until:
         pytest.skip("no time left: begun after NNUNET_XMODAL_TESTS_UNTIL")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: the garbage collector need not look at it time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
