@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import hypothesis
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -19,6 +20,12 @@ from nnunet_xmodal import trainers
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 
 torch.set_num_threads(1)  # networks of a few channels gain nothing from more, and on a busy machine lose much
+
+# the same examples every time, and no judgement of how fast a busy machine makes them
+hypothesis.settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 CHANNEL_NAMES = ("T1", "T1c", "T2", "FLAIR")
 
