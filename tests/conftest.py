@@ -1,5 +1,6 @@
 """Tiny plans, dataset.json files and trainers, as functions of what a test needs."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from nnunet_xmodal.networks.unet_plan import UNetPlan
 
 torch.set_num_threads(1)  # networks of a few channels gain nothing from more, and on a busy machine lose much
 
-# a slow or busy machine is no fault of the code, and the same examples are tried everywhere
-hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("repeatable")
+# the same examples every time, and no judgement of how fast a busy machine makes them
+hypothesis.settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 CHANNEL_NAMES = ("T1", "T1c", "T2", "FLAIR")
 
@@ -112,6 +115,12 @@ def dataset_json_of(kind: str = "labels", channels: int = 2) -> dict:
     if kind.endswith("+ignore"):
         dataset_json["labels"] = {**dataset_json["labels"], "ignore": 3}
     return dataset_json
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: the garbage collector need not look at it time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 import pytest
+import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
@@ -50,8 +51,10 @@ def written(nnunet_folders):
 
 
 def plan(name: str = "XModalPlanner", **options) -> dict:
+    """On torch's meta device: a planner asks networks for their sizes and never for a weight."""
     planner = planner_class(name) if name != "stock" else ExperimentPlanner
-    return planner(DATASET, **options).plan_experiment()
+    with torch.device("meta"):
+        return planner(DATASET, **options).plan_experiment()
 
 
 def work(configuration: dict) -> int:
@@ -60,14 +63,15 @@ def work(configuration: dict) -> int:
 
 def network(configuration: dict, channels: int = 4):
     architecture = configuration["architecture"]
-    return get_network_from_plans(
-        architecture["network_class_name"],
-        architecture["arch_kwargs"],
-        architecture["_kw_requires_import"],
-        channels,
-        4,
-        allow_init=False,
-    )
+    with torch.device("meta"):
+        return get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            channels,
+            4,
+            allow_init=False,
+        )
 
 
 PAIRS = [["T1", "T1c"], ["T2", "FLAIR"]]
@@ -87,7 +91,8 @@ def test_plans_grow_with_the_memory_target(written):
 def test_what_is_planned_fits_the_target_of_nnunets_planner(written, name):
     written()
     made = planner_class(name)(DATASET, streams=PAIRS)
-    plans = made.plan_experiment()
+    with torch.device("meta"):
+        plans = made.plan_experiment()
     assert plans["plans_name"] == made.plans_name and plans["experiment_planner_used"] == name
     for configuration, reference, per in (
         ("3d_fullres", made.UNet_reference_val_3d, made.UNet_reference_val_corresp_bs_3d),

@@ -126,8 +126,9 @@ def build(name, trainer):
         )
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in SMALL])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "name, channels", [*((name, 1) for name in NAMES if name not in SMALL), ("nnUNetTrainerCRTP", 3)]
+)
 def test_on_resnet_101_and_on_resnet_18_it_is_the_same_method(make, name, channels):
     trainer = make(f"{name}R18", channels, size=(256, 256))
     large, small = build(name, trainer), trainer.network
@@ -181,8 +182,7 @@ def test_what_tells_the_trainers_apart(make):
         assert trainer.oversample_foreground_percent == 0
 
 
-@pytest.mark.parametrize("name", ["nnUNetTrainerCRTPR18", "nnUNetTrainerALPR18"])
-@pytest.mark.parametrize("killed_after", [1, 2])
+@pytest.mark.parametrize("name, killed_after", [("nnUNetTrainerCRTPR18", 1), ("nnUNetTrainerALPR18", 2)])  # Adam, SGD
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
     epochs, steps = 3, 2
 
