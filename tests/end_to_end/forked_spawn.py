@@ -1,0 +1,62 @@
+"""Processes of multiprocessing's "spawn" without a fresh interpreter, which would import nnU-Net once more.
+
+As with "spawn", what a process is given is pickled, and the process works on what it unpickles; but it is a fork of the
+one that starts it, with all modules that this one has.
+"""
+
+import io
+import multiprocessing.context
+import os
+import pickle
+from multiprocessing import popen_spawn_posix, reduction
+
+
+class _Inherited:
+    """A file descriptor that a fork has anyway; a copy of it, for what was not unpickled may close its own."""
+
+    def __init__(self, descriptor: int):
+        self.descriptor = descriptor
+
+    def detach(self) -> int:
+        return os.dup(self.descriptor)
+
+
+class _Pickled:
+    """A process as "spawn" sends it."""
+
+    def __init__(self, process, popen):
+        buffer = io.BytesIO()
+        multiprocessing.context.set_spawning_popen(popen)
+        try:
+            reduction.dump(process, buffer)
+        finally:
+            multiprocessing.context.set_spawning_popen(None)
+        self.bytes = buffer.getvalue()
+
+    def _bootstrap(self, parent_sentinel: int) -> int:
+        return pickle.loads(self.bytes)._bootstrap(parent_sentinel)
+
+
+class _Popen(popen_spawn_posix.Popen):
+    DupFd = _Inherited
+
+    def duplicate_for_child(self, fd: int) -> int:
+        return fd
+
+    def _launch(self, process_obj) -> None:
+        super(popen_spawn_posix.Popen, self)._launch(_Pickled(process_obj, self))
+
+
+class _Process(multiprocessing.context.SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj):
+        return _Popen(process_obj)
+
+
+class _Context(multiprocessing.context.SpawnContext):
+    Process = _Process
+
+
+def fork_instead_of_spawn() -> None:
+    """Of this process and of all that it starts in this way."""
+    multiprocessing.context._concrete_contexts["spawn"] = _Context()
