@@ -8,10 +8,12 @@ its environment, working folder, output, random numbers and process group. Two t
   folders whenever it needs them.
 - The server has one thread, so that no lock is held by a thread that a fork does not have.
 
-Processes that a command starts by multiprocessing's "spawn" are forks as well, see `forked_spawn`, unless the command
-asks for fresh ones.
+Processes that a command starts by multiprocessing's "spawn" are forks as well where that is safe, see
+`forked_spawn`, unless the command asks for fresh ones.
 
-Two amounts are smaller than nnU-Net's, see `spare_work`. Reads lines of JSON from stdin: `{"start": {…}}` is answered with a process id, `{"wait": pid, "timeout": seconds}` with
+Two amounts are smaller than nnU-Net's, see `spare_work`.
+
+Reads lines of JSON from stdin: `{"start": {…}}` is answered with a process id, `{"wait": pid, "timeout": seconds}` with
 the exit status, or with null while the command runs. When stdin ends, so do all commands.
 """
 
@@ -26,16 +28,15 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401
 import nnunetv2
 import numpy as np
 import scipy.stats  # noqa: F401
 import seaborn  # noqa: F401
-import torch._dynamo  # noqa: F401
-import torch._inductor  # noqa: F401
-from forked_spawn import fork_instead_of_spawn
+import torch._dynamo
+import torch._inductor
+from forked_spawn import fork_instead_of_spawn, threads
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
 import nnunet_xmodal
@@ -68,8 +69,7 @@ def import_everything() -> None:
         for module in pkgutil.walk_packages(path, prefix):
             if not module.name.startswith("nnunet_xmodal.plugin"):  # nnU-Net imports it under a name of its own
                 importlib.import_module(module.name)
-    threads = Path("/proc/self/task")
-    if threads.exists() and len(list(threads.iterdir())) > 1:
+    if threads() > 1:
         raise RuntimeError("a module has started a thread when it was imported: commands cannot be forked.")
 
 
@@ -137,6 +137,7 @@ def run(script: str, arguments: list[str], environment: dict[str, str], folder: 
     sys.stdin = open(0, closefd=False)
     np.random.seed()  # as every process of its own
     random.seed()
+    torch.seed()
     if not reads_the_same:
         for name in list(sys.modules):
             if name.split(".")[0] in ("nnunetv2", "nnunet_xmodal"):

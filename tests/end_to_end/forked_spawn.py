@@ -2,13 +2,23 @@
 
 As with "spawn", what a process is given is pickled, and the process works on what it unpickles; but it is a fork of the
 one that starts it, with all modules that this one has.
+
+Only where this one has a single thread: a fork of a process with OpenMP's threads, as a prediction on the CPU has them,
+waits for them for ever, and locks that other threads hold stay locked. Else it is a fresh interpreter.
 """
 
 import io
 import multiprocessing.context
 import os
 import pickle
+import sys
+import traceback
 from multiprocessing import popen_spawn_posix, reduction
+
+
+def threads() -> int:
+    """Of this process, those of native libraries included."""
+    return len(os.listdir("/proc/self/task"))
 
 
 class _Inherited:
@@ -34,7 +44,13 @@ class _Pickled:
         self.bytes = buffer.getvalue()
 
     def _bootstrap(self, parent_sentinel: int) -> int:
-        return pickle.loads(self.bytes)._bootstrap(parent_sentinel)
+        try:
+            process = pickle.loads(self.bytes)
+        except Exception:
+            traceback.print_exc()
+            sys.stderr.flush()
+            return 1
+        return process._bootstrap(parent_sentinel)
 
 
 class _Popen(popen_spawn_posix.Popen):
@@ -50,7 +66,7 @@ class _Popen(popen_spawn_posix.Popen):
 class _Process(multiprocessing.context.SpawnProcess):
     @staticmethod
     def _Popen(process_obj):
-        return _Popen(process_obj)
+        return _Popen(process_obj) if threads() == 1 else popen_spawn_posix.Popen(process_obj)
 
 
 class _Context(multiprocessing.context.SpawnContext):
