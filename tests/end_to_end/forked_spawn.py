@@ -3,8 +3,8 @@
 As with "spawn", what a process is given is pickled, and the process works on what it unpickles; but it is a fork of the
 one that starts it, with all modules that this one has.
 
-Only where this one has a single thread: a fork of a process with OpenMP's threads, as a prediction on the CPU has them,
-waits for them for ever, and locks that other threads hold stay locked. Else it is a fresh interpreter.
+Only where torch has one thread: a fork of a process with OpenMP's threads, as a prediction on the CPU has them, waits for
+them for ever. Else it is a fresh interpreter. ITK's threads are made for forks.
 """
 
 import io
@@ -63,16 +63,11 @@ class _Popen(popen_spawn_posix.Popen):
         super(popen_spawn_posix.Popen, self)._launch(_Pickled(process_obj, self))
 
 
-class _Process(multiprocessing.context.SpawnProcess):
-    @staticmethod
-    def _Popen(process_obj):
-        return _Popen(process_obj) if threads() == 1 else popen_spawn_posix.Popen(process_obj)
-
-
-class _Context(multiprocessing.context.SpawnContext):
-    Process = _Process
+def _start(process_obj) -> popen_spawn_posix.Popen:
+    forks = "torch" not in sys.modules or sys.modules["torch"].get_num_threads() == 1
+    return (_Popen if forks else popen_spawn_posix.Popen)(process_obj)
 
 
 def fork_instead_of_spawn() -> None:
     """Of this process and of all that it starts in this way."""
-    multiprocessing.context._concrete_contexts["spawn"] = _Context()
+    multiprocessing.context.SpawnProcess._Popen = staticmethod(_start)
