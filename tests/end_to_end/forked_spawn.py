@@ -3,8 +3,8 @@
 As with "spawn", what a process is given is pickled, and the process works on what it unpickles; but it is a fork of the
 one that starts it, with all modules that this one has.
 
-Only where torch has one thread: a fork of a process with OpenMP's threads, as a prediction on the CPU has them, waits for
-them for ever. Else it is a fresh interpreter. ITK's threads are made for forks.
+Only where torch has one thread: a fork of a process with OpenMP's threads, as a prediction on the CPU has them, waits
+for them for ever. Else it is a fresh interpreter. ITK's threads are made for forks.
 """
 
 import io
