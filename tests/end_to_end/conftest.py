@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,31 +25,81 @@ class CommandServer:
     """Runs Python scripts, see command_server.py; its process starts with the first one and ends with the tests'."""
 
     process: subprocess.Popen | None = None
+    environment = {
+        "nnUNet_def_n_proc": "1",
+        "OMP_NUM_THREADS": "1",
+        "BLOSC_NTHREADS": "1",
+        "NUMEXPR_NUM_THREADS": "1",
+    }
 
     @classmethod
-    def run(cls, script: Path, arguments: list[str], environment: dict[str, str], folder: Path) -> tuple[int, str]:
-        """Exit status, and stdout followed by stderr.
-
-        Raises:
-            TimeoutError: after 20 minutes.
-        """
+    def ask(cls, request: dict) -> int | None:
         if cls.process is None or cls.process.poll() is not None:
             server = Path(__file__).with_name("command_server.py")
-            words = [sys.executable, str(server)]
-            cls.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        with tempfile.TemporaryDirectory() as output:
-            command = {
-                "script": str(script),
-                "arguments": arguments,
-                "environment": environment,
-                "folder": str(folder),
-                "output": f"{output}/command",
-            }
-            print(json.dumps({"command": command, "timeout": TIMEOUT}), file=cls.process.stdin, flush=True)
-            status = json.loads(cls.process.stdout.readline())
-            if status is None:
-                raise TimeoutError(f"{script.name} {' '.join(arguments)} took more than {TIMEOUT} s.")
-            return status, "".join(Path(f"{output}/command.{ending}").read_text() for ending in ("out", "err"))
+            cls.process = subprocess.Popen(
+                [sys.executable, str(server)],
+                env=os.environ | cls.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        print(json.dumps(request), file=cls.process.stdin, flush=True)
+        return json.loads(cls.process.stdout.readline())
+
+
+class Command:
+    """A command that runs, in a process group of its own.
+
+    Attributes:
+        pid: of its process and of its group.
+    """
+
+    def __init__(self, script: Path, arguments: list[str], environment: dict[str, str], folder: Path, spawn: bool):
+        self.name = f"{script.name} {' '.join(arguments)}"
+        self._folder = tempfile.TemporaryDirectory()
+        self._status: int | None = None
+        start = {
+            "script": str(script),
+            "arguments": arguments,
+            "environment": environment,
+            "folder": str(folder),
+            "output": f"{self._folder.name}/command",
+            "spawn": spawn,
+        }
+        self.pid: int = CommandServer.ask({"start": start})
+
+    def poll(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        return self._wait(0)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """Exit status, negative for a signal.
+
+        Raises:
+            TimeoutError: after so many seconds; its group has been killed then.
+        """
+        status = self._wait(timeout)
+        if status is None:
+            self.kill()
+            raise TimeoutError(f"{self.name} took more than {timeout} s.")
+        return status
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Sends a signal to all of its group."""
+        os.killpg(self.pid, number)
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to its first process."""
+        os.kill(self.pid, number)
+
+    def output(self) -> str:
+        """What it has written until now, stdout followed by stderr."""
+        return "".join(Path(f"{self._folder.name}/command.{ending}").read_text() for ending in ("out", "err"))
+
+    def _wait(self, timeout: float) -> int | None:
+        if self._status is None:
+            self._status = CommandServer.ask({"wait": self.pid, "timeout": timeout})
+        return self._status
 
 
 @dataclass
@@ -74,17 +125,24 @@ class Workspace:
             "nnUNet_n_proc_DA": "1",
         }
 
-    def run(self, command: str, *arguments, fails: bool = False, **environment: str | None) -> str:
-        """Output of a command, or of a script if the command is Python.
+    def start(self, command: str, *arguments, spawn: bool = False, **environment: str | None) -> Command:
+        """Begins a command, or a script if the command is Python.
 
-        None takes a variable out of its environment. Trainings load their patches themselves unless
-        `nnUNet_n_proc_DA` says otherwise: a process for that imports nnU-Net once more.
+        Args:
+            spawn: processes that it starts by multiprocessing's "spawn" are fresh interpreters, see command_server.py.
+            environment: None takes a variable out. Trainings load their patches themselves unless `nnUNet_n_proc_DA`
+                says otherwise.
         """
         of_training = {"nnUNet_n_proc_DA": "0"} if command == "nnUNetv2_train" else {}
         variables = {**self.environment, **of_training, **environment}
         variables = {name: value for name, value in variables.items() if value is not None}
         script, *words = map(str, arguments if command == sys.executable else (BIN / command, *arguments))
-        status, output = CommandServer.run(Path(script), words, variables, self.root)
+        return Command(Path(script), words, variables, self.root, spawn)
+
+    def run(self, command: str, *arguments, fails: bool = False, **options) -> str:
+        """Output of a command, which ends well unless it fails; see `start`."""
+        started = self.start(command, *arguments, **options)
+        status, output = started.wait(), started.output()
         assert (status != 0) == fails, f"{command} ended with {status}:\n{output[-4000:]}"
         return output
 

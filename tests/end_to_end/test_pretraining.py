@@ -1,6 +1,7 @@
 """CMFT, what it synthesises, and CMFF behind it, through real commands."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -99,9 +100,15 @@ def test_flags_of_other_models_are_refused(trained, one_stream):
 
 
 def test_cmff_starts_from_each_folds_cmft(trained):
+    """By the commands that cross-validation prints, which test_crossval.py sees it run itself."""
     weights = trained.model(DATASET, CMFT, "2d") / "fold_{fold}" / "checkpoint_final.pth"
-    trained.run("nnUNetXModal_crossval", "-d", 901, "-c", "2d", "-tr", CMFF, "-f", 0, 1, "-device", "cpu",
-                "-pretrained_weights", weights)  # fmt: skip
+    said = trained.run("nnUNetXModal_crossval", "-d", 901, "-c", "2d", "-tr", CMFF, "-f", 0, 1, "-device", "cpu",
+                       "-pretrained_weights", weights, "--executor", "print")  # fmt: skip
+    commands = [shlex.split(line) for line in said.splitlines() if line.startswith("nnUNetv2_train")]
+    assert len(commands) == 2
+    for fold, (command, *arguments) in enumerate(commands):
+        assert str(weights).replace("{fold}", str(fold)) in arguments
+        trained.run(command, *arguments)
     for fold in (0, 1):
         log = trained.log(DATASET, CMFF, "2d", fold)
         assert "The branches start from pretrained weights." in log

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +97,20 @@ def test_our_prediction_is_stock_prediction_and_attention_maps_come_beside_it(tr
         assert attention.GetDirection() == pytest.approx(image.GetDirection())
         values = sitk.GetArrayFromImage(attention)
         assert np.isfinite(values).all() and values.min() >= 0 and values.max() > 0
+
+
+def test_a_fresh_process_predicts_what_a_fork_predicts(trained, predicted):
+    """See command_server.py, in whose forks all other commands of these tests run."""
+    images, output = trained.raw / DATASET / "imagesTs", trained.root / "fresh"
+    command = [Path(sys.executable).with_name("nnUNetv2_predict"), "-i", images, "-o", output, "-d", 901, "-c", "2d",
+               "-tr", CSAD, "-f", 0, "-device", "cpu", "-npp", 0, "-nps", 0, "--save_probabilities"]  # fmt: skip
+    subprocess.run(list(map(str, command)), env=trained.environment, cwd=trained.root, check=True, capture_output=True)
+    for file in predicted.glob("*.npz"):
+        with np.load(file) as forked, np.load(output / file.name) as fresh:
+            assert (forked["probabilities"] == fresh["probabilities"]).all()
+        segmentation = file.with_suffix(".nii.gz").name
+        assert (array(predicted / segmentation) == array(output / segmentation)).all()
+    assert len(list(output.glob("*.npz"))) == 1
 
 
 def test_a_zip_predicts_without_raw_and_preprocessed_data(trained, predicted):
