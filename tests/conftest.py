@@ -1,7 +1,10 @@
 """Tiny plans, dataset.json files and trainers, as functions of what a test needs."""
 
 import gc
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 # before torch is imported, and for every command that a test starts: test files run side by side
@@ -169,6 +172,29 @@ def make_trainer(nnunet_folders):
         return made
 
     return make
+
+
+@pytest.fixture(scope="session")
+def two_ranks():
+    """The process that all pairs of ranks are forked from, see two_ranks.py."""
+    words = [sys.executable, str(Path(__file__).with_name("two_ranks.py"))]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield server
+        server.stdin.close()  # which ends it
+
+
+@pytest.fixture
+def on_two_ranks(two_ranks):
+    """`(file, folder)` → `train_on_rank(rank, folder)` of a test file, run by two processes at once."""
+
+    def run(file: str, folder: Path) -> None:
+        request = {"file": file, "folder": str(folder), "environment": dict(os.environ)}
+        print(json.dumps(request), file=two_ranks.stdin, flush=True)
+        statuses = json.loads(two_ranks.stdout.readline())
+        logs = "".join(f"\nrank {rank}: {(folder / f'rank_{rank}.log').read_text()[-4000:]}" for rank in range(2))
+        assert statuses == [0, 0], logs
+
+    return run
 
 
 @pytest.fixture

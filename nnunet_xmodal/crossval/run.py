@@ -54,8 +54,8 @@ def crossval(args: Namespace) -> int:
     slots = _slots(args) if args.executor == "local" else []
     settings = None
     if args.executor == "slurm":
-        slurm.check_sbatch()
         settings = slurm.SlurmSettings.from_arguments(args)
+        slurm.check_sbatch()
     if args.executor != "print":
         executable("nnUNetv2_train")
     cases = _cases(preprocessed)

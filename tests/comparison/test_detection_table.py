@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-pytest.importorskip("picai_eval")
+pytest.importorskip("picai_eval", reason="picai_eval is not installed: pip install picai_eval")
 
 from nnunet_xmodal.comparison.case_cache import CaseCache
 from nnunet_xmodal.comparison.cross_validation import read_model

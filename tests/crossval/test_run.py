@@ -88,8 +88,8 @@ def refused(run, nnunet_folders):
         (["--executor", "local", "--gpus", "0"], "--gpus goes with -device cuda, not with -device cpu"),
         (["-c", "3d_cascade_fullres"], "reads predictions of 3d_lowres for every case"),
         (["-c", "3d_lowres", "3d_cascade_fullres", "-f", "0", "1"], "lacks 6 of them"),
-        (["--executor", "slurm", "--time", "soon"], "soon"),
-        (["--executor", "slurm", "--slurm", "account"], "account"),
+        (["--executor", "slurm", "--time", "soon"], "--time soon is no time limit"),
+        (["--executor", "slurm", "--slurm", "account"], "--slurm account: options are written as key=value"),
     ],
 )
 def test_refusals(words, sentence, refused, monkeypatch):

@@ -41,7 +41,7 @@ def subjects(space, tmp_path) -> Path:
 
 def crossval(space, *arguments, configurations=("2d",), **options) -> str:
     words = ("-d", 901, "-c", *configurations, "-device", "cpu", *arguments)
-    return space.run("nnUNetXModal_crossval", *words, **options)
+    return space.run("nnUNetXModal_crossval", *words, **{"nnUNet_n_proc_DA": "0", **options})
 
 
 def summary(space, trainer: str, configuration: str, fold: int | str) -> Path:
@@ -58,7 +58,7 @@ def run_printed(space, *arguments, **environment: str) -> str:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", "-c", f"{shlex.join(map(str, command))} | tee script | sh -e"],
-        env={**space.environment, "PATH": path, **environment},
+        env={**space.environment, "nnUNet_n_proc_DA": "0", "PATH": path, **environment},
         cwd=space.root,
         capture_output=True,
         text=True,
@@ -84,31 +84,28 @@ class nnUNetTrainerFragile(nnUNetTrainerCSAD_1epochs_1its):
 def test_a_failing_fold_is_reported_the_others_finish_and_what_is_printed_mends_it(space, subjects, tmp_path):
     (tmp_path / "trainers").mkdir()
     (tmp_path / "trainers" / "fragile.py").write_text(FRAGILE)
-    arguments = ("-tr", STOCK, "nnUNetTrainerFragile", "-f", 0, 1, "--jobs", 2, "--group-by", subjects)
+    arguments = ("-tr", "nnUNetTrainerFragile", "-f", 0, 1, "--jobs", 2, "--group-by", subjects)
     ours = {"nnUNet_extTrainer": str(tmp_path / "trainers")}
 
     output = crossval(space, *arguments, fails=True, FRAGILE="1", **ours)
     assert "5 folds by subject" in output
     assert "nnUNetTrainerFragile__nnUNetPlans__2d, fold 1: failed (1)" in output
     assert "RuntimeError: this is where it breaks" in output  # the end of its log
-    assert "1 of 4 trainings failed: nnUNetTrainerFragile__nnUNetPlans__2d, fold 1" in output
-    files = {
-        (name, fold): summary(space, name, "2d", fold) for name in (STOCK, "nnUNetTrainerFragile") for fold in (0, 1)
-    }
-    assert [key for key, file in files.items() if not file.exists()] == [("nnUNetTrainerFragile", 1)]
+    assert "1 of 2 trainings failed: nnUNetTrainerFragile__nnUNetPlans__2d, fold 1" in output
+    files = [summary(space, "nnUNetTrainerFragile", "2d", fold) for fold in (0, 1)]
+    assert [file.exists() for file in files] == [True, False]
 
-    times = {key: file.stat().st_mtime_ns for key, file in files.items() if file.exists()}
+    before = files[0].stat().st_mtime_ns
     printed = run_printed(space, *arguments, **ours)
     (command,) = [line for line in printed.splitlines() if not line.startswith("export ")]
     assert command.endswith("-device cpu --c")  # only what is left
-    assert all(files[key].stat().st_mtime_ns == time for key, time in times.items())
-    assert files["nnUNetTrainerFragile", 1].exists()
+    assert files[0].stat().st_mtime_ns == before
+    assert files[1].exists()
 
-    started = monotonic()
-    assert "4 of 4 trainings finished before" in crossval(space, *arguments, **ours)
-    assert monotonic() - started < 60
+    assert "2 of 2 trainings finished before" in crossval(space, *arguments, **ours)
+    assert len(list(files[1].parents[1].glob("training_log_*.txt"))) == 2  # and nothing was started
 
-    log = space.log(DATASET, STOCK, "2d", 0)
+    log = space.log(DATASET, "nnUNetTrainerFragile", "2d", 0)
     assert "Using splits from existing split file" in log and "has 4 training and 2 validation cases" in log
     for fold in json.loads((space.preprocessed / DATASET / "splits_final.json").read_text()):
         assert len({"phantom_tr000", "phantom_tr001"} & set(fold["val"])) in (0, 2)
@@ -129,30 +126,24 @@ def processes_with(marker: str) -> list[str]:
 def stop_at(space, epoch: int, number: int, *arguments) -> None:
     """Sends the scheduler a signal when a training has begun an epoch; 15 s later no process may be left."""
     trainer, marker = arguments[arguments.index("-tr") + 1], f"crossval-{uuid4().hex}"
-    process = subprocess.Popen(
-        [str(BIN / "nnUNetXModal_crossval"), "-d", "901", "-c", "2d", "-device", "cpu", *map(str, arguments)],
-        env={**space.environment, "MARKER": marker},
-        cwd=space.root,
-        # tests in the background of a shell are started with SIGINT ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    words = ("-d", 901, "-c", "2d", "-device", "cpu", *arguments)
+    scheduler = space.start("nnUNetXModal_crossval", *words, spawn=True, MARKER=marker)
     deadline = monotonic() + 1200
     while epoch not in epochs_begun(space.log(DATASET, trainer, "2d")):
-        assert process.poll() is None and monotonic() < deadline
+        assert scheduler.poll() is None, scheduler.output()
+        assert monotonic() < deadline
         sleep(0.05)
-    assert len(processes_with(marker)) > 3  # scheduler, supervisor, training, loader workers
-    process.send_signal(number)
+    assert len(processes_with(marker)) > 2  # supervisor, training, loader workers
+    scheduler.send_signal(number)
     deadline = monotonic() + 15
+    scheduler.wait(15)
     while processes_with(marker):
         assert monotonic() < deadline, processes_with(marker)
         sleep(0.1)
-        process.poll()  # a zombie keeps its environment
 
 
 def test_ctrl_c_and_sigkill_leave_no_process_and_the_same_command_goes_on(space):
-    trainer = "nnUNetTrainerCSAD_8epochs_2its"
+    trainer = "nnUNetTrainerCSAD_8epochs_1its"
     arguments = ("-tr", trainer, "-f", 0)
     stop_at(space, 1, signal.SIGINT, *arguments)
     stop_at(space, 2, signal.SIGKILL, *arguments)
@@ -172,7 +163,7 @@ def test_ctrl_c_and_sigkill_leave_no_process_and_the_same_command_goes_on(space)
 def test_a_cascade_in_one_command(space):
     stages = ("3d_cascade_fullres", "3d_lowres")
     cases = sorted(file.name.split(".")[0] for file in (space.preprocessed / DATASET / "gt_segmentations").iterdir())
-    split = [{"train": cases[:2], "val": cases[:2]}]  # two cases are enough to see that stage follows stage
+    split = [{"train": cases[:1], "val": cases[:1]}]  # one case is enough to see that stage follows stage
     (space.preprocessed / DATASET / "splits_final.json").write_text(json.dumps(split))
     cut_off = space.model(DATASET, STOCK, "3d_lowres") / "fold_0" / "checkpoint_latest.pth"
     cut_off.parent.mkdir(parents=True)

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import sysconfig
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -72,18 +71,23 @@ def editable_nnunet(tmp_path_factory) -> Path:
     return folder
 
 
+def installed_in() -> list[Path]:
+    """Folders of `sys.path` with distributions: a virtual environment's own, and others that it sees."""
+    return [folder for folder in map(Path, sys.path) if folder.is_dir() and any(folder.glob("*.dist-info"))]
+
+
 def fresh_environment(folder: Path) -> Path:
     """A virtual environment that sees everything installed here but this package; torch is not installed anew."""
     run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
-    here = Path(sysconfig.get_path("purelib"))
     links = folder / "linked"
     links.mkdir()
-    for entry in here.iterdir():
-        # this package, in whatever way it is installed here
-        if "nnunet_xmodal" not in entry.name and entry.suffix != ".pth":
-            (links / entry.name).symlink_to(entry)
+    for here in installed_in():
+        for entry in here.iterdir():
+            # not this package, in whatever way it is installed here
+            if "nnunet_xmodal" not in entry.name and entry.suffix != ".pth" and not (links / entry.name).exists():
+                (links / entry.name).symlink_to(entry)
     (site / "linked.pth").write_text(str(links))
     return python
 

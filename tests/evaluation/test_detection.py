@@ -21,7 +21,7 @@ SHAPE = (12, 40, 40)
 
 @pytest.fixture
 def picai_eval():
-    return pytest.importorskip("picai_eval")
+    return pytest.importorskip("picai_eval", reason="picai_eval is not installed: pip install picai_eval")
 
 
 def _blob(*corner, side=4):

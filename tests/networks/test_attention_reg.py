@@ -1,7 +1,7 @@
 import copy
 import pickle
 from functools import partial
-from time import perf_counter
+from time import process_time
 
 import pytest
 import torch
@@ -174,11 +174,10 @@ def test_a_step_at_the_papers_grid_keeps_a_third_of_the_dense_forms_activations_
                 storages[storage.data_ptr()] = storage.nbytes()
             return tensor
 
+        start = process_time()  # of this process alone: others may be busy
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             network(x).sum().backward()
+        seconds.append(process_time() - start)
         kept.append(sum(storages.values()))
-        start = perf_counter()
-        network(x).sum().backward()
-        seconds.append(perf_counter() - start)
     assert kept[0] < kept[1] / 3
     assert seconds[0] < 0.8 * seconds[1]  # half of it from a batch of 4 on, where the weights leave every cache

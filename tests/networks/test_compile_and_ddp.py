@@ -1,7 +1,5 @@
-"""Every network under torch.compile and, as the script that the test itself starts, on two ranks."""
+"""Every network under torch.compile and on two ranks."""
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -101,7 +99,7 @@ def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, r
     ],
 )
 def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
-    make_trainer, make_plans, tmp_path, name, deep_supervision, compiled
+    make_trainer, make_plans, tmp_path, on_two_ranks, name, deep_supervision, compiled
 ):
     trainer_class = type(name, (getattr(trainers, name),), {"deep_supervision": deep_supervision})
     trainer = make_trainer(trainer_class, make_plans())
@@ -121,10 +119,7 @@ def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
         tmp_path / "task.pt",
     )
 
-    result = subprocess.run(
-        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, timeout=900, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    on_two_ranks(__file__, tmp_path)
     before, first, second = trainer.network.state_dict(), *(torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert first.keys() == before.keys()
     assert all(torch.equal(first[key], second[key]) for key in before)
@@ -138,7 +133,6 @@ def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(
 
 def train_on_rank(rank: int, folder: Path) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.set_num_threads(1)
     task = torch.load(folder / "task.pt", weights_only=False)
     network = task["network"].train()
     compiled = torch.compile(network, backend="aot_eager") if task["compiled"] else network
@@ -149,8 +143,3 @@ def train_on_rank(rank: int, folder: Path) -> None:
         task["loss"](ddp(task["data"][rank]), task["target"][rank]).backward()
         optimizer.step()
     torch.save(network.state_dict(), folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)

@@ -1,9 +1,6 @@
 """Plans for few-shot segmentation: every slice fits into the patch, and labels decide nothing."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_xmodal.commands.plan_and_preprocess import main
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.planners import planner_class
 
@@ -174,19 +172,24 @@ def test_a_size_that_the_network_cannot_read_is_a_sentence(plan, size):
         planner_class("FewShotPlanner").check_raw({}, [], size)
 
 
-BIN = Path(sys.executable).parent
+@pytest.fixture
+def command(nnunet_folders, monkeypatch, capfd):
+    """`(arguments)` → exit status and output of nnUNetXModal_plan_and_preprocess."""
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
 
+    def run(*arguments) -> tuple[int, str]:
+        status = 0
+        try:
+            main(["-d", "500", "-np", "1", "-npfp", "1", "--no_pbar", *arguments])
+        except SystemExit as exit:
+            status = exit.code
+        return status, "".join(capfd.readouterr())
 
-def run(folders, *arguments) -> tuple[int, str]:
-    variables = {name: str(folders / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    command = [str(BIN / "nnUNetXModal_plan_and_preprocess"), "-d", "500", "-np", "1", "-npfp", "1", "--no_pbar"]
-    done = subprocess.run([*command, *arguments], env={**os.environ, **variables, "nnUNet_n_proc_DA": "1"},
-                          capture_output=True, text=True, timeout=900)  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+    return run
 
 
 @pytest.mark.slow
-def test_the_command_plans_a_dataset_with_one_labelled_case(nnunet_folders):
+def test_the_command_plans_a_dataset_with_one_labelled_case(nnunet_folders, command):
     raw = nnunet_folders / "nnUNet_raw" / DATASET
     (raw / "labelsTr").mkdir(parents=True)
     (raw / "imagesTr").mkdir()
@@ -205,11 +208,11 @@ def test_the_command_plans_a_dataset_with_one_labelled_case(nnunet_folders):
         (("--size", "64"), "--size says nothing to ExperimentPlanner: take one of FewShotPlanner."),
         (("-pl", "RegistrationPlanner", "--unlabelled"), "RegistrationPlanner needs a label in every case"),
     ):
-        code, output = run(nnunet_folders, *arguments)
-        assert code and sentence in output and "Traceback" not in output
+        code, output = command(*arguments)
+        assert code == 2 and sentence in output and "Traceback" not in output
     assert [file.name for file in (raw / "labelsTr").iterdir()] == ["fine.nii.gz"]
 
-    code, output = run(nnunet_folders, *few_shot, "--unlabelled")
+    code, output = command(*few_shot, "--unlabelled")
     assert code == 0, output[-3000:]
     assert "2 of 3 training cases had no label file and were given an empty one" in output
     folder = nnunet_folders / "nnUNet_preprocessed" / DATASET / "nnUNetFewShotPlans_2d"

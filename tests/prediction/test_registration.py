@@ -372,7 +372,7 @@ def test_calls_that_share_the_cases_write_tables_of_their_own(make_predictor, wr
 
 
 def test_heat_maps_of_the_attention_blocks(make_predictor, write, tmp_path):
-    pytest.importorskip("captum")
+    pytest.importorskip("captum", reason="captum is not installed: pip install captum")
     torch.manual_seed(3)
     network = AttentionReg(GRID, CrossModalAttention).eval()
     fixed = fixed_of(OBLIQUE)
@@ -389,7 +389,7 @@ def test_heat_maps_of_the_attention_blocks(make_predictor, write, tmp_path):
 
 
 def test_a_heat_map_is_the_sum_of_channels_weighted_by_their_mean_gradients(make_predictor):
-    pytest.importorskip("captum")
+    pytest.importorskip("captum", reason="captum is not installed: pip install captum")
     network = AttentionReg(GRID, CrossModalAttention).eval()
     step = make_predictor(network=network).as_step()
     grid = step.cut(fixed_of(), moving_of(np.eye(4)), sitk.Euler3DTransform(), CENTRE)

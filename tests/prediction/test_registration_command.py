@@ -125,7 +125,7 @@ def test_a_model_that_reads_labels(make_model, images, tmp_path):
 
 @pytest.mark.parametrize("trainer", [IMAGE, FEATURES])
 def test_heat_maps(make_model, images, tmp_path, trainer):
-    pytest.importorskip("captum")
+    pytest.importorskip("captum", reason="captum is not installed: pip install captum")
     make_model(trainer, FIRST)
     run(tmp_path, trainer, "-f", 0, "--grad_cam")
     assert len(list((tmp_path / "out").glob("anna_gradcam_*.nii.gz"))) == 2

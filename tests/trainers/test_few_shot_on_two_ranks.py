@@ -1,9 +1,7 @@
-"""Episodes and both final validations on two ranks; the script that the test starts is this file itself."""
+"""Episodes and both final validations on two ranks."""
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +35,9 @@ class InMemory:
 
 
 @pytest.mark.slow
-def test_both_ranks_learn_the_same_and_share_the_protocol(make_trainer, make_plans, nnunet_folders, monkeypatch):
+def test_both_ranks_learn_the_same_and_share_the_protocol(
+    make_trainer, make_plans, nnunet_folders, on_two_ranks, monkeypatch
+):
     monkeypatch.setattr(trainers.nnUNetTrainerCRTPR18, "weights", None)
     plans = make_plans(channels=1, patch_size=SIZE, batch_size=1)
     plans["configurations"]["2d"]["architecture"]["arch_kwargs"] = {"size": list(SIZE), "chunks": 3, "shots": 1}
@@ -54,10 +54,7 @@ def test_both_ranks_learn_the_same_and_share_the_protocol(make_trainer, make_pla
     (nnunet_folders / "validation").mkdir()
     file = nnunet_folders / "validation" / "summary.json"
     file.write_text(json.dumps(summary))
-    result = subprocess.run(
-        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=900, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    on_two_ranks(__file__, nnunet_folders)
     first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
     for name, _ in trainer.network.named_parameters():
         assert torch.equal(first[name], second[name]) and not torch.equal(first[name], start[name]), name
@@ -81,7 +78,6 @@ def segment_unequal_shares(trainer, save_probabilities):
 
 
 def train_on_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     task = pickle.loads((folder / "task.pkl").read_bytes())
     plans = task["plans"] | {"continue_training": False}
     kind = trainers.nnUNetTrainerCRTPR18
@@ -113,8 +109,3 @@ def train_on_rank(rank: int, folder: Path) -> None:
     made.output_folder = str(folder)
     made.perform_actual_validation()
     torch.save({**made.plain_network.state_dict(), "drawn": drawn}, folder / f"{rank}.pth")
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)

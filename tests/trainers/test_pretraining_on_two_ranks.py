@@ -1,8 +1,6 @@
-"""Steps of CMFT on two ranks; the script that the test starts is this file itself."""
+"""Steps of CMFT on two ranks."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,17 +13,16 @@ from nnunet_xmodal import trainers
 @pytest.mark.parametrize(
     "name", ["nnUNetTrainerCMFT", "nnUNetTrainerCMFTCheckpointed", "nnUNetTrainerSelfReconstruction"]
 )
-def test_three_steps_leave_both_ranks_with_the_same_networks(make_trainer, make_plans, nnunet_folders, name):
+def test_three_steps_leave_both_ranks_with_the_same_networks(
+    make_trainer, make_plans, nnunet_folders, on_two_ranks, name
+):
     plans = make_plans(channels=2, batch_size=4)
     trainer = make_trainer(name, plans)
     start = trainer.checkpoint()
     torch.save(start, nnunet_folders / "start.pth")
     task = {"name": name, "plans": plans, "dataset_json": trainer.dataset_json}
     (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
-    result = subprocess.run(
-        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=900, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    on_two_ranks(__file__, nnunet_folders)
     first, second = (torch.load(nnunet_folders / f"{rank}.pth", weights_only=False) for rank in range(2))
     for kept in ("network_weights", "discriminator_weights"):
         for parameter, value in first.get(kept, {}).items():
@@ -35,7 +32,6 @@ def test_three_steps_leave_both_ranks_with_the_same_networks(make_trainer, make_
 
 
 def train_on_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     task = pickle.loads((folder / "task.pkl").read_bytes())
     plans = task["plans"] | {"continue_training": False}
     (configuration,) = plans["configurations"]
@@ -49,8 +45,3 @@ def train_on_rank(rank: int, folder: Path) -> None:
         data = torch.randn(2, 2, 16, 16, generator=torch.Generator().manual_seed(10 * step + rank))
         trainer.train_step({"data": data, "keys": ["a", "b"]})
     torch.save(trainer.checkpoint(), folder / f"{rank}.pth")
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)

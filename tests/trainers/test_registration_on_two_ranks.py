@@ -1,9 +1,7 @@
-"""Steps and final validation of a registration on two ranks; the script that the test starts is this file itself."""
+"""Steps and final validation of a registration on two ranks."""
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +31,7 @@ class InMemory:
 
 
 @pytest.mark.slow
-def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_plans, nnunet_folders):
+def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_plans, nnunet_folders, on_two_ranks):
     plans = make_plans(dimensions=3, patch_size=GRID)
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"] = {"grid": list(GRID)}
     trainer = make_trainer("nnUNetTrainerAttentionReg", plans)
@@ -41,10 +39,7 @@ def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_p
     torch.save(start, nnunet_folders / "start.pth")
     task = {"plans": plans, "dataset_json": trainer.dataset_json}
     (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
-    result = subprocess.run(
-        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=900, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    on_two_ranks(__file__, nnunet_folders)
     first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
     for name, _ in trainer.network.named_parameters():
         assert torch.equal(first[name], second[name]) and not torch.equal(first[name], start[name]), name
@@ -54,7 +49,6 @@ def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_p
 
 
 def train_on_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     task = pickle.loads((folder / "task.pkl").read_bytes())
     plans = task["plans"] | {"continue_training": False}
     made = trainers.nnUNetTrainerAttentionReg(plans, "3d_fullres", 0, task["dataset_json"], torch.device("cpu"))
@@ -79,8 +73,3 @@ def train_on_rank(rank: int, folder: Path) -> None:
         made.method(), cases, made.dataset_json, folder, Starts(count=2), lambda line: None, rank, ranks=2
     )
     torch.save(made.plain_network.state_dict(), folder / f"{rank}.pth")
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)

@@ -1,9 +1,7 @@
-"""Steps and final validation of susceptibility mapping on two ranks; the script that the test starts is this file."""
+"""Steps and final validation of susceptibility mapping on two ranks."""
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +41,9 @@ class InMemory:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFA"])
-def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_plans, nnunet_folders, name):
+def test_both_ranks_learn_the_same_and_share_the_validation(
+    make_trainer, make_plans, nnunet_folders, on_two_ranks, name
+):
     plans = make_plans(dimensions=3, patch_size=PATCH)
     plans["xmodal"] = {"target_channel": 1, "outputs": 1}
     plans["configurations"]["3d_fullres"]["architecture"] = {
@@ -56,10 +56,7 @@ def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_p
     torch.save(start, nnunet_folders / "start.pth")
     task = {"name": name, "plans": plans, "dataset_json": trainer.dataset_json}
     (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
-    result = subprocess.run(
-        [sys.executable, __file__, str(nnunet_folders)], capture_output=True, text=True, timeout=900, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    on_two_ranks(__file__, nnunet_folders)
     first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
     for parameter, _ in trainer.network.named_parameters():
         assert torch.equal(first[parameter], second[parameter]), parameter
@@ -72,7 +69,6 @@ def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_p
 
 
 def train_on_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     task = pickle.loads((folder / "task.pkl").read_bytes())
     plans = task["plans"] | {"continue_training": False}
     made = getattr(trainers, task["name"])(plans, "3d_fullres", 0, task["dataset_json"], torch.device("cpu"))
@@ -97,8 +93,3 @@ def train_on_rank(rank: int, folder: Path) -> None:
     described = made.plans_manager, made.configuration_manager, made.dataset_json, folder
     validate_reconstruction(made.method(), dataset, dataset.identifiers, *described, lambda line: None, rank, ranks=2)
     torch.save(made.plain_network.state_dict(), folder / f"{rank}.pth")
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(train_on_rank, (Path(sys.argv[1]),), nprocs=2)
