@@ -17,8 +17,8 @@ from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
 class nnUNetTrainerFA(XModalTrainer):
     """Folded attention at the bottleneck of one encoder for all channels, trained as nnU-Net trains.
 
-    Residual, with inverted channel affinity, as the co-author's module, and with scaled logits. Models that were trained
-    by Eq. 7's letter, when that had this name, predict as they were trained.
+    Residual, with inverted channel affinity, as the co-author's module, and with scaled logits. Models that were
+    trained by Eq. 7's letter, when that had this name, predict as they were trained.
 
     Attributes:
         residual_beta, invert_channel, scale_logits: see FoldedAttention.

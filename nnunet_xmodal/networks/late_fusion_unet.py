@@ -26,7 +26,7 @@ class LateFusionDecoder(nn.Module):
 
     On the full resolution SCFF of the streams' features, pooled to at most `max_positions`, is upsampled and added to
     the concatenation: at 256² the correlation matrix of the literal reading would have 65,536² entries. It does not
-    take the concatenation's place, as it does at the bottleneck: what was pooled has lost the edges that the heads need.
+    take the concatenation's place, as at the bottleneck: what was pooled has lost the edges that the heads need.
 
     Shape: `[stream][level]` → logits, or with `deep_supervision` a list of them from fine to coarse.
     """

@@ -21,10 +21,11 @@ class FoldedAttention(nn.Module):
     Multiply-adds: 3·N·C for the convolutions and 2·N·M for the rest, with N all elements and M the sum of all sides,
     channels included. Affinities are computed in float32 with autocast off: unscaled they reach 4e8.
 
-    In full precision, and where positions outnumber channels, the same is computed with fewer products of the size of x:
+    In full precision, and where positions outnumber channels, the same is computed with fewer products:
 
     - the channels' energies from the Gram matrix of x, θφᵀ = W_θ·xxᵀ·W_φᵀ and terms of the biases;
-    - those along the other axes from x and (W_θᵀW_φ)·x, because in θ_i·φ_j what depends on i alone leaves a row softmax;
+    - those along the other axes from x and (W_θᵀW_φ)·x, because what depends on i alone in θ_i·φ_j leaves a row
+      softmax;
     - the channels' step as a part of g, A^c·W_g, because steps along different axes commute;
 
     which are two products, in one, and the Gram matrix, instead of five. It costs products of C×C matrices, which is

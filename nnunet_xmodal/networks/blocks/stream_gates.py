@@ -1,4 +1,4 @@
-"""Gates by what a stream is sure of, per position; this package's own, after squeeze-and-excitation (Hu et al., 2018)."""
+"""Gates by what a stream is sure of, per position; this package's own, after squeeze-and-excitation (Hu, 2018)."""
 
 from collections.abc import Sequence
 
