@@ -76,7 +76,8 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
     def build_network_architecture(cls, plans_manager, configuration_manager, *args, **kwargs) -> nn.Module:
         network = super().build_network_architecture(plans_manager, configuration_manager, *args, **kwargs)
         size = plans_manager.plans.get("xmodal", {}).get("slice_size")
-        network.encoder.slice_size = size and tuple(size)
+        if size is not None and len(configuration_manager.patch_size) == len(size):
+            network.encoder.slice_size = tuple(size)
         return network
 
     def train_step(self, batch: dict) -> dict:
@@ -84,6 +85,7 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
         check_batch(batch)
         data, target = batch["data"].to(self.device), batch["target"]
         target = [t.to(self.device) for t in target] if isinstance(target, list) else target.to(self.device)
+        self.loss.share = self.distillation_share()
         with self.mixed_precision():
             loss = self.loss(self.network(data), target)
         self.descend(loss, self.optimizer)

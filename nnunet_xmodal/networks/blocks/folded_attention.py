@@ -94,7 +94,9 @@ class FoldedAttention(nn.Module):
 
     def _merges(self, x: torch.Tensor) -> bool:
         # convolutions in half precision are faster than what would be merged in full
-        full = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type)
+        kind = x.device.type
+        autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        full = x.dtype in (torch.float32, torch.float64) and not autocast
         if self.merged is not None:
             return self.merged and full
         return full and x[0, 0].numel() >= 4 * x.shape[1]
