@@ -136,5 +136,5 @@ class FoldedAttention(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        """Numbers in the outputs of its convolutions in the plain form, nnU-Net's measure of memory."""
         return 3 * self.g.out_channels * torch.Size(size).numel()
