@@ -6,12 +6,14 @@
     python benchmarks/attention_blocks.py --device cuda
 
 Saved activations are what autograd keeps between forward and backward, counted once per storage, parameters and input
-left out. Times are the fastest of several.
+left out. Times are medians of several, for which the blocks take turns, so that what slows the machine slows all
+of them; the last column is the time of both passes over that of three convolutions.
 """
 
 import argparse
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -50,9 +52,13 @@ class Gated(nn.Module):
         return self.gate(x, nn.functional.avg_pool3d(x, 2))
 
 
+CONVOLUTIONS = "three 1³ convolutions"
+
 BLOCKS: dict[str, Callable[[type[nn.Module], int], nn.Module]] = {
-    "three 1³ convolutions": ThreeConvolutions,
+    CONVOLUTIONS: ThreeConvolutions,
     "FA": FoldedAttention,
+    "FA, residual": partial(FoldedAttention, residual_beta=True, invert_channel=True, scale_logits=True),
+    "FA, plain products": partial(FoldedAttention, merged=False),
     "RSA": RecurrentSliceAttention,
     "AG": Gated,
     "DA": DualAttention,
@@ -88,52 +94,68 @@ def saved_bytes(block: nn.Module, x: torch.Tensor) -> int:
     return sum(kept.values())
 
 
-def seconds(run: Callable[[], None], device: str, repeats: int) -> float:
-    def once() -> float:
+class Runs:
+    """Forward and both passes of one block on one input, timed one at a time."""
+
+    def __init__(self, make: Callable, shape: tuple[int, ...], device: str):
+        self.block = make(nn.Conv3d, shape[1]).to(device)
+        self.x = torch.randn(shape, device=device, requires_grad=True)
+        self.device = device
+        self.times: dict[str, list[float]] = {"forward": [], "both": []}
+        self.memory = saved_bytes(self.block, self.x)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self._once(self.both)  # warms up, and tells the slow ones
+        self.slow = self._once(self.both) > 10
+        self.peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+
+    def forward(self) -> None:
+        with torch.no_grad():
+            self.block(self.x)
+
+    def both(self) -> None:
+        self.x.grad = None
+        self.block(self.x).sum().backward()
+
+    def _once(self, run: Callable[[], None]) -> float:
         start = perf_counter()
         run()
-        if device == "cuda":
+        if self.device == "cuda":
             torch.cuda.synchronize()
         return perf_counter() - start
 
-    first = once()
-    return min([once() for _ in range(repeats)] if first < 10 else [first])
-
-
-def measure(make: Callable, shape: tuple[int, ...], device: str, repeats: int) -> list[str]:
-    block = make(nn.Conv3d, shape[1]).to(device)
-    x = torch.randn(shape, device=device, requires_grad=True)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    memory = saved_bytes(block, x)
-
-    def forward() -> None:
-        with torch.no_grad():
-            block(x)
-
-    def both() -> None:
-        block(x).sum().backward()
-
-    numbers = [seconds(forward, device, repeats), seconds(both, device, repeats)]
-    peak = [f"{torch.cuda.max_memory_allocated() / MIB:,.0f}"] if device == "cuda" else []
-    gflops = flops(make(nn.Conv3d, shape[1]), shape) / 1e9
-    return [f"{gflops:,.3f}", f"{memory / MIB:,.1f}", *peak, *(f"{number:.4f}" for number in numbers)]
+    def measure(self) -> None:
+        """Adds one time of each kind; blocks that take over ten seconds have one only."""
+        if not (self.slow and self.times["both"]):
+            for name, of_kind in self.times.items():
+                of_kind.append(self._once(getattr(self, name)))
 
 
 def table(shape: tuple[int, ...], args: argparse.Namespace) -> None:
     print(f"\n{'×'.join(map(str, shape[1:]))}\n")
-    header = ["block", "GFLOPs", "saved MiB", *(["peak MiB"] if args.device == "cuda" else []), "forward s", "both s"]
+    peak = ["peak MiB"] if args.device == "cuda" else []
+    header = ["block", "GFLOPs", "saved MiB", *peak, "forward s", "both s", "both / convolutions"]
     print(f"| {' | '.join(header)} |\n|---|{'--:|' * (len(header) - 1)}")
     positions = torch.Size(shape[2:]).numel()
-    for name, make in BLOCKS.items():
-        if args.only and name not in args.only:
-            continue
-        if name in QUADRATIC and 4 * positions**2 > args.limit * 2**30:
-            gflops = flops(make(nn.Conv3d, shape[1]), shape) / 1e9
-            dashes = ["–"] * (len(header) - 2)
-            print(f"| {' | '.join([name, f'{gflops:,.3f}', *dashes])} |", flush=True)
-            continue
-        print(f"| {' | '.join([name, *measure(make, shape, args.device, args.repeats)])} |", flush=True)
+    chosen = {name: make for name, make in BLOCKS.items() if not args.only or name in (*args.only, CONVOLUTIONS)}
+    runs = {}
+    for name, make in chosen.items():
+        if name not in QUADRATIC or 4 * positions**2 <= args.limit * 2**30:
+            runs[name] = Runs(make, shape, args.device)
+    for _ in range(args.repeats):
+        for run in runs.values():
+            run.measure()
+    unit = median(runs[CONVOLUTIONS].times["both"])
+    for name, make in chosen.items():
+        cells = [name, f"{flops(make(nn.Conv3d, shape[1]), shape) / 1e9:,.3f}"]
+        if name in runs:
+            run = runs[name]
+            forward, both = (median(run.times[kind]) for kind in ("forward", "both"))
+            cells += [f"{run.memory / MIB:,.1f}", *([f"{run.peak / MIB:,.0f}"] if peak else [])]
+            cells += [f"{forward:.4f}", f"{both:.4f}", f"{both / unit:,.2f}"]
+        else:
+            cells += ["–"] * (len(header) - 2)
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:

@@ -11,7 +11,9 @@ matter of nnUNetXModal_compare.
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, median
 
 import matplotlib
 
@@ -24,8 +26,9 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 
 def attention_table(models: dict, folds: list[int]) -> str:
     lines = [
-        "| trainer | fold | α·L_CSAD start → end | gradient ratio start → end | symmetric KL, validation cases |",
-        "|---|---|---|---|---|",
+        "| trainer | fold | α·L_CSAD start → end | gradient ratio start → end | correlation start → end "
+        "| foreground mass, median map | maps that peak in a corner | alive | symmetric KL, validation cases |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for trainer, model in models.items():
         for fold in folds:
@@ -33,12 +36,22 @@ def attention_table(models: dict, folds: list[int]) -> str:
             if file.is_file():
                 report = json.loads(file.read_text())
                 start, end = report["start"], report["end"]
-                lines.append(
-                    f"| {trainer} | {fold} | {start['alpha_L_CSAD']:.3g} → {end['alpha_L_CSAD']:.3g} "
-                    f"| {start['gradient_ratio']:.3g} → {end['gradient_ratio']:.3g} "
-                    f"| {report['validation']['symmetric_kl']:.1f} |"
-                )
+                changes = [
+                    f"{_number(start.get(key))} → {_number(end.get(key))}"
+                    for key in ("alpha_L_CSAD", "gradient_ratio", "correlation")
+                ]
+                cells = [trainer, str(fold), *changes, _number(_of_maps(median, end.get("foreground_mass")))]
+                cells += [_number(_of_maps(mean, end.get("peaks_in_a_corner"))), str(report.get("alive", "?"))]
+                lines.append(f"| {' | '.join(cells)} | {report['validation']['symmetric_kl']:.1f} |")
     return "\n".join(lines)
+
+
+def _of_maps(statistic: Callable[[list[float]], float], per_stream: list[list[float]] | None) -> float | None:
+    return None if per_stream is None else statistic([value for stream in per_stream for value in stream])
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3g}"
 
 
 def draw_attention(folders: dict[str, Path], file: Path) -> None:

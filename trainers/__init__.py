@@ -68,6 +68,11 @@ _MODULE_OF = {
     "nnUNetTrainerSCFFDropout": "stream_dropout",
     "nnUNetTrainerCSADDropout": "stream_dropout",
     "nnUNetTrainerCMFFDropout": "stream_dropout",
+    "nnUNetTrainerStreamGates": "stream_exchange",
+    "nnUNetTrainerStreamGatesDropout": "stream_exchange",
+    "nnUNetTrainerSCFFLevels": "stream_exchange",
+    "nnUNetTrainerSCFFLevelsDropout": "stream_exchange",
+    "nnUNetTrainerFALiteral": "attention",
 }
 
 TRAINERS = tuple(_MODULE_OF)

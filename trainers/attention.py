@@ -17,23 +17,40 @@ from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
 class nnUNetTrainerFA(XModalTrainer):
     """Folded attention at the bottleneck of one encoder for all channels, trained as nnU-Net trains.
 
+    Residual, with inverted channel affinity, as the co-author's module, and with scaled logits. Models that were
+    trained by Eq. 7's letter, when that had this name, predict as they were trained.
+
     Attributes:
-        residual_beta, invert_channel: see FoldedAttention.
+        residual_beta, invert_channel, scale_logits: see FoldedAttention.
     """
 
-    residual_beta = False
-    invert_channel = False
+    residual_beta = True
+    invert_channel = True
+    scale_logits = True
 
     @classmethod
     def attention(cls) -> SkipAttention:
         """Makes what the skips pass on their way to the decoder."""
-        block = partial(FoldedAttention, residual_beta=cls.residual_beta, invert_channel=cls.invert_channel)
+        block = partial(
+            FoldedAttention,
+            residual_beta=cls.residual_beta,
+            invert_channel=cls.invert_channel,
+            scale_logits=cls.scale_logits,
+        )
         return partial(_at_bottleneck, block)
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
         every_channel = sorted(index for stream in plan.streams for index in stream)
         return MultiStreamUNet(**{**plan.arguments, "streams": [every_channel]}, attention=cls.attention())
+
+
+class nnUNetTrainerFALiteral(nnUNetTrainerFA):
+    """Folded attention by the letter of Eq. 7: no identity, plain channel affinity, unscaled logits."""
+
+    residual_beta = False
+    invert_channel = False
+    scale_logits = False
 
 
 class nnUNetTrainerSA(nnUNetTrainerFA):

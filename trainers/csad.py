@@ -8,7 +8,6 @@ from functools import partial
 
 from torch import nn
 
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.losses.attention_distillation import DistilledSegmentationLoss
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
@@ -58,14 +57,6 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
     def build_network(cls, plan: UNetPlan) -> nn.Module:
         cls._check_streams(plan)
         return super().build_network(plan)
-
-    @classmethod
-    def _check_streams(cls, plan: UNetPlan) -> None:
-        if len(plan.streams) < 2:
-            raise XModalError(
-                f"{cls.__name__} fuses two or more streams but the plans hold one, {plan.streams}: give dataset.json "
-                "two streams, or train nnUNetTrainerMultiStream."
-            )
 
     def _build_loss(self) -> nn.Module:
         return DistilledSegmentationLoss(super()._build_loss(), self.alpha, self.distillation_scale)

@@ -13,8 +13,10 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
+from nnunet_xmodal.data.batch_check import check_batch
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSADPrinted
+from nnunet_xmodal.trainers.own_steps import OwnSteps
 from nnunet_xmodal.trainers.paper_settings import PaperSettings, without
 
 _NOT_IN_THE_PAPER = (
@@ -27,17 +29,23 @@ _NOT_IN_THE_PAPER = (
 )
 
 
-class nnUNetTrainerCSADPaper(PaperSettings, nnUNetTrainerCSADPrinted):
-    """SGD, Dice + β·WBCE + α·L_CSAD, batches of two, 100 epochs, rotation, zoom, shift and blur.
+class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
+    """SGD, Dice + β·WBCE + α·L_CSAD, batches of two, 100 epochs, rotation, zoom, shift and blur, 256×256.
+
+    The distillation is the printed reading. Patches at random places, gradients as they come: nnU-Net draws a third of
+    the patches where there is a label and clips, of which the paper says nothing.
 
     The paper prints no learning rate, momentum or schedule: 0.01, 0.9 and nnU-Net's polynomial decay are ours, and so
-    are the ranges of the augmentation. An epoch has nnU-Net's 250 iterations. Patches are those of the plans; the paper
-    resizes slices to 256×256.
+    are the ranges of the augmentation. An epoch has nnU-Net's 250 iterations. The network of a 2d configuration resizes
+    what it reads to 256×256, and its logits back, so that whole slices are the paper's where the plans' patch is one;
+    3d patches stay as they are. The plans in the model folder say so, and models from before this rule predict as they
+    were trained.
 
     Attributes:
         alpha, beta, sigma, lam: α, β, σ, λ of Eq. 8–11.
         rotation: largest angle in degrees, either way.
         zoom: range of the factor.
+        slice_size: sides that 2d patches are resized to.
     """
 
     deep_supervision = False
@@ -48,6 +56,41 @@ class nnUNetTrainerCSADPaper(PaperSettings, nnUNetTrainerCSADPrinted):
     momentum = 0.9
     rotation = 15.0
     zoom = (0.85, 1.15)
+    slice_size = (256, 256)
+    largest_gradient = None
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if len(self.configuration_manager.patch_size) == 2:
+            self.plans_manager.plans["xmodal"]["slice_size"] = list(self.slice_size)
+        self.oversample_foreground_percent = 0.0
+
+    @classmethod
+    def build_network_architecture(cls, plans_manager, configuration_manager, *args, **kwargs) -> nn.Module:
+        network = super().build_network_architecture(plans_manager, configuration_manager, *args, **kwargs)
+        size = plans_manager.plans.get("xmodal", {}).get("slice_size")
+        if size is not None and len(configuration_manager.patch_size) == len(size):
+            network.encoder.slice_size = tuple(size)
+        return network
+
+    def train_step(self, batch: dict) -> dict:
+        """nnU-Net's, without clipping."""
+        check_batch(batch)
+        data, target = batch["data"].to(self.device), batch["target"]
+        target = [t.to(self.device) for t in target] if isinstance(target, list) else target.to(self.device)
+        self.loss.share = self.distillation_share()
+        with self.mixed_precision():
+            loss = self.loss(self.network(data), target)
+        self.descend(loss, self.optimizer)
+        self.end_step()
+        return {"loss": loss.detach().cpu().numpy()}
 
     def _build_loss(self) -> nn.Module:
         segmentation_loss = DiceAndWeightedBCE(

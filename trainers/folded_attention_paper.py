@@ -19,7 +19,7 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
-from nnunet_xmodal.trainers.attention import nnUNetTrainerFA
+from nnunet_xmodal.trainers.attention import nnUNetTrainerFALiteral
 from nnunet_xmodal.trainers.milestones import MilestoneScheduler
 from nnunet_xmodal.trainers.paper_settings import PaperSettings, without
 
@@ -36,7 +36,7 @@ _NOT_IN_THE_PAPER = (
 )
 
 
-class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFA):
+class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
     """Adam 1e-3 with milestones, weighted cross-entropy + soft Dice, 120 epochs of batches of four, elastic
     deformation and intensity shift; the weights with the least validation loss are the final ones.
 

@@ -8,6 +8,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.batch_check import check_batch
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.attention_places import is_alive
 from nnunet_xmodal.evaluation.attention_report import distillation_report, symmetric_kl_of_tiles
 from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
@@ -60,6 +61,14 @@ class nnUNetTrainerMultiStream(XModalTrainer):
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
         return MultiStreamUNet(**plan.arguments, **cls.blocks(plan))
+
+    @classmethod
+    def _check_streams(cls, plan: UNetPlan) -> None:
+        if len(plan.streams) < 2:
+            raise XModalError(
+                f"{cls.__name__} fuses two or more streams but the plans hold one, {plan.streams}: give dataset.json "
+                "two streams, or train nnUNetTrainerMultiStream."
+            )
 
     @classmethod
     def measured_paths(cls) -> DistillationPaths:

@@ -7,14 +7,20 @@ from torch import nn
 
 
 class OwnSteps:
-    """A mixin before a trainer whose `train_step` calls `descend` once or several times and then `end_step`."""
+    """A mixin before a trainer whose `train_step` calls `descend` once or several times and then `end_step`.
+
+    Attributes:
+        largest_gradient: norm that gradients are clipped to, None for as they come.
+    """
+
+    largest_gradient: float | None = 12.0
 
     def mixed_precision(self) -> AbstractContextManager:
         """On a GPU, as in nnU-Net."""
         return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
 
     def descend(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Backward pass, gradients clipped to nnU-Net's norm of 12, step.
+        """Backward pass, gradients clipped to nnU-Net's norm of 12 unless the trainer has another, step.
 
         Call it where parameters that must not learn are still frozen.
         """
@@ -22,13 +28,17 @@ class OwnSteps:
         optimizer.zero_grad(set_to_none=True)
         if self.grad_scaler is None:
             loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 12)
+            self._clip(parameters)
             optimizer.step()
         else:
             self.grad_scaler.scale(loss).backward()
             self.grad_scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, 12)
+            self._clip(parameters)
             self.grad_scaler.step(optimizer)
+
+    def _clip(self, parameters: list[nn.Parameter]) -> None:
+        if self.largest_gradient is not None:
+            nn.utils.clip_grad_norm_(parameters, self.largest_gradient)
 
     def end_step(self) -> None:
         """After the last `descend`: one scale serves all optimisers of a step."""

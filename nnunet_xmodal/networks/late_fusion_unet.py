@@ -10,6 +10,7 @@ from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecod
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_xmodal.networks.blocks.at_most import at_most
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.multi_stream_encoder import Fusion, MultiStreamEncoder
@@ -24,7 +25,8 @@ class LateFusionDecoder(nn.Module):
     """One decoder per stream; on every level their features are concatenated before the head.
 
     On the full resolution SCFF of the streams' features, pooled to at most `max_positions`, is upsampled and added to
-    the concatenation: at 256² the correlation matrix of the literal reading would have 65,536² entries.
+    the concatenation: at 256² the correlation matrix of the literal reading would have 65,536² entries. It does not
+    take the concatenation's place, as at the bottleneck: what was pooled has lost the edges that the heads need.
 
     Shape: `[stream][level]` → logits, or with `deep_supervision` a list of them from fine to coarse.
     """
@@ -86,17 +88,6 @@ class LateFusionDecoder(nn.Module):
             sides.append([side // s for side, s in zip(sides[-1], stride)])
         heads = sides if self.deep_supervision else sides[:1]
         return size + self.seg_layers[0].out_channels * sum(prod(side) for side in heads)
-
-
-def at_most(size: Sequence[int], positions: int) -> tuple[int, ...]:
-    """The size with the same proportions and at most this many positions: `(96, 80)`, 1024 → `(35, 29)`."""
-    sides = list(size)
-    while True:
-        scale = min(1.0, (positions / prod(sides)) ** (1 / len(sides)))
-        shrinkable = [side for side in sides if side * scale >= 1]
-        if len(shrinkable) == len(sides):
-            return tuple(max(1, int(side * scale)) for side in size)
-        sides = shrinkable  # a side that cannot go below one position leaves the rest to the others
 
 
 def _decode(decoder: UNetDecoder, skips: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -5,11 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nnunet_xmodal.networks.blocks.present_streams import zero_where_absent
+from nnunet_xmodal.networks.unet_plan import sizes_of_levels
 
 Fusion = Callable[..., nn.Module]
 """`(conv_op, channels, n_streams, out_channels=channels)` → module that fuses the streams' features of one level."""
+
+Exchange = Callable[..., nn.Module]
+"""`(conv_op, widths, n_streams)` → module from the streams' features of all levels to features of the same shapes."""
 
 
 class MultiStreamEncoder(nn.Module):
@@ -24,6 +29,11 @@ class MultiStreamEncoder(nn.Module):
         encoder_of: number of channels → encoder.
         reduce_skips: False leaves the plain concatenation, S·C channels wide.
         fusion: makes the block that takes the place of concatenation at the bottleneck, e.g. SCFF.
+        exchange: makes the block that the streams' features pass before they are fused, e.g. StreamGates.
+
+    Attributes:
+        slice_size: what slices are resized to before they are read, e.g. `(256, 256)`; None, as they come, until
+            somebody sets it. Of 2D networks.
 
     Shape: `(B, input_channels, *spatial)` → list over levels of `(B, output_channels[level], *spatial_of_level)`.
     """
@@ -34,6 +44,7 @@ class MultiStreamEncoder(nn.Module):
         encoder_of: Callable[[int], nn.Module],
         reduce_skips: bool = True,
         fusion: Fusion | None = None,
+        exchange: Exchange | None = None,
     ):
         super().__init__()
         self.stream_channels = stream_channels
@@ -42,6 +53,8 @@ class MultiStreamEncoder(nn.Module):
         widths = list(first.output_channels)
         n_streams = len(self.streams)
 
+        self.slice_size: tuple[int, ...] | None = None
+        self.exchange = exchange and exchange(first.conv_op, widths, n_streams)
         self.fusion = None if fusion is None else fusion(first.conv_op, widths[-1], n_streams)
         concatenated = widths if self.fusion is None else widths[:-1]
         reduce = reduce_skips and n_streams > 1
@@ -63,6 +76,8 @@ class MultiStreamEncoder(nn.Module):
 
     def stream_features(self, x: torch.Tensor, present: torch.Tensor | None = None) -> list[list[torch.Tensor]]:
         """F_m^k as `[stream k][level m]`, each `(B, C_m, *spatial_m)`; 0 where bool `present` `(B, S)` is False."""
+        if self.slice_size is not None:
+            x = F.interpolate(x, self.slice_size, mode="bilinear", align_corners=False)
         features = [encoder(_channels(x, channels)) for encoder, channels in zip(self.streams, self.stream_channels)]
         if present is None:
             return features
@@ -74,6 +89,8 @@ class MultiStreamEncoder(nn.Module):
         self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
         """`[stream][level]`, and which streams are present → skips of the decoder, `[level]`."""
+        if self.exchange is not None:
+            stream_features = self.exchange(stream_features, present)
         levels = list(zip(*stream_features))
         skips = [
             reduction(torch.cat(level, 1) if len(level) > 1 else level[0])
@@ -89,6 +106,8 @@ class MultiStreamEncoder(nn.Module):
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         """Numbers in the outputs of all convolutions for one sample of this size, nnU-Net's measure of memory."""
         size = sum(encoder.compute_conv_feature_map_size(input_size) for encoder in self.streams)
+        if self.exchange is not None:
+            size += self.exchange.compute_conv_feature_map_size(sizes_of_levels(input_size, self.strides))
         for level, stride in enumerate(self.strides):
             input_size = [side // s for side, s in zip(input_size, stride)]
             if level < len(self.reductions):

@@ -8,12 +8,13 @@ import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
 from torch import nn
+from torch.nn import functional as F
 
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.present_streams import without_absent_channels
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.input_check import check_input
-from nnunet_xmodal.networks.multi_stream_encoder import Fusion, MultiStreamEncoder
+from nnunet_xmodal.networks.multi_stream_encoder import Exchange, Fusion, MultiStreamEncoder
 from nnunet_xmodal.networks.unet_plan import encoder_of, sizes_of_levels, unused_heads_without_gradient, with_unnamed
 
 SkipAttention = Callable[..., nn.Module]
@@ -30,7 +31,7 @@ class MultiStreamUNet(nn.Module):
         input_channels, num_classes, deep_supervision: as nnU-Net passes them.
         streams: per encoder the indices of its channels; channels that none names (those of a cascade) go to all.
         ignored_channels: image channels that no encoder reads.
-        reduce_skips, fusion: see MultiStreamEncoder.
+        reduce_skips, fusion, exchange: see MultiStreamEncoder.
         attention: makes the module that the fused skips pass on their way to the decoder.
         distillation: makes pairs of attention maps of the encoders' features; used in training mode only.
         stream_dropout: draws in training mode which streams of a sample are present.
@@ -54,6 +55,7 @@ class MultiStreamUNet(nn.Module):
         ignored_channels: Sequence[int] = (),
         reduce_skips: bool = True,
         fusion: Fusion | None = None,
+        exchange: Exchange | None = None,
         attention: SkipAttention | None = None,
         distillation: DistillationPaths | None = None,
         stream_dropout: StreamDropout | None = None,
@@ -66,6 +68,7 @@ class MultiStreamUNet(nn.Module):
             partial(encoder_of, architecture),
             reduce_skips,
             fusion,
+            exchange,
         )
         widths = self.encoder.output_channels
         self.attention = attention and attention(self.encoder.conv_op, widths, self.encoder.norm_op)
@@ -86,9 +89,18 @@ class MultiStreamUNet(nn.Module):
         stream_features = self.encoder.stream_features(x, present)
         skips = self.encoder.fuse(stream_features, present)
         logits = self.decoder(skips if self.attention is None else self.attention(skips))
+        if self.encoder.slice_size is not None:
+            logits = self._as_input(logits, x.shape[2:])
         if self.training and self.distillation is not None:
             return logits, self.distillation(stream_features, present)
         return logits
+
+    def _as_input(self, logits: torch.Tensor | list[torch.Tensor], size: torch.Size):
+        """Of resized slices → on the grid of the slices, coarser levels with as much coarser ones."""
+        if isinstance(logits, list):
+            return [self._as_input(level, size) for level in logits]
+        sides = [side * of // resized for side, of, resized in zip(logits.shape[2:], size, self.encoder.slice_size)]
+        return F.interpolate(logits, sides, mode="bilinear", align_corners=False)
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.blocks.at_most import at_most
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
-from nnunet_xmodal.networks.late_fusion_unet import LateFusionUNet, at_most
+from nnunet_xmodal.networks.late_fusion_unet import LateFusionUNet
 
 PLC = DistillationPaths("PLC", AttentionMapGenerationBlock())
 GROUPINGS = [[[0], [1]], [[0, 2], [1]], [[2], [0], [1, 3]], [[3], [1], [0], [2]]]

@@ -181,7 +181,7 @@ def test_streams_travel_in_the_plans_that_are_saved(make_trainer, make_plans, ma
         assert read_by == expected
 
 
-FUSING = [name for name in TRAINERS if "CSAD" in name or "SCFF" in name]
+FUSING = [name for name in TRAINERS if any(word in name for word in ("CSAD", "SCFF", "StreamGates"))]
 
 
 @pytest.mark.parametrize("name", [name for name in FUSING if not name.endswith("EarlyFusion")])

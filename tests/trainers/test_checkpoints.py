@@ -160,3 +160,16 @@ def test_folds_of_one_model_cannot_have_different_streams(make):
         XModalError, match=r"fold_4 was trained with the streams \[\[0, 1\], \[2\]\], but .* \[\[0\], \[1, 2\]\]"
     ):
         second._check_streams_of_other_folds()
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerFA", "nnUNetTrainerCSADFA"])
+def test_weights_from_before_folded_attention_was_residual_predict_as_they_did(make, name):
+    """When nnUNetTrainerFA was Eq. 7's letter it had no β."""
+    old, new = make(name).network.eval(), make(name).network.eval()
+    block = old.attention.block
+    block.beta, block.invert_channel, block.scale_logits = None, False, False
+    new.load_state_dict(old.state_dict())
+    x = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        for a, b in zip(old(x), new(x), strict=True):
+            assert torch.equal(a, b)

@@ -118,7 +118,7 @@ def test_before_its_start_the_distillation_changes_no_gradient(make):
 @pytest.mark.parametrize("name", ["nnUNetTrainerMultiStream", "nnUNetTrainerCSAD", "nnUNetTrainerCSADPrinted"])
 def test_four_samples_of_as_many_batches_as_that_takes_are_reported(make, name):
     trainer = make(name)
-    trainer.dataloader_train = iter([batch_of(trainer) for _ in range(4)])
+    trainer.dataloader_train = iter(2 * [batch_of(trainer), batch_of(trainer)])
     for when in ("start", "end"):
         trainer._report_attention(when, trainer._samples())
     report = json.loads((Path(trainer.output_folder) / "attention.json").read_text())

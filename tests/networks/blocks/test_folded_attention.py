@@ -32,7 +32,7 @@ def test_parameters_of_the_paper():
 
 @pytest.mark.parametrize("channels, size", [(64, (32, 32, 32)), (8, (4, 6, 10)), (6, (5, 7)), (6, (9,))])
 def test_multiply_adds(channels, size):
-    attention = FoldedAttention(CONVS[len(size)], channels)
+    attention = FoldedAttention(CONVS[len(size)], channels, merged=False)
     with torch.device("meta"):
         x = torch.empty(1, channels, *size)
     with FlopCounterMode(display=False) as counter:
@@ -117,6 +117,85 @@ def test_inverted_channel_affinity():
     torch.testing.assert_close(channel, (-energy).softmax(-1))
     for mine, plain in zip(spatial, attention.affinities(x)):
         torch.testing.assert_close(mine, plain)
+
+
+OPTIONS = [
+    {},
+    {"residual_beta": True},
+    {"invert_channel": True, "scale_logits": True},
+    {"residual_beta": True, "invert_channel": True, "scale_logits": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_fewer_products_give_the_same_with_the_same_gradients(dimensions, options):
+    plain, merged = block(dimensions, merged=False, **options), block(dimensions, merged=True, **options)
+    if plain.beta is not None:
+        torch.nn.init.normal_(plain.beta)
+    merged.load_state_dict(plain.state_dict())
+    x = features(dimensions)
+    weights = torch.randn_like(x)
+    results = []
+    for attention in (plain, merged):
+        one = x.clone().requires_grad_()
+        z = attention(one)
+        results.append([z, *torch.autograd.grad((z * weights).sum(), [one, *attention.parameters()])])
+    for expected, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_fewer_products_are_taken_where_positions_outnumber_channels():
+    def flops(channels, size, merged):
+        attention = FoldedAttention(nn.Conv3d, channels, merged=merged).to("meta")
+        with FlopCounterMode(display=False) as counter:
+            attention(torch.empty(1, channels, *size, device="meta"))
+        return counter.get_total_flops()
+
+    for channels, size in [(64, (32, 32, 32)), (16, (8, 8, 8))]:
+        assert flops(channels, size, None) == flops(channels, size, True) < flops(channels, size, False)
+    bottleneck = (320, (6, 8, 8))
+    assert flops(*bottleneck, None) == flops(*bottleneck, False) < flops(*bottleneck, True)
+
+
+def test_half_precision_is_not_merged():
+    attention, x = FoldedAttention(nn.Conv2d, 2, merged=True), torch.randn(1, 2, 8, 8)
+    assert attention._merges(x) and not attention._merges(x.bfloat16())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not attention._merges(x)
+
+
+def test_scaled_logits_are_divided_by_the_root_of_how_many_products_they_sum():
+    plain, scaled = block(3), block(3, scale_logits=True)
+    scaled.load_state_dict(plain.state_dict())
+    x = features(3)
+    for axis, affinity in zip(plain.axes, scaled.affinities(x)):
+        unfolded = [layer(x).movedim(axis, 1).flatten(2) for layer in (plain.theta, plain.phi)]
+        summed = unfolded[0].shape[2]
+        expected = (unfolded[0] @ unfolded[1].transpose(1, 2) / summed**0.5).softmax(-1)
+        torch.testing.assert_close(affinity, expected)
+
+
+def test_unscaled_affinities_begin_one_hot_and_scaled_ones_do_not():
+    x = nn.functional.leaky_relu(torch.randn(1, 64, 8, 8, 8))
+    largest = {}
+    for scaled in (False, True):
+        attention = FoldedAttention(nn.Conv3d, 64, scale_logits=scaled)
+        for layer in (attention.theta, attention.phi):
+            nn.init.kaiming_normal_(layer.weight, a=1e-2)
+        largest[scaled] = [a.amax(-1).mean().item() for a in attention.affinities(x)]
+    assert min(largest[False]) > 0.9 and max(largest[True]) < 0.8
+
+
+def test_weights_without_beta_turn_a_residual_block_into_eq_7():
+    literal = block(2)
+    residual = block(2, residual_beta=True, invert_channel=True, scale_logits=True)
+    x = features(2)
+    residual.load_state_dict(literal.state_dict())
+    assert torch.equal(residual(x), literal(x))
+    kept = block(2, residual_beta=True, invert_channel=True, scale_logits=True)
+    kept.load_state_dict(kept.state_dict())
+    assert kept.beta is not None and kept.invert_channel and kept.scale_logits
 
 
 def test_gradients():
