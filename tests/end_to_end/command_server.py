@@ -20,6 +20,7 @@ the exit status, or with null while the command runs. When stdin ends, so do all
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import pkgutil
 import random
@@ -28,6 +29,9 @@ import signal
 import sys
 import time
 from contextlib import suppress
+
+_CORES = os.sched_getaffinity(0)
+os.sched_setaffinity(0, {min(_CORES)})  # blosc2 starts a thread per core when it is imported
 
 import matplotlib.pyplot  # noqa: F401
 import nnunetv2
@@ -85,6 +89,7 @@ def spare_work() -> None:
 
 def serve() -> None:
     import_everything()
+    os.sched_setaffinity(0, _CORES)
     spare_work()
     gc.freeze()  # or a fork's first collection copies all of it
     running = set()
@@ -143,6 +148,8 @@ def run(script: str, arguments: list[str], environment: dict[str, str], folder: 
             if name.split(".")[0] in ("nnunetv2", "nnunet_xmodal"):
                 del sys.modules[name]
     if not spawn:
+        # nnU-Net computes with a thread per core, and a process with threads cannot be forked
+        multiprocessing.cpu_count = lambda: 1
         fork_instead_of_spawn()
     sys.argv = [script, *arguments]
     sys.path[0] = os.path.dirname(script)
