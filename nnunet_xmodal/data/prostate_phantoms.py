@@ -1,9 +1,12 @@
 """Prostate phantoms: T2W-like and ADC-like volumes that agree on gland and lesions, each with findings of its own.
 
 A gland, an ellipsoid, holds a transition zone in front and a peripheral zone around and behind it, as in T2W and ADC
-images of the prostate: the peripheral zone is bright in both, the transition zone darker and coarse. Lesions are dark
-in both. Benign foci of the same size are dark in one of them, as haemorrhage and stromal nodules can be: either channel
-alone shows gland and lesions, but some of what looks like a lesion there is none. ADC is blurred and noisier.
+images of the prostate: the peripheral zone is bright in both, the transition zone darker; around the gland is fat, bright
+in T2W and dark in ADC. Lesions are dark in both. Benign foci are as dark and as large, in one of the channels: as haemorrhage, prostatitis or nodules
+of stroma, they look suspicious in one sequence and not in the other. So either channel alone shows the gland and every
+lesion, and some foci that only the other one tells from lesions. ADC is blurred and noisier than T2W.
+
+Shapes are ellipsoids and contrasts are stronger than in patients, so that minutes of training suffice.
 """
 
 from pathlib import Path
@@ -23,8 +26,8 @@ LABELS = {"background": 0, "prostate": 1, "lesion": 2}
 
 _T2W, _ADC = range(2)
 # of the peripheral zone's intensity: surroundings, peripheral zone, transition zone
-_TISSUE = ((0.5, 1.0, 0.72), (0.62, 1.0, 0.82))
-_DARKER = ((0.35, 0.5), (0.35, 0.5))  # by how much lesions and benign foci are
+_TISSUE = ((1.3, 1.0, 0.75), (0.65, 1.0, 0.85))
+_DARKER = ((0.4, 0.55), (0.4, 0.55))  # by how much lesions and benign foci are
 _BLUR_MM = (0.6, 1.3)
 _NOISE = ((0.03, 0.06), (0.04, 0.08))
 _UNITS = (600.0, 1500.0)
@@ -69,12 +72,12 @@ def prostate_phantom(rng: np.random.Generator) -> ProstatePhantom:
 
 
 def _foci(rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray):
-    """Pairs of a mask and the channels in which it is dark; the first is a lesion, so that no label is empty."""
-    kinds = [(_T2W, _ADC)] * rng.integers(1, 3) + [(_T2W,)] * rng.integers(0, 2) + [(_ADC,)] * rng.integers(0, 2)
+    """Pairs of a mask and the channels in which it is dark; lesions first, so that there is room for one."""
+    kinds = [(_T2W, _ADC)] * rng.integers(1, 3) + [(_T2W,)] * rng.integers(0, 3) + [(_ADC,)] * rng.integers(0, 3)
     placed: list[tuple[np.ndarray, float]] = []
     for channels in kinds:
         for _ in range(50):  # a gland full of foci may have no room for this one
-            size = rng.uniform(4.5, 7.0) * rng.uniform(0.8, 1.2, 3)
+            size = rng.uniform(4.0, 6.5) * rng.uniform(0.8, 1.2, 3)
             reach = size.max()
             direction = rng.normal(size=3)
             fraction = rng.uniform() ** (1 / 3)  # uniform in the ellipsoid
