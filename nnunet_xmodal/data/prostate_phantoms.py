@@ -1,10 +1,11 @@
 """Prostate phantoms: T2W-like and ADC-like volumes that agree on gland and lesions, each with findings of its own.
 
 A gland, an ellipsoid, holds a transition zone in front and a peripheral zone around and behind it, as in T2W and ADC
-images of the prostate: the peripheral zone is bright in both, the transition zone darker; around the gland is fat, bright
-in T2W and dark in ADC. Lesions are dark in both. Benign foci are as dark and as large, in one of the channels: as haemorrhage, prostatitis or nodules
-of stroma, they look suspicious in one sequence and not in the other. So either channel alone shows the gland and every
-lesion, and some foci that only the other one tells from lesions. ADC is blurred and noisier than T2W.
+images of the prostate: the peripheral zone is bright in both, the transition zone darker. Around the gland is fat,
+bright in T2W and dark in ADC. Lesions are dark in both. Benign foci are as dark and as large, but in one channel: as
+haemorrhage, prostatitis or nodules of stroma, they look suspicious in one sequence and not in the other. So either
+channel alone shows the gland and every lesion, and some foci that only the other one tells from lesions. ADC is blurred
+and noisier than T2W.
 
 Shapes are ellipsoids and contrasts are stronger than in patients, so that minutes of training suffice.
 """
