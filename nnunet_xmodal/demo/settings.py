@@ -37,15 +37,15 @@ class Demo:
     folder: Path
     device: str = "auto"
     epochs: int = 6
-    iterations: int = 30
+    iterations: int = 75
     folds: int = 5
     trainers: Sequence[str] = DEFAULT_TRAINERS
     configuration: str = "2d"
-    batch_size: int = 8
+    batch_size: int = 4
     features: int = 16
     processes: int | None = None
     dataset: Path | None = None
-    cases: int = 8
+    cases: int = 6
     phantoms: int = 20
     seed: int = 0
 
