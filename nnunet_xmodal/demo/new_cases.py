@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nnunet_xmodal.data.atomic_files import write_atomically
@@ -136,15 +135,14 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_xmodal.evaluation.conditions_figure import draw_rows
+    from nnunet_xmodal.evaluation.labels import foreground, has_regions
 
     reader = PlansManager(str(demo.preprocessed / f"{PLANS}.json")).image_reader_writer_class()
     rows = [_row(demo, reader, case, dice) for case in new_cases(demo)[0][:DRAWN]]
-    labels = demo.dataset_json["labels"]
-    named = {value: name for name, value in labels.items() if isinstance(value, int) and value and name != "ignore"}
-    if not named:  # regions only
-        named = {
-            value: f"label {value}" for value in sorted({v for vs in labels.values() if vs for v in np.atleast_1d(vs)})
-        }
+    labels = foreground(demo.dataset_json)
+    if has_regions(demo.dataset_json):  # label maps hold the values that regions are made of
+        labels = {f"label {value}": (value,) for values in labels.values() for value in values}
+    named = {values[0]: name for name, values in labels.items()}
     write_atomically(demo.folder / "cases.png", lambda file: draw_rows(rows, named, file))
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from nnunet_xmodal.comparison.report.tables import markdown_table
 from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.demo.settings import Demo, read_json
+from nnunet_xmodal.evaluation.labels import foreground, name_of_key
 from nnunet_xmodal.evaluation.statistics import compare_pair
 
 MEAN = "mean of labels"
@@ -16,21 +17,16 @@ MEAN = "mean of labels"
 
 def validation_dice(demo: Demo) -> pd.DataFrame:
     """Dice of the cases that the trained folds validated on: columns trainer, condition, case, label, Dice."""
-    names = {label_key(values): name for name, values in demo.dataset_json["labels"].items()}
+    labels = foreground(demo.dataset_json)
     rows = []
     for trainer in demo.trainers:
         for fold in range(demo.folds):
             summary = read_json(demo.fold(trainer, fold) / "validation" / "summary.json")
             for case in summary["metric_per_case"]:
                 name = Path(case["prediction_file"]).name
-                for label, metrics in case["metrics"].items():
-                    rows.append((trainer, "validation", name, names.get(label, label), metrics["Dice"]))
+                for key, metrics in case["metrics"].items():
+                    rows.append((trainer, "validation", name, name_of_key(key, labels), metrics["Dice"]))
     return pd.DataFrame(rows, columns=["trainer", "condition", "case", "label", "Dice"])
-
-
-def label_key(values: int | Sequence[int]) -> str:
-    """A label of dataset.json as nnU-Net's summary.json names it: `2`, of a region `(1, 2)`."""
-    return str(values) if isinstance(values, int) else str(tuple(values))
 
 
 def dice_table(dice: pd.DataFrame, trainers: Sequence[str]) -> str:

@@ -1,9 +1,8 @@
 """The demo's table: numbers that can be computed by hand."""
 
 import pandas as pd
-import pytest
 
-from nnunet_xmodal.demo.results import dice_table, label_key
+from nnunet_xmodal.demo.results import dice_table
 
 COLUMNS = ["trainer", "condition", "case", "label", "Dice"]
 
@@ -34,8 +33,3 @@ def test_cases_are_paired_by_name_and_not_by_order():
     rows += [("B", "complete", "d", "x", 1.0), ("B", "complete", "c", "x", 0.2)]
     table = dice_table(pd.DataFrame(rows, columns=COLUMNS), ["A", "B"])
     assert cells(table)[2][-1].startswith("+10.0")
-
-
-@pytest.mark.parametrize(("values", "key"), [(2, "2"), ([1, 2], "(1, 2)")])
-def test_labels_are_named_as_in_summaries(values, key):
-    assert label_key(values) == key
