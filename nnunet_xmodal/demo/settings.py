@@ -37,11 +37,11 @@ class Demo:
     folder: Path
     device: str = "auto"
     epochs: int = 6
-    iterations: int = 75
+    iterations: int = 110
     folds: int = 5
     trainers: Sequence[str] = DEFAULT_TRAINERS
     configuration: str = "2d"
-    batch_size: int = 4
+    batch_size: int = 2
     features: int = 16
     processes: int | None = None
     dataset: Path | None = None

@@ -66,7 +66,7 @@ def test_a_folder_of_other_phantoms(sentence, tmp_path):
 def test_a_configuration_that_was_not_planned(sentence, tmp_path):
     plans = tmp_path / "nnUNet_preprocessed" / "Dataset950_ProstatePhantom" / "nnUNetPlans.json"
     plans.parent.mkdir(parents=True)
-    plans.write_text(json.dumps({"configurations": {"2d": {}, "2d_b4_f16": {"inherits_from": "2d"}}}))
+    plans.write_text(json.dumps({"configurations": {"2d": {}, "2d_b2_f16": {"inherits_from": "2d"}}}))
     (tmp_path / "demo.json").write_text(json.dumps({"data": "5 prostate phantoms of seed 0"}))
     said = sentence("--folder", tmp_path, "--phantoms", "5", "--cases", "1", "--configuration", "4d")
     assert "--configuration 4d is not in nnU-Net's plans" in said and "take one of 2d." in said
