@@ -10,8 +10,8 @@ from pathlib import Path
 from nnunet_xmodal.errors import XModalError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DEFAULT_TRAINERS = ("nnUNetTrainer", "nnUNetTrainerCSAD")
-PHANTOMS = "Dataset950_Phantom"
+DEFAULT_TRAINERS = ("nnUNetTrainer", "nnUNetTrainerMultiStreamDropout")
+PHANTOMS = "Dataset950_ProstatePhantom"
 PLANS = "nnUNetPlans"
 
 
@@ -22,9 +22,12 @@ class Demo:
         folder: gets raw data, preprocessed data, results, predictions, table, figure and a log.
         epochs, iterations: length of each training; part of the trainer's name, so that lengths do not mix.
         folds: the first so many of nnU-Net's five.
-        configuration: of nnU-Net's plans; a copy with `batch_size` is added to them and trained.
+        configuration: of nnU-Net's plans; a copy with `batch_size` and `features` is added to them and trained.
+        features: channels of the network's first level at most; the other levels are narrowed alike.
+        processes: trainings at once; None takes two on a CPU of several cores, else one, in the demo's own process.
         dataset: raw dataset that takes the place of phantoms.
-        cases: new cases that are predicted and shown.
+        cases: new cases that are predicted; the first few are shown.
+        phantoms: for training.
         seed: of the phantoms.
 
     Raises:
@@ -34,28 +37,39 @@ class Demo:
     folder: Path
     device: str = "auto"
     epochs: int = 6
-    iterations: int = 30
+    iterations: int = 110
     folds: int = 5
     trainers: Sequence[str] = DEFAULT_TRAINERS
     configuration: str = "2d"
-    batch_size: int = 8
+    batch_size: int = 2
+    features: int = 16
+    processes: int | None = None
     dataset: Path | None = None
-    cases: int = 3
+    cases: int = 6
+    phantoms: int = 20
     seed: int = 0
 
     def __post_init__(self):
         self.folder = Path(self.folder).resolve()
         self.dataset = Path(self.dataset).resolve() if self.dataset is not None else None
-        for name in ("epochs", "iterations", "folds", "batch_size", "cases"):
-            if getattr(self, name) < 1:
-                raise XModalError(f"--{name} is {getattr(self, name)}: take 1 or more.")
+        for name in ("epochs", "iterations", "folds", "batch_size", "features", "processes", "cases"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise XModalError(f"--{name} is {value}: take 1 or more.")
         if self.seed < 0:
             raise XModalError(f"--seed is {self.seed}: take 0 or more.")
+        if self.phantoms < 5:
+            raise XModalError(f"--phantoms is {self.phantoms}, but five folds need at least 5: take 5 or more.")
         if self.folds > 5:
             raise XModalError(f"--folds is {self.folds}, but nnU-Net's split has five: take 1 to 5.")
         _check_trainers(self.trainers)
         if self.dataset is not None:
             _check_dataset(self.dataset)
+
+    @property
+    def data(self) -> str:
+        """What the demo runs on, in words."""
+        return str(self.dataset or f"{self.phantoms} prostate phantoms of seed {self.seed}")
 
     @property
     def dataset_name(self) -> str:
@@ -72,7 +86,7 @@ class Demo:
 
     @property
     def trained_configuration(self) -> str:
-        return f"{self.configuration}_b{self.batch_size}"
+        return f"{self.configuration}_b{self.batch_size}_f{self.features}"
 
     def of_length(self, trainer: str) -> str:
         return f"{trainer}_{self.epochs}epochs_{self.iterations}its"
@@ -84,8 +98,10 @@ class Demo:
     def fold(self, trainer: str, fold: int) -> Path:
         return self.model(trainer) / f"fold_{fold}"
 
-    def predictions(self, trainer: str) -> Path:
-        return self.folder / "predictions" / self.model(trainer).name
+    def predictions(self, trainer: str, without: str = "") -> Path:
+        """Of the new cases; `without` says what they lack, nothing if empty."""
+        folder = self.folder / "predictions" / (f"without_{without}" if without else "complete")
+        return folder / self.model(trainer).name
 
     @cached_property
     def dataset_json(self) -> dict:

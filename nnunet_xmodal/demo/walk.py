@@ -5,20 +5,24 @@ nnU-Net reads a part of its environment when it is imported, so it is imported i
 """
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import monotonic
+
+import pandas as pd
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.data.atomic_files import write_atomically, write_json
-from nnunet_xmodal.data.phantoms import write_phantom_dataset
+from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.prostate_phantoms import write_prostate_dataset
 from nnunet_xmodal.data.streams import streams_of
-from nnunet_xmodal.demo.cases import predict_and_draw
-from nnunet_xmodal.demo.progress import Progress, clock
+from nnunet_xmodal.demo.configuration import narrowed
+from nnunet_xmodal.demo.in_process import pools_of_threads
+from nnunet_xmodal.demo.new_cases import dice_of, draw, predict
+from nnunet_xmodal.demo.progress import Progress
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
+from nnunet_xmodal.demo.training import train_all
 from nnunet_xmodal.errors import XModalError
 
-TRAINING_PHANTOMS = 20
+_FINGERPRINT_VOXELS = 1e6
+"""Intensities that are drawn for nnU-Net's fingerprint, in place of its 1e8, which take ten seconds."""
 
 
 def run(demo: Demo) -> None:
@@ -33,16 +37,19 @@ def run(demo: Demo) -> None:
     progress = Progress(demo.folder / "log.txt")
     progress.say(f"everything is written to {demo.folder}; what nnU-Net prints goes to log.txt there")
     if demo.dataset is None:
-        with progress.step(f"phantoms: {TRAINING_PHANTOMS} for training, {demo.cases} new"):
-            write_phantom_dataset(demo.raw, TRAINING_PHANTOMS, demo.cases, demo.seed)
+        with progress.step(f"phantoms: {demo.phantoms} for training, {demo.cases} new"):
+            write_prostate_dataset(demo.raw, demo.phantoms, demo.cases, demo.seed)
     with progress.step("loading nnU-Net"):
         import nnunetv2.run.run_training  # noqa: F401  slow, hence under its own line
     progress.say(f"device: {device}")
     _plan_and_preprocess(demo, progress)
     _check_trainers_and_new_cases(demo)
-    _train(demo, progress, device)
-    predict_and_draw(demo, progress, device)
-    print(f"\n{_compare(demo, progress)}\n")
+    train_all(demo, progress, device)
+    predict(demo, progress, device)
+    with progress.step("measuring and drawing new cases"):
+        dice = dice_of(demo)
+        draw(demo, dice)
+    print(f"\n{_compare(demo, progress, dice)}\n")
     progress.say(f"table: {demo.folder / 'results.md'}")
     progress.say(f"report: {demo.folder / 'report' / 'report.html'}")
     progress.say(f"cases: {demo.folder / 'cases.png'}")
@@ -53,7 +60,7 @@ def _claim_folder(demo: Demo) -> None:
 
     Trainers, folds, lengths and configurations have names and folders of their own: other ones are added.
     """
-    ours = str(demo.dataset or f"phantoms of seed {demo.seed}")
+    ours = demo.data
     record = demo.folder / "demo.json"
     if record.is_file():
         theirs = read_json(record)["data"]
@@ -96,6 +103,7 @@ def _torch_device(demo: Demo):
 
 def _plan_and_preprocess(demo: Demo, progress: Progress) -> None:
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
     from nnunet_xmodal.data.image_checks import check_cases, training_cases
 
@@ -106,7 +114,10 @@ def _plan_and_preprocess(demo: Demo, progress: Progress) -> None:
         with progress.step("checking images"):
             check_cases(training_cases(demo.raw, demo.dataset_json), demo.dataset_json, progress=False)
         with progress.step("fingerprint and plan"):
-            api.extract_fingerprint_dataset(dataset_id, num_processes=1)
+            with pools_of_threads():
+                extractor = DatasetFingerprintExtractor(dataset_id, num_processes=1)
+                extractor.num_foreground_voxels_for_intensitystats = _FINGERPRINT_VOXELS
+                extractor.run(overwrite_existing=True)
             api.plan_experiment_dataset(dataset_id)
         known = _configurations(plans_file)
     if demo.configuration not in known:
@@ -118,11 +129,11 @@ def _plan_and_preprocess(demo: Demo, progress: Progress) -> None:
     if any(content.get("inherits_from") == demo.configuration for content in known.values()):
         progress.say("planned and preprocessed before: skipped")
     else:
-        with progress.step("preprocessing"):
+        with progress.step("preprocessing"), pools_of_threads():
             api.preprocess_dataset(dataset_id, PLANS, (demo.configuration,), num_processes=[1])
     if demo.trained_configuration not in known:
         plans = read_json(plans_file)
-        copy = {"inherits_from": demo.configuration, "batch_size": demo.batch_size}
+        copy = narrowed(known, demo.configuration, demo.batch_size, demo.features)
         write_json({**plans, "configurations": {**known, demo.trained_configuration: copy}}, plans_file)
 
 
@@ -148,47 +159,12 @@ def _check_trainers_and_new_cases(demo: Demo) -> None:
         check_cases(new, demo.dataset_json, progress=False)
 
 
-def _train(demo: Demo, progress: Progress, device) -> None:
-    """Fold after fold, all trainers on each: an interrupted demo holds comparable trainings."""
-    from nnunetv2.run.run_training import run_training
-
-    # no loader processes; planning would fail with this value
-    os.environ["nnUNet_n_proc_DA"] = "0"
-    todo = [(fold, trainer) for fold in range(demo.folds) for trainer in demo.trainers]
-    finished = [job for job in todo if _is_finished(demo.fold(job[1], job[0]))]
-    if finished:
-        progress.say(f"{len(finished)} of {len(todo)} trainings were finished before: skipped")
-        todo = [job for job in todo if job not in finished]
-    seconds: dict[str, list[float]] = {trainer: [] for trainer in demo.trainers}
-    for index, (fold, trainer) in enumerate(todo):
-        folder = demo.fold(trainer, fold)
-        checkpoints = _readable_checkpoints(folder)
-        validate_only = "checkpoint_final.pth" in checkpoints
-        verb = "validating" if validate_only else "continuing" if checkpoints else "training"
-        began = monotonic()
-        with progress.step(f"{verb} {trainer}, fold {fold} ({index + 1} of {len(todo)})") as results:
-            run_training(
-                demo.dataset_name,
-                demo.trained_configuration,
-                fold,
-                demo.of_length(trainer),
-                PLANS,
-                continue_training=bool(checkpoints) and not validate_only,
-                only_run_validation=validate_only,
-                device=device,
-            )
-            seconds[trainer].append(monotonic() - began)
-            dice = read_json(folder / "validation" / "summary.json")["foreground_mean"]["Dice"]
-            results.append(f"Dice {100 * dice:.1f}")
-            left = _estimate([trainer for _, trainer in todo[index + 1 :]], seconds)
-            results.append(f"about {clock(left)} of training left" if left else "last training")
-
-
-def _compare(demo: Demo, progress: Progress) -> str:
-    """Writes `report/` and results.md; the table of scores as text."""
+def _compare(demo: Demo, progress: Progress, dice) -> str:
+    """Writes `report/` and results.md; the table with and without modalities as text."""
     from nnunet_xmodal.comparison.report.tables import scores
     from nnunet_xmodal.comparison.run import compare
     from nnunet_xmodal.comparison.settings import ComparisonSettings
+    from nnunet_xmodal.demo.results import dice_table, validation_dice, write_results
 
     settings = ComparisonSettings(
         output=demo.folder / "report",
@@ -200,24 +176,9 @@ def _compare(demo: Demo, progress: Progress) -> str:
     )
     with progress.step("comparing the trainers"):
         contents = compare(settings)
-    table = "\n\n".join(scores(contents))
-    data = f"phantoms of seed {demo.seed}" if demo.dataset is None else f"`{demo.dataset_name}`"
-    text = (
-        f"# nnUNetXModal_demo\n\nCross-validation on {data}: configuration {demo.configuration}, "
-        f"{demo.epochs} epochs of {demo.iterations} steps with {demo.batch_size} samples, final checkpoints. "
-        "Such short trainings show that everything works, not which method is better.\n\n"
-        f"{table}\n\nMore in [the report](report/report.html).\n\n![new cases](cases.png)\n"
-    )
-    write_atomically(demo.folder / "results.md", lambda name: Path(name).write_text(text, encoding="utf-8"))
+    table = dice_table(pd.concat([validation_dice(demo), dice]), demo.trainers)
+    write_results(demo, table, scores(contents))
     return table
-
-
-def _is_finished(fold: Path) -> bool:
-    try:
-        summary = read_json(fold / "validation" / "summary.json")
-    except (OSError, ValueError):  # absent, or cut off when the validation was interrupted
-        return False
-    return "foreground_mean" in summary and (fold / "checkpoint_final.pth").is_file()
 
 
 def _configurations(plans_file: Path) -> dict:
@@ -226,25 +187,3 @@ def _configurations(plans_file: Path) -> dict:
         return read_json(plans_file)["configurations"]
     except (OSError, ValueError):
         return {}
-
-
-def _readable_checkpoints(fold: Path) -> list[str]:
-    """Names of a fold's checkpoints; those that stock trainers were interrupted in writing are removed."""
-    import torch
-
-    readable = []
-    for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
-        path = fold / name
-        if path.is_file():
-            try:
-                torch.load(path, map_location="cpu", weights_only=False)
-                readable.append(name)
-            except Exception:  # whatever unpickling half a file raises
-                path.unlink()
-    return readable
-
-
-def _estimate(left: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> float:
-    """Seconds for the trainings that are left; a trainer that was not timed yet counts like the slowest that was."""
-    means = {trainer: sum(values) / len(values) for trainer, values in seconds.items() if values}
-    return sum(means.get(trainer, max(means.values())) for trainer in left)

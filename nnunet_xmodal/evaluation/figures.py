@@ -1,4 +1,4 @@
-"""A figure of cases: channels, reference, predictions, attention maps; one row per case."""
+"""A figure of cases: channels, reference, predictions; one row per case."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,13 +6,10 @@ from typing import BinaryIO
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 TRUTH, PREDICTION = "#35d04f", "#ff5a36"
-_ATTENTION = LogNorm(0.01, 100, clip=True)
 _INCH = 1.75  # side of a panel
 
 
@@ -26,7 +23,6 @@ class CasePanels:
         truth: labels, or None where nobody has drawn them.
         predictions: trainer → labels.
         dice: trainer → Dice of the whole case's foreground, as a fraction, or None.
-        attention: title → attention relative to uniform, which is 1.
         aspect: height of a pixel over its width.
     """
 
@@ -35,7 +31,6 @@ class CasePanels:
     truth: np.ndarray | None
     predictions: Mapping[str, np.ndarray]
     dice: Mapping[str, float | None] = field(default_factory=dict)
-    attention: Mapping[str, np.ndarray] = field(default_factory=dict)
     aspect: float = 1.0
 
 
@@ -60,12 +55,12 @@ def foreground_dice(prediction: np.ndarray, truth: np.ndarray | None) -> float |
 def draw_cases(cases: Sequence[CasePanels], file: str | BinaryIO) -> None:
     """Writes the figure as PNG; the first case decides which columns there are."""
     first = cases[0]
-    n_labels, n_maps = len(first.channels) + len(first.predictions), len(first.attention)
-    figure = Figure(figsize=(_INCH * (n_labels + n_maps) + 1.2, _INCH * len(cases) + 0.95), dpi=160, facecolor="white")
+    columns = len(first.channels) + len(first.predictions)
+    figure = Figure(figsize=(_INCH * columns + 1.2, _INCH * len(cases) + 0.95), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         len(cases),
-        n_labels + n_maps,
+        columns,
         left=0.3 / figure.get_figwidth(),
         right=1 - 0.85 / figure.get_figwidth(),
         top=1 - 0.5 / figure.get_figheight(),
@@ -74,7 +69,7 @@ def draw_cases(cases: Sequence[CasePanels], file: str | BinaryIO) -> None:
         hspace=0.04,
     )
     for row, case in enumerate(cases):
-        axes = [figure.add_subplot(grid[row, column]) for column in range(n_labels + n_maps)]
+        axes = [figure.add_subplot(grid[row, column]) for column in range(columns)]
         _draw_row(axes, case, titles=row == 0)
     figure.legend(
         handles=[Line2D([], [], color=TRUTH, label="reference"), Line2D([], [], color=PREDICTION, label="prediction")],
@@ -84,12 +79,6 @@ def draw_cases(cases: Sequence[CasePanels], file: str | BinaryIO) -> None:
         frameon=False,
         fontsize=8,
     )
-    if n_maps:
-        bar = figure.add_axes((1 - 0.6 / figure.get_figwidth(), 0.15, 0.11 / figure.get_figwidth(), 0.65))
-        ticks = [0.01, 0.1, 1, 10, 100]
-        figure.colorbar(ScalarMappable(_ATTENTION, "magma"), cax=bar, ticks=ticks, format="%g", extend="both")
-        bar.tick_params(labelsize=7)
-        bar.set_title("1 =\nuniform", fontsize=7)
     figure.savefig(file)
 
 
@@ -112,11 +101,6 @@ def _draw_row(axes: Sequence, case: CasePanels, titles: bool) -> None:
                 0.97, 0.03, f"Dice {100 * case.dice[trainer]:.0f}", transform=axis.transAxes, ha="right", color="white",
                 fontsize=7,
             )  # fmt: skip
-    for title, attention in case.attention.items():
-        axis = next(remaining)
-        axis.imshow(attention, cmap="magma", norm=_ATTENTION, aspect=case.aspect, interpolation="nearest")
-        _contour(axis, case.truth, TRUTH)
-        _title(axis, title, titles)
     for axis in axes:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)

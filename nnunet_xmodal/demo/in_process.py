@@ -1,0 +1,23 @@
+"""nnU-Net without processes of its own: each of them would import torch once more, for milliseconds of work."""
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
+
+
+class _Threads:
+    """What nnU-Net uses of a multiprocessing context."""
+
+    Pool = staticmethod(ThreadPool)
+
+
+@contextmanager
+def pools_of_threads() -> Iterator[None]:
+    """Within, `multiprocessing.get_context("spawn").Pool(n)` is a pool of n threads of this process."""
+    get_context = multiprocessing.get_context
+    multiprocessing.get_context = lambda method=None: _Threads if method == "spawn" else get_context(method)
+    try:
+        yield
+    finally:
+        multiprocessing.get_context = get_context

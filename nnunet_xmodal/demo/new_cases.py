@@ -1,0 +1,191 @@
+"""The demo's new cases, complete and without each stream: predicted by all folds, measured, drawn."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.data.streams import channel_names_of, streams_of
+from nnunet_xmodal.demo.conditions import Condition, conditions_of
+from nnunet_xmodal.demo.progress import Progress
+from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
+
+DRAWN = 3
+"""Cases in the figure; the table is about all of them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case of the raw dataset; the label's file may be absent."""
+
+    name: str
+    images: list[str]
+    label: Path
+
+
+def new_cases(demo: Demo) -> tuple[list[Case], list[int]]:
+    """Cases of `imagesTs` and all folds, or without such cases those that fold 0 validates on, and fold 0."""
+    ending = demo.dataset_json["file_ending"]
+    first_channel = f"_0000{ending}"
+    files = sorted((demo.raw / "imagesTs").glob(f"*{first_channel}"))
+    if files:
+        names, split, folds = [path.name.removesuffix(first_channel) for path in files], "Ts", list(range(demo.folds))
+    else:
+        names, split, folds = demo.validation_cases(0), "Tr", [0]
+    channels = range(len(channel_names_of(demo.dataset_json)))
+    cases = [
+        Case(
+            name,
+            [str(demo.raw / f"images{split}" / f"{name}_{channel:04d}{ending}") for channel in channels],
+            demo.raw / f"labels{split}" / f"{name}{ending}",
+        )
+        for name in names[: demo.cases]
+    ]
+    return cases, folds
+
+
+def conditions(demo: Demo) -> list[Condition]:
+    """Those of the planned dataset."""
+    streams = streams_of(read_json(demo.preprocessed / f"{PLANS}.json"), {}, demo.dataset_json)
+    return conditions_of(streams, channel_names_of(demo.dataset_json))
+
+
+def predict(demo: Demo, progress: Progress, device) -> None:
+    """Writes the mean of every trainer's folds under every condition, without nnU-Net's mirroring.
+
+    A model that was trained with stream dropout is given the streams that there are, as by
+    `nnUNetXModal_predict --allow_missing`. For any other one the preprocessed channels that are missing become 0, which
+    is their mean.
+    """
+    # nnU-Net reads its environment when it is imported
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    cases, folds = new_cases(demo)
+    for trainer in demo.trainers:
+        with progress.step(f"predicting {len(cases)} new cases, {trainer}"):
+            predictor = nnUNetPredictor(use_mirroring=False, device=device, allow_tqdm=False)
+            predictor.initialize_from_trained_model_folder(str(demo.model(trainer)), folds)
+            for condition in conditions(demo):
+                output = demo.predictions(trainer, condition.without)
+                output.mkdir(parents=True, exist_ok=True)
+                if not condition.missing:
+                    predictor.predict_from_files_sequential(
+                        [case.images for case in cases], [str(output / case.name) for case in cases]
+                    )
+                elif getattr(predictor.network, "stream_dropout", None) is not None:
+                    _leave_out(predictor, cases, condition, demo, output)
+                else:
+                    _set_to_zero(predictor, cases, condition, output)
+
+
+def _leave_out(predictor, cases: Sequence[Case], condition: Condition, demo: Demo, output: Path) -> None:
+    from nnunet_xmodal.data.partial_cases import PartialCase
+    from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
+
+    partial = [
+        PartialCase(case.name, {n: Path(file) for n, file in enumerate(case.images) if n not in condition.missing})
+        for case in cases
+    ]
+    flags = {"allow_missing": True, "impute": None, "attention_maps": False, "disable_progress_bar": True}
+    flags |= {"npp": 0, "nps": 0, "num_parts": 1, "part_id": 0, "continue_prediction": False}
+    flags |= {"save_probabilities": False, "prev_stage_predictions": None}
+    predict_partial_cases(predictor, partial, Namespace(o=str(output), c=demo.trained_configuration, **flags))
+
+
+def _set_to_zero(predictor, cases: Sequence[Case], condition: Condition, output: Path) -> None:
+    from nnunetv2.inference.export_prediction import export_prediction_from_logits
+
+    from nnunet_xmodal.prediction.preprocessed import preprocessed
+
+    described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
+    outputs = [str(output / case.name) for case in cases]
+    for case in preprocessed(predictor, [case.images for case in cases], outputs, 0):
+        case["data"][list(condition.missing)] = 0
+        logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
+        export_prediction_from_logits(logits, case["data_properties"], *described, case["ofile"])
+
+
+def dice_of(demo: Demo) -> pd.DataFrame | None:
+    """Dice of the predicted new cases: columns trainer, condition, case, label, Dice; None without reference labels."""
+    from nnunet_xmodal.comparison.case_cache import CaseCache
+    from nnunet_xmodal.comparison.case_table import case_table
+    from nnunet_xmodal.comparison.cross_validation import read_predictions
+    from nnunet_xmodal.evaluation.case_metrics import MetricSettings
+
+    cases, _ = new_cases(demo)
+    if not all(case.label.is_file() for case in cases):
+        return None
+    rows = {f"{t}, {c}": (t, c) for t in demo.trainers for c in conditions(demo)}
+    models = [
+        read_predictions(name, demo.predictions(trainer, condition.without), demo.dataset_json)
+        for name, (trainer, condition) in rows.items()
+    ]
+    names, references = [case.name for case in cases], cases[0].label.parent
+    table, _ = case_table(models, names, references, MetricSettings(), CaseCache(demo.folder / "cache"), processes=1)
+    table["trainer"] = [rows[name][0] for name in table["model"]]
+    table["condition"] = [str(rows[name][1]) for name in table["model"]]
+    return table[["trainer", "condition", "case", "label", "Dice"]]
+
+
+def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
+    """Writes cases.png: channels, reference, and every trainer's prediction under every condition."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_xmodal.evaluation.conditions_figure import draw_rows
+    from nnunet_xmodal.evaluation.labels import foreground, has_regions
+
+    reader = PlansManager(str(demo.preprocessed / f"{PLANS}.json")).image_reader_writer_class()
+    rows = [_row(demo, reader, case, dice) for case in new_cases(demo)[0][:DRAWN]]
+    labels = foreground(demo.dataset_json)
+    if has_regions(demo.dataset_json):  # label maps hold the values that regions are made of
+        labels = {f"label {value}": (value,) for values in labels.values() for value in values}
+    named = {values[0]: name for name, values in labels.items()}
+    write_atomically(demo.folder / "cases.png", lambda file: draw_rows(rows, named, file))
+
+
+def _row(demo: Demo, reader, case: Case, dice: pd.DataFrame | None):
+    """The slice of a case that shows most."""
+    from nnunet_xmodal.evaluation.conditions_figure import Panel, Row
+    from nnunet_xmodal.evaluation.figures import clearest_slice
+
+    ending, names = demo.dataset_json["file_ending"], channel_names_of(demo.dataset_json)
+    images, properties = reader.read_images(case.images)  # C z y x
+    truth = reader.read_seg(str(case.label))[0][0] if case.label.is_file() else None
+    segmented = {
+        (condition, trainer): reader.read_seg(
+            str(demo.predictions(trainer, condition.without) / f"{case.name}{ending}")
+        )[0][0]
+        for condition in conditions(demo)
+        for trainer in demo.trainers
+    }
+    shown = None if truth is None else truth == truth.max()  # the last label is the innermost
+    z = clearest_slice(shown, *segmented.values())
+    panels = [Panel(name, image[z]) for name, image in zip(names, images)]
+    if truth is not None:
+        panels.append(Panel("reference", images[0, z], truth[z]))
+    groups = {"new cases": panels}
+    for condition in conditions(demo):
+        ground = next(image for n, image in enumerate(images) if n not in condition.missing)
+        groups[str(condition)] = [
+            Panel(_short(trainer), ground[z], segmented[condition, trainer][z], _below(dice, trainer, condition, case))
+            for trainer in demo.trainers
+        ]
+    _, y_mm, x_mm = properties["spacing"]
+    return Row(groups, float(y_mm / x_mm))
+
+
+def _short(trainer: str) -> str:
+    return trainer.removeprefix("nnUNetTrainer") or "nnU-Net"
+
+
+def _below(dice: pd.DataFrame | None, trainer: str, condition: Condition, case: Case) -> str:
+    """Dice of the whole case: of the last label, the innermost one, with its name if there are several."""
+    if dice is None:
+        return ""
+    of_case = dice[(dice["trainer"] == trainer) & (dice["condition"] == str(condition)) & (dice["case"] == case.name)]
+    last = of_case.iloc[-1]
+    name = f"{last['label']} " if len(of_case) > 1 else "Dice "
+    return f"{name}{100 * last['Dice']:.0f}"
