@@ -103,9 +103,7 @@ def test_weights_are_the_same_however_labels_are_permuted(make, assert_equal):
     assert_equal(state_of(first), state_of(second))
 
 
-@pytest.mark.parametrize(
-    "name, killed_after", [*((name, 2) for name in NAMES), ("nnUNetTrainerCMFT", 1)]
-)
+@pytest.mark.parametrize("name, killed_after", [*((name, 2) for name in NAMES), ("nnUNetTrainerCMFT", 1)])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
     epochs, steps = 3, 1
 
