@@ -1,17 +1,21 @@
 """The demo's new cases, complete and without each stream: predicted by all folds, measured, drawn."""
 
+from __future__ import annotations
+
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.data.streams import channel_names_of, streams_of
 from nnunet_xmodal.demo.conditions import Condition, conditions_of
 from nnunet_xmodal.demo.progress import Progress
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DRAWN = 3
 """Cases in the figure; the table is about all of them."""

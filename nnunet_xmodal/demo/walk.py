@@ -7,8 +7,6 @@ nnU-Net reads a part of its environment when it is imported, so it is imported i
 import os
 from pathlib import Path
 
-import pandas as pd
-
 from nnunet_xmodal import discovery
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.prostate_phantoms import write_prostate_dataset
@@ -161,6 +159,8 @@ def _check_trainers_and_new_cases(demo: Demo) -> None:
 
 def _compare(demo: Demo, progress: Progress, dice) -> str:
     """Writes `report/` and results.md; the table with and without modalities as text."""
+    import pandas as pd
+
     from nnunet_xmodal.comparison.report.tables import scores
     from nnunet_xmodal.comparison.run import compare
     from nnunet_xmodal.comparison.settings import ComparisonSettings

@@ -20,13 +20,11 @@ def paths(scheme):
 
 NETWORKS = {
     "streams": MultiStreamUNet,
-    "CSAD": partial(MultiStreamUNet, fusion=SpatialCorrelatedFeatureFusion, distillation=paths("ILC")),
     "PLC, row softmax": partial(
         MultiStreamUNet,
         fusion=partial(SpatialCorrelatedFeatureFusion, softmax="row"),
         distillation=paths("PLC"),
     ),
-    "FA": partial(MultiStreamUNet, attention=trainers.nnUNetTrainerFA.attention()),
     "CSADFA": partial(
         MultiStreamUNet,
         fusion=SpatialCorrelatedFeatureFusion,
@@ -40,18 +38,14 @@ NETWORKS = {
     "late fusion": partial(LateFusionUNet, fusion=SpatialCorrelatedFeatureFusion, distillation=paths("ILC")),
 }
 CASES = [
-    # every network and block once without a graph break, which is Dynamo's to say, residual and plain, 2D and 3D
+    # every network once without a graph break, which is Dynamo's to say, residual and plain, 2D and 3D
     ("streams", 2, True, False, "eager"),
     ("PLC, row softmax", 2, True, True, "eager"),
     ("late fusion", 2, False, False, "eager"),
-    ("CSAD", 3, False, False, "eager"),
-    ("FA", 3, False, False, "eager"),
-    ("SA", 2, False, False, "eager"),
-    ("RSA", 2, False, False, "eager"),
-    ("DA", 2, False, False, "eager"),
+    ("CSADFA", 3, False, False, "eager"),
     ("AG", 2, False, False, "eager"),
     # and with the graph of the gradients, which AOTAutograd makes: fusion, distillation and attention at once
-    ("CSADFA", 2, False, True, "aot_eager"),
+    pytest.param("CSADFA", 2, False, True, "aot_eager", marks=pytest.mark.slow),
 ]
 
 
@@ -79,6 +73,20 @@ def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, r
         if training:
             sum(output.mean() for output in outputs).backward()
             assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", ["SA", "RSA", "DA"])
+def test_other_attention_at_the_bottleneck_compiles_where_folded_attention_does(make_unet_arguments, name):
+    """On the skips alone: the network around them is the one of the test above."""
+    network = NETWORKS[name](**make_unet_arguments([[0, 2], [1]], widths=(4, 8)))
+    skips = [torch.randn(2, 4, 16, 16), torch.randn(2, 8, 8, 8)]
+    torch._dynamo.reset()
+    compiled = torch.compile(network.attention, fullgraph=True, backend="eager")
+    outputs = compiled(skips)
+    for output, reference in zip(outputs, network.attention(skips), strict=True):
+        torch.testing.assert_close(output, reference, rtol=1e-4, atol=1e-4)
+    sum(output.mean() for output in outputs).backward()
+    assert all(p.grad is not None for p in network.attention.parameters() if p.requires_grad)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -49,8 +50,9 @@ class Known(nn.Module):
 
 def organ(points):
     """Intensities from 5 on at physical points of the fixed image's space; smooth enough for a linear interpolation."""
-    offsets = points[..., None, :] - CENTRE - BLOBS
-    return 5 + (HEIGHTS * np.exp(-(offsets**2).sum(-1) / (2 * 5.0**2))).sum(-1)
+    places = points - CENTRE
+    squared = (places**2).sum(-1, keepdims=True) - 2 * places @ BLOBS.T + (BLOBS**2).sum(-1)
+    return 5 + np.exp(-squared / (2 * 5.0**2)) @ HEIGHTS
 
 
 def empty(size, spacing, direction, centre):
@@ -88,12 +90,22 @@ def resampling_matrix(answer, direction, initial=None, centre=CENTRE):
 def moving_of(x, size=(64, 72, 40), spacing=(1.2, 1.0, 1.9), direction=OTHER, centre=None):
     """What the fixed organ looks like to a scanner with a grid of its own, where X maps fixed to its points."""
     centre = applied(x, CENTRE) if centre is None else centre
-    back = np.linalg.inv(x)
-    return filled(empty(size, spacing, direction, centre), lambda points: organ(applied(back, points)))
+    return _made(size, spacing, *(tuple(np.ravel(of).tolist()) for of in (direction, centre, np.linalg.inv(x))))
 
 
 def fixed_of(direction=DIRECTIONS["straight"]):
-    return filled(empty(SIZE, SPACING, direction, CENTRE), organ)
+    return _made(SIZE, SPACING, *(tuple(np.ravel(of).tolist()) for of in (direction, CENTRE, np.eye(4))))
+
+
+def _made(*of):
+    return sitk.Image(_made_once(*of))  # a copy as soon as it is written to
+
+
+@cache
+def _made_once(size, spacing, direction, centre, back):
+    back = np.reshape(back, (4, 4))
+    image = empty(size, spacing, np.reshape(direction, (3, 3)), centre)
+    return filled(image, lambda points: organ(applied(back, points)))
 
 
 @pytest.fixture

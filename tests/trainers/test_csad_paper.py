@@ -37,6 +37,7 @@ def batch_of(scale=1.0):
 
 
 def test_gradients_are_not_clipped(make, monkeypatch):
+    monkeypatch.setattr(trainers.nnUNetTrainerCSADPaper, "slice_size", (24, 24))
     trainer = make()
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *_: pytest.fail("clipped"))
     batch, learning_rate = batch_of(), trainer.optimizer.param_groups[0]["lr"]

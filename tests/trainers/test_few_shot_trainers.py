@@ -12,6 +12,7 @@ import torchvision
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel  # torch does not count what the CPU's fused kernel does
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,6 +32,24 @@ NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), FewSho
 SMALL = [name for name in NAMES if name.endswith("R18")]
 SIZE = (64, 64)
 SUPPORT = "support."
+DOWNLOADED = resnet_backbone._downloaded
+
+
+class NarrowResNet18(torchvision.models.ResNet):
+    """ResNet-18 with an eighth of its channels behind the first convolution."""
+
+    def __init__(self):
+        super().__init__(torchvision.models.resnet.BasicBlock, [2, 2, 2, 2])
+        self.fc = nn.Linear(512 // 8, 1000)
+
+    def _make_layer(self, block, planes, *args, **kwargs):
+        return super()._make_layer(block, planes // 8, *args, **kwargs)
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """Whatever the width of a backbone, the method is the same; test_resnet_backbone.py is about the real ones."""
+    monkeypatch.setitem(resnet_backbone._BUILDERS, "resnet18", NarrowResNet18)
 
 
 @pytest.fixture(autouse=True)
@@ -326,7 +345,7 @@ class TestWeights:
             asked.append(self.url)
             raise URLError("no route to host")
 
-        monkeypatch.undo()  # the download itself is what fails
+        monkeypatch.setattr(resnet_backbone, "_downloaded", DOWNLOADED)  # the download itself is what fails
         monkeypatch.setattr(torchvision.models._api.WeightsEnum, "get_state_dict", fails)
         monkeypatch.setattr(resnet_backbone, "_said", set())
         return asked
@@ -356,7 +375,7 @@ class TestWeights:
         assert flops == counter.get_total_flops()
 
     def test_a_file_of_weights_is_a_class_attribute(self, attempts, make, tmp_path):
-        torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "own.pth")
+        torch.save(NarrowResNet18().state_dict(), tmp_path / "own.pth")
 
         class Own(trainers.nnUNetTrainerALPR18):
             weights = str(tmp_path / "own.pth")

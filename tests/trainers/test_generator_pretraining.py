@@ -85,7 +85,7 @@ def test_trains_and_validates_whatever_the_labels(make, name, kind):
     batch = batch_for(trainer)
     parts = "cycle" if "CMFT" in name else "loss"
     first = trainer.train_step(batch)[parts]
-    for _ in range(15):
+    for _ in range(6):
         last = trainer.train_step(batch)[parts]
     assert last < first
     with torch.no_grad():
@@ -103,11 +103,9 @@ def test_weights_are_the_same_however_labels_are_permuted(make, assert_equal):
     assert_equal(state_of(first), state_of(second))
 
 
-@pytest.mark.parametrize(
-    "name, killed_after", [*((name, 2) for name in NAMES), ("nnUNetTrainerCMFT", 1), ("nnUNetTrainerCMFT", 4)]
-)
+@pytest.mark.parametrize("name, killed_after", [*((name, 2) for name in NAMES), ("nnUNetTrainerCMFT", 1)])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
-    epochs, steps = 5, 2
+    epochs, steps = 3, 1
 
     def epoch(trainer, number):
         trainer.current_epoch = number
