@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import monotonic
 
-from nnunet_xmodal.demo.in_process import pools_of_threads
+from nnunet_xmodal.demo.in_process import loading_in_this_thread, pools_of_threads
 from nnunet_xmodal.demo.progress import Progress, clock, printing_to
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.errors import XModalError
@@ -161,7 +161,7 @@ def _train(job: Job, demo: Demo, device, log_file: Path) -> Trained:
         try:
             from nnunetv2.run.run_training import run_training
 
-            with pools_of_threads():
+            with pools_of_threads(), loading_in_this_thread():
                 run_training(
                     demo.dataset_name,
                     demo.trained_configuration,
