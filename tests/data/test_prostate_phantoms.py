@@ -61,11 +61,11 @@ def test_every_focus_lowers_its_channel_by_the_drawn_contrast_after_the_blur(pha
 
 @pytest.mark.parametrize("channel", [0, 1])
 def test_either_channel_alone_shows_the_gland(phantoms, channel):
-    """The surroundings differ by at least 0.2 from either zone, of the zone: 1.3 to 1, and 0.65 to 0.85."""
+    """The surroundings differ by more than 0.4 from either zone, of the zone: 1.5 to 1, and 0.5 to 0.9."""
     for phantom in phantoms:
         gland = phantom.images[channel][(phantom.label > 0) & ~phantom.dark[channel]]
         outside = phantom.images[channel][phantom.label == 0]
-        assert abs(np.median(outside) - np.median(gland)) > 0.2 * np.median(gland)
+        assert abs(np.median(outside) - np.median(gland)) > 0.4 * np.median(gland)
 
 
 def test_dataset_in_raw_format(tmp_path):
@@ -78,4 +78,5 @@ def test_dataset_in_raw_format(tmp_path):
     assert len(list((folder / "imagesTr").iterdir())) == 4
     assert [path.name for path in (folder / "labelsTs").iterdir()] == ["prostate_ts000.nii.gz"]
     image = sitk.ReadImage(str(folder / "imagesTs/prostate_ts000_0001.nii.gz"))
-    assert image.GetSpacing() == SPACING[::-1] and image.GetSize() == SHAPE[::-1]
+    assert image.GetSize() == SHAPE[::-1]
+    assert image.GetSpacing() == pytest.approx(SPACING[::-1], rel=1e-7)  # NIfTI holds single precision
