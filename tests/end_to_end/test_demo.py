@@ -105,9 +105,10 @@ def test_second_run_skips_what_is_finished_and_goes_on_with_what_is_not_in_two_p
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_goes_on_training_when_it_is_stopped(finished, sent):
     folder, _ = finished
-    running = start(folder, "--processes", "2", "--iterations", "100000")
+    iterations = str(100000 + sent)  # trainings of their own for each signal
+    running = start(folder, "--processes", "2", "--iterations", iterations)
     try:
-        log = folder / "nnUNet_results" / "Dataset950_ProstatePhantom" / MODEL.replace("1its", "100000its")
+        log = folder / "nnUNet_results" / "Dataset950_ProstatePhantom" / MODEL.replace("1its", f"{iterations}its")
         logs = [Path(str(log).format(trainer)) / "fold_0" for trainer in TRAINERS]
         wait_until(lambda: all(list(fold.glob("training_log_*")) for fold in logs), seconds=120)
         children = children_of(running.pid)
