@@ -15,7 +15,7 @@ class DropsStreams:
         stream_dropout: probability with which a stream is dropped, see StreamDropout.
     """
 
-    stream_dropout = 0.5
+    stream_dropout = 0.25
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:

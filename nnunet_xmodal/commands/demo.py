@@ -12,10 +12,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="nnUNetXModal_demo",
         description="Walks the whole way: generates phantoms of the prostate in T2W and ADC, plans, preprocesses, "
-        "trains on five folds, predicts new cases with both channels and without each of them, and leaves a table "
-        "(results.md), a report and a figure (cases.png). A few minutes on two CPU cores. Called again it goes on "
-        "where it was interrupted; trainings of other trainers, lengths or folds are added to those that a folder "
-        "holds, table and figure are those of the last call.",
+        "trains on three of nnU-Net's five folds, predicts new cases with both channels and without each of them, and "
+        "leaves a table (results.md), a report and a figure (cases.png). A few minutes on two CPU cores. Called again "
+        "it goes on where it was interrupted; trainings of other trainers, lengths or folds are added to those "
+        "that a folder holds, table and figure are those of the last call.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--folder", type=Path, default=Path("nnUNetXModal_demo"), help="where everything is written")

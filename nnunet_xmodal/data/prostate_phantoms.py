@@ -18,19 +18,19 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_xmodal.data.raw_dataset import RawCase, Split, write_raw_dataset
 
-SHAPE = (12, 48, 48)
+SHAPE = (10, 40, 40)
 """Voxels along z, y, x."""
-SPACING = (3.0, 1.0, 1.0)
+SPACING = (3.6, 1.2, 1.2)
 """Millimetres along z, y, x."""
 CHANNELS = ("T2W", "ADC")
 LABELS = {"background": 0, "prostate": 1, "lesion": 2}
 
 _T2W, _ADC = range(2)
 # of the peripheral zone's intensity: surroundings, peripheral zone, transition zone
-_TISSUE = ((1.3, 1.0, 0.75), (0.65, 1.0, 0.85))
-_DARKER = ((0.4, 0.55), (0.4, 0.55))  # by how much lesions and benign foci are
-_BLUR_MM = (0.6, 1.3)
-_NOISE = ((0.03, 0.06), (0.04, 0.08))
+_TISSUE = ((1.5, 1.0, 0.85), (0.5, 1.0, 0.9))
+_DARKER = ((0.5, 0.6), (0.5, 0.6))  # by how much lesions and benign foci are
+_BLUR_MM = (0.6, 1.0)
+_NOISE = ((0.02, 0.04), (0.02, 0.05))
 _UNITS = (600.0, 1500.0)
 _MILLIMETRES = np.stack(
     np.meshgrid(*((np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(SHAPE, SPACING)), indexing="ij")
@@ -78,7 +78,7 @@ def _foci(rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray):
     placed: list[tuple[np.ndarray, float]] = []
     for channels in kinds:
         for _ in range(50):  # a gland full of foci may have no room for this one
-            size = rng.uniform(4.0, 6.5) * rng.uniform(0.8, 1.2, 3)
+            size = rng.uniform(5.0, 7.0) * rng.uniform(0.8, 1.2, 3)
             reach = size.max()
             direction = rng.normal(size=3)
             fraction = rng.uniform() ** (1 / 3)  # uniform in the ellipsoid
@@ -96,7 +96,7 @@ def _ellipsoid(centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 def _acquired(rng: np.random.Generator, anatomy: np.ndarray, channel: int) -> np.ndarray:
     """Blur, tissue texture, a smooth bias of up to about 20 percent, and noise."""
-    texture = 0.3 * gaussian_filter(rng.normal(size=SHAPE), 1.5 / np.array(SPACING))
+    texture = 0.2 * gaussian_filter(rng.normal(size=SHAPE), 1.5 / np.array(SPACING))
     bias = np.tensordot(rng.uniform(-0.1, 0.1, 3), _MILLIMETRES / np.abs(_MILLIMETRES).max(), 1)
     noise = rng.uniform(*_NOISE[channel]) * rng.normal(size=SHAPE)
     blurred = gaussian_filter(anatomy, _BLUR_MM[channel] / np.array(SPACING))

@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.pool import ThreadPool
 
 
@@ -21,3 +21,20 @@ def pools_of_threads() -> Iterator[None]:
         yield
     finally:
         multiprocessing.get_context = get_context
+
+
+@contextmanager
+def loading_in_this_thread() -> Iterator[None]:
+    """Within, nnU-Net's loader leaves the number of threads as it is.
+
+    Before every batch it looks through all libraries of this process to set that number to one: as long as it takes to
+    load and augment two small slices.
+    """
+    from nnunetv2.training.dataloading import data_loader
+
+    limits = data_loader.threadpool_limits
+    data_loader.threadpool_limits = lambda **_: nullcontext()
+    try:
+        yield
+    finally:
+        data_loader.threadpool_limits = limits

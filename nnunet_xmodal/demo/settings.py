@@ -37,8 +37,8 @@ class Demo:
     folder: Path
     device: str = "auto"
     epochs: int = 6
-    iterations: int = 110
-    folds: int = 5
+    iterations: int = 180
+    folds: int = 3
     trainers: Sequence[str] = DEFAULT_TRAINERS
     configuration: str = "2d"
     batch_size: int = 2

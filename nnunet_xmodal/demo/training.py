@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import monotonic
 
-from nnunet_xmodal.demo.in_process import pools_of_threads
+from nnunet_xmodal.demo.in_process import loading_in_this_thread, pools_of_threads
 from nnunet_xmodal.demo.progress import Progress, clock, printing_to
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.errors import XModalError
@@ -126,14 +128,31 @@ def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, proce
 
 def _work(connection: Connection, demo: Demo, device, log_file: Path, threads: int) -> None:
     """Trains what arrives, until None does or the demo is gone."""
+    end_with_parent()
     import torch
 
     torch.set_num_threads(threads)
     try:
         while (job := connection.recv()) is not None:
             connection.send(_train(job, demo, device, log_file))
-    except (EOFError, OSError, KeyboardInterrupt):  # the demo was killed or interrupted, and tells so itself
+    except (EOFError, OSError):  # the demo is gone
         return
+
+
+def end_with_parent() -> None:
+    """Ends this process as soon as the one that started it is gone, in the middle of a step too.
+
+    For processes of multiprocessing: daemons are terminated by a parent that ends in order, but not by one that is
+    killed. Ctrl-C, which a terminal sends to all of them, is left to the parent.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sentinel = multiprocessing.parent_process().sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(job: Job, demo: Demo, device, log_file: Path) -> Trained:
@@ -142,7 +161,7 @@ def _train(job: Job, demo: Demo, device, log_file: Path) -> Trained:
         try:
             from nnunetv2.run.run_training import run_training
 
-            with pools_of_threads():
+            with pools_of_threads(), loading_in_this_thread():
                 run_training(
                     demo.dataset_name,
                     demo.trained_configuration,

@@ -1,12 +1,15 @@
-"""`nnUNetXModal_demo` as a user runs it: everything is left behind, a second call skips.
+"""`nnUNetXModal_demo` as a user runs it: everything is left behind, a second call skips, a stopped one stops.
 
 What it says to mistakes is in tests/commands/test_demo.py.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,12 +22,18 @@ TRAINERS = ("nnUNetTrainer", "nnUNetTrainerMultiStreamDropout")
 MODEL = "{}_1epochs_1its__nnUNetPlans__2d_b2_f2"
 
 
-def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
     """The installed command, without the variables of nnU-Net that a developer may have set."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")}
     command = Path(sys.executable).with_name("nnUNetXModal_demo")
     words = [str(command), "--folder", str(folder), *SHORT, *TINY, *arguments]
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=1200)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    running = start(folder, *arguments)
+    stdout, stderr = running.communicate(timeout=1200)
+    return subprocess.CompletedProcess(running.args, running.returncode, stdout, stderr)
 
 
 def fold_folder(folder: Path, trainer: str, fold: int) -> Path:
@@ -90,3 +99,34 @@ def test_second_run_skips_what_is_finished_and_goes_on_with_what_is_not_in_two_p
     assert (training / "checkpoint_final.pth").is_file()
     assert kept.stat().st_mtime_ns == before
     assert (folder / "results.md").is_file()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds child processes as Linux lists them")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_goes_on_training_when_it_is_stopped(finished, sent):
+    folder, _ = finished
+    iterations = str(100000 + sent)  # trainings of their own for each signal
+    running = start(folder, "--processes", "2", "--iterations", iterations)
+    try:
+        log = folder / "nnUNet_results" / "Dataset950_ProstatePhantom" / MODEL.replace("1its", f"{iterations}its")
+        logs = [Path(str(log).format(trainer)) / "fold_0" for trainer in TRAINERS]
+        wait_until(lambda: all(list(fold.glob("training_log_*")) for fold in logs), seconds=120)
+        children = children_of(running.pid)
+        assert len(children) >= 2
+        running.send_signal(sent)
+        running.communicate(timeout=20)
+        assert running.returncode not in (0, None)
+        wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), seconds=10)
+    finally:
+        running.kill()
+
+
+def children_of(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)

@@ -10,7 +10,7 @@ NAMES = [name for name in trainers.TRAINERS if name.endswith("Dropout")]
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_the_trainer_of_that_name_with_a_block(make_trainer, make_plans, name):
     trainer, plain = (make_trainer(n, make_plans()) for n in (name, name.removesuffix("Dropout")))
-    assert trainer.network.stream_dropout.probability == trainer.stream_dropout == 0.5
+    assert trainer.network.stream_dropout.probability == trainer.stream_dropout == 0.25
     assert plain.network.stream_dropout is None
     assert [*plain.network.state_dict()] == [*trainer.network.state_dict()]
 
