@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,12 @@ def dataset_json_of(kind: str = "labels", channels: int = 2) -> dict:
     if kind.endswith("+ignore"):
         dataset_json["labels"] = {**dataset_json["labels"], "ignore": 3}
     return dataset_json
+
+
+def pytest_configure() -> None:
+    """Give Ctrl-C its effect back: the background of a shell ignores it, and commands that tests start would, too."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -113,7 +113,6 @@ def test_a_command_finds_what_a_process_of_its_own_finds(space, tmp_path, change
         capture_output=True,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as started by a shell in the foreground
     )
     assert json.loads(told.splitlines()[-1]) == json.loads(fresh.stdout.splitlines()[-1])
     assert to_stderr and fresh.stderr.endswith("to stderr") and fresh.returncode == 7
