@@ -81,6 +81,7 @@ def test_a_second_run_computes_only_what_is_new(results, table_of, computed):
     assert sorted(computed) == ["A"] * 6 + ["B"] * 6
 
 
+@pytest.mark.slow
 def test_processes_make_no_difference(results, table_of, tmp_path):
     results.add("A", shift=1)
     alone, _ = table_of("A")

@@ -32,6 +32,7 @@ def test_faults_are_counted_when_all_have_been_looked_at():
         run_all(fault_of, [5, 3, 2, 1], 1, "Looking")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_the_process_that_began_them(tmp_path, number):

@@ -83,6 +83,7 @@ def wait_until(condition, seconds: float = 60) -> None:
         sleep(0.02)
 
 
+@pytest.mark.slow
 def test_as_many_at_once_as_slots_each_with_its_own_gpu(run, fake_training, make_job):
     fake_training.behave(epoch=1.5)  # longer than a process takes to begin on a busy machine
     jobs = [make_job(fold) for fold in range(4)]
@@ -95,6 +96,7 @@ def test_as_many_at_once_as_slots_each_with_its_own_gpu(run, fake_training, make
     assert all(whats == ["begins", "trains", "ends"] * (len(whats) // 3) for whats in on.values())
 
 
+@pytest.mark.slow
 def test_the_first_fold_of_a_model_is_alone_until_its_first_epoch(run, fake_training, make_job):
     fake_training.behave(start=0.4, epoch=0.8)
     run([make_job(fold) for fold in range(3)], slots=[None] * 3)

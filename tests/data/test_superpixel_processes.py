@@ -90,6 +90,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_workers_end_with_a_process_that_was_killed(tmp_path):
     folder = tmp_path / "running"

@@ -56,6 +56,7 @@ def is_alive(process: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_process_that_trains_ends_with_the_demo(tmp_path, sent):

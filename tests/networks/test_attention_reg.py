@@ -104,8 +104,9 @@ def test_it_pickles_and_its_weights_travel(name):
     assert names == {"fixed_features", "moving_features", "fusion", "regressor"} | blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["Attention-Reg", pytest.param("Feature-Reg", marks=pytest.mark.slow)])  # a part of it
+@pytest.mark.parametrize("name", ["Attention-Reg", "Feature-Reg"])
 def test_compiles_without_a_graph_break(name, training):
     torch._dynamo.reset()
     network = NETWORKS[name]((8, 16, 16)).train(training)

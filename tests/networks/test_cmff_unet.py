@@ -299,6 +299,7 @@ def test_feature_map_size_is_what_convolutions_put_out(
     assert network.compute_conv_feature_map_size(list(size)) == counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, dimensions, residual, deep_supervision",
     [("CMFF", 2, True, True), ("CBAM", 2, False, False), ("mean", 2, False, True)],

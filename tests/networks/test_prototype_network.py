@@ -392,6 +392,7 @@ def test_a_training_step_in_bfloat16(method):
         assert torch.isfinite(tensor).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [pytest.param(method, marks=pytest.mark.slow if method != "CRTPNet" else ()) for method in METHODS]
 )
@@ -408,6 +409,7 @@ def test_an_episode_compiles_without_a_graph_break(method):
     assert all(p.grad is not None for p in network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inference", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", [pytest.param("PANet", marks=pytest.mark.slow), "CRTPNet"])
 def test_an_answer_compiles_without_a_graph_break_and_notices_a_training(method, inference):
@@ -427,6 +429,7 @@ def test_an_answer_compiles_without_a_graph_break_and_notices_a_training(method,
         compiled.eval()
 
 
+@pytest.mark.slow
 def test_a_compiled_answer_looks_at_the_support_once():
     torch._dynamo.reset()
     network = filled(network_of("ALPNet")).eval()

@@ -182,6 +182,7 @@ def test_feature_map_size_is_what_convolutions_put_out(count_conv_outputs, name,
     assert list(network(x).shape) == [1, 16, *network.feature_size(list(size))]
 
 
+@pytest.mark.slow
 def test_it_pickles_copies_and_compiles():
     network = ResNetBackbone("resnet18", features=8).eval()
     x = torch.randn(1, 1, 32, 32)

@@ -77,6 +77,7 @@ def network(configuration: dict, channels: int = 4):
 PAIRS = [["T1", "T1c"], ["T2", "FLAIR"]]
 
 
+@pytest.mark.slow
 def test_plans_grow_with_the_memory_target(written):
     written()
     fullres = [plan(streams=PAIRS, gpu_memory_target_in_gb=gb)["configurations"]["3d_fullres"] for gb in (4, 8, 24)]
@@ -134,6 +135,7 @@ def test_three_streams_are_narrowed_to_multiples_of_eight(written):
     assert arguments["features_per_stage"][:4] == [8, 24, 40, 88]
 
 
+@pytest.mark.slow
 def test_pairings_share_the_data_of_nnunets_plans(written):
     written()
     stock = plan("stock")["configurations"]

@@ -222,6 +222,7 @@ def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, wr
     np.testing.assert_allclose(sitk.GetArrayFromImage(image), field, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_arrays_and_lists_of_files_are_predicted_without_a_mask(make_predictor, write, field, tmp_path):
     write("anna_0000.nii.gz", field)
     predictor = make_predictor()

@@ -264,6 +264,7 @@ def test_bad_cases_are_a_sentence_each_and_the_others_are_done(patients, scans, 
     assert json.loads((raw / NAME / "dataset.json").read_text())["numTraining"] == 5
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_does(patients, raw):
     run(patients, *USUAL)
     run(patients, *USUAL, "-np", "2", output="Dataset511_Two")

@@ -428,6 +428,7 @@ def trainer_on(dataset, name, initialize=True):
     return trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nnUNetTrainerCRTPR18", pytest.param("nnUNetTrainerALPR18", marks=pytest.mark.slow)])
 def test_a_training_with_shuffled_labels_has_identical_weights(write_dataset, name, assert_equal):
     trained = []

@@ -59,6 +59,7 @@ def test_missed_foreground_costs_more_than_missed_background(trainer):
     assert loss_if_wrong(slice(0, 2)) > 2 * loss_if_wrong(slice(2, 4))
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_least_validation_loss_are_the_final_ones(trainer):
     trainer.num_epochs = 3
     bias = trainer.plain_network.decoder.seg_layers[-1].bias

@@ -120,6 +120,7 @@ class TestEveryBlock:
             for x in block(300 * support, 300 * query, mask):
                 assert torch.isfinite(x).all()
 
+    @pytest.mark.slow
     def test_compiles_without_a_graph_break(self, name):
         torch._dynamo.reset()
         block = BLOCKS[name](8)
