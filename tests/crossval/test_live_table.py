@@ -151,7 +151,7 @@ def shown(folder, columns: int, **environment: str) -> str:
         stderr=theirs,
         stdin=theirs,
         env=variables,
-        cwd=folder,  # a checkout as the working folder would hide the installed package
+        cwd=folder,
     )
     os.close(theirs)
     output = b""
