@@ -13,18 +13,18 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.environment import require_variables
-from nnunet_xmodal.data.image_checks import check_cases, training_cases
-from nnunet_xmodal.data.streams import (
+from nnunet_xmodal.datasets.checks import check_cases, training_cases
+from nnunet_xmodal.datasets.streams import (
     Streams,
     channel_names_of,
     describe_streams,
     streams_from_command_line,
     streams_of_dataset,
 )
-from nnunet_xmodal.data.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
+from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.planners import PLANNERS, planner_class
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from nnunet_xmodal.data.streams import Streams, channel_names_of, parse_streams, streams_of_dataset
+from nnunet_xmodal.datasets.streams import Streams, channel_names_of, parse_streams, streams_of_dataset
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 
 _WIDTH_STEP = 8  # widths that are no multiple of it waste tensor cores

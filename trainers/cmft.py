@@ -6,7 +6,6 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import nn
 
-from nnunet_xmodal.data.unlabelled_loader import UnpairedLoader
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.losses.cycle_gan import (
     DiscriminatorLoss,
@@ -18,7 +17,8 @@ from nnunet_xmodal.losses.cycle_gan import (
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.trainers.generator_pretraining import GeneratorPretraining, on_cpu
+from nnunet_xmodal.tasks.synthesis.loader import UnpairedLoader
+from nnunet_xmodal.trainers.base.trainer.synthesis import GeneratorPretraining, on_cpu
 
 
 class nnUNetTrainerCMFT(GeneratorPretraining):

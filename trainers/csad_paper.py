@@ -13,11 +13,11 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
-from nnunet_xmodal.data.batch_check import check_batch
+from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
+from nnunet_xmodal.trainers.base.trainer.own_steps import OwnSteps
+from nnunet_xmodal.trainers.base.trainer.paper_settings import PaperSettings, without
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSADPrinted
-from nnunet_xmodal.trainers.own_steps import OwnSteps
-from nnunet_xmodal.trainers.paper_settings import PaperSettings, without
 
 _NOT_IN_THE_PAPER = (
     GaussianNoiseTransform,

@@ -4,11 +4,11 @@ from functools import partial
 
 import torch
 
-from nnunet_xmodal.data.episode_transforms import ALPNET
 from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
 from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
 from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes
-from nnunet_xmodal.trainers.few_shot_base import FewShotTrainer
+from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET
+from nnunet_xmodal.trainers.base.trainer.few_shot import FewShotTrainer
 
 
 class _ResNet18:

@@ -1,7 +1,7 @@
 """Phantoms of the fusion study: two channels whose lesions neither of them tells alone, in four regimes.
 
-The lesions and decoys are those of `nnunet_xmodal.data.phantoms`; a regime adds correlated noise, moves the second
-channel, degrades a channel in a part of the cases, or leaves few cases to train on.
+The lesions and decoys are those of `nnunet_xmodal.phantoms.two_channel`; a regime adds correlated noise, moves
+the second channel, degrades a channel in a part of the cases, or leaves few cases to train on.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter, shift
 
-from nnunet_xmodal.data.phantoms import CHANNELS, SPACING, phantom_case
-from nnunet_xmodal.data.raw_dataset import RawCase, Split, write_raw_dataset
+from nnunet_xmodal.phantoms.raw_dataset import RawCase, Split, write_raw_dataset
+from nnunet_xmodal.phantoms.two_channel import CHANNELS, SPACING, phantom_case
 
 _UNITS = np.array([600.0, 1500.0])[:, None, None, None]  # of both channels' organs
 _SLICES = slice(8, 16)  # of 24: those in the middle of the organ

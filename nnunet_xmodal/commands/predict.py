@@ -163,7 +163,7 @@ def _from_environment(variable: str) -> int:
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
     args = parser().parse_args(arguments)
-    from nnunet_xmodal.prediction.run import predict  # imports torch: not for --help
+    from nnunet_xmodal.predict import predict  # imports torch: not for --help
 
     predict(args)
 

@@ -13,14 +13,14 @@ import pandas as pd
 
 from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
 from nnunet_xmodal.comparison.cross_validation import ModelResults, Told
-from nnunet_xmodal.comparison.parallel import run_all
-from nnunet_xmodal.data.image_checks import label_values
-from nnunet_xmodal.data.image_files import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.datasets.checks import label_values
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings, case_metrics
-from nnunet_xmodal.evaluation.labels import foreground, ignore_label
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
 from nnunet_xmodal.evaluation.summary import MEAN_OVER_LABELS
+from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.files.labels import foreground, ignore_label
+from nnunet_xmodal.files.parallel import run_all
 
 KEYS = ("model", "fold", "case", "subject", "label")
 

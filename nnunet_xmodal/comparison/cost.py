@@ -16,8 +16,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal.comparison.sources import TrainedModel
-from nnunet_xmodal.data.training_log import TrainingLog, read_training_log
-from nnunet_xmodal.prediction.only_here import built_here
+from nnunet_xmodal.files.training_log import TrainingLog, read_training_log
+from nnunet_xmodal.prediction.building import built_here
 
 
 def cost_table(models: Sequence[TrainedModel]) -> pd.DataFrame:

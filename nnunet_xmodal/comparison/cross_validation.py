@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.labels import foreground, ignore_label, name_of_key
+from nnunet_xmodal.files.labels import foreground, ignore_label, name_of_key
 
 _COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
 

@@ -12,10 +12,10 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunet_xmodal import discovery
 from nnunet_xmodal.comparison.cross_validation import ModelResults, read_dataset_json, read_model, read_predictions
 from nnunet_xmodal.comparison.settings import ComparisonSettings
-from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE, subjects_of
-from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE, subjects_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.trainers.names import without_length
+from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.trainers.base.trainer.names import without_length
 
 
 @dataclass(frozen=True)

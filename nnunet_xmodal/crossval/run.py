@@ -16,16 +16,17 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.crossval import grouped_split, slurm
+from nnunet_xmodal.crossval import slurm
 from nnunet_xmodal.crossval.cascade import check_previous_stages
 from nnunet_xmodal.crossval.job import Job, executable, jobs_of
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
 from nnunet_xmodal.crossval.printed import script
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.datasets import grouped_split
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.environment import require_variables
 
 
 def crossval(args: Namespace) -> int:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_xmodal.data.atomic_files import write_atomically
-from nnunet_xmodal.data.streams import channel_names_of, streams_of
+from nnunet_xmodal.datasets.streams import channel_names_of, streams_of
 from nnunet_xmodal.demo.conditions import Condition, conditions_of
 from nnunet_xmodal.demo.progress import Progress
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
+from nnunet_xmodal.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +86,8 @@ def predict(demo: Demo, progress: Progress, device) -> None:
 
 
 def _leave_out(predictor, cases: Sequence[Case], condition: Condition, demo: Demo, output: Path) -> None:
-    from nnunet_xmodal.data.partial_cases import PartialCase
-    from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
+    from nnunet_xmodal.datasets.partial_cases import PartialCase
+    from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
 
     partial = [
         PartialCase(case.name, {n: Path(file) for n, file in enumerate(case.images) if n not in condition.missing})
@@ -138,8 +138,8 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
     """Writes cases.png: channels, reference, and every trainer's prediction under every condition."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_xmodal.evaluation.conditions_figure import draw_rows
-    from nnunet_xmodal.evaluation.labels import foreground, has_regions
+    from nnunet_xmodal.evaluation.figures.cases.conditions import draw_rows
+    from nnunet_xmodal.files.labels import foreground, has_regions
 
     reader = PlansManager(str(demo.preprocessed / f"{PLANS}.json")).image_reader_writer_class()
     rows = [_row(demo, reader, case, dice) for case in new_cases(demo)[0][:DRAWN]]
@@ -152,8 +152,8 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
 
 def _row(demo: Demo, reader, case: Case, dice: pd.DataFrame | None):
     """The slice of a case that shows most."""
-    from nnunet_xmodal.evaluation.conditions_figure import Panel, Row
-    from nnunet_xmodal.evaluation.figures import clearest_slice
+    from nnunet_xmodal.evaluation.figures.cases.cases import clearest_slice
+    from nnunet_xmodal.evaluation.figures.cases.conditions import Panel, Row
 
     ending, names = demo.dataset_json["file_ending"], channel_names_of(demo.dataset_json)
     images, properties = reader.read_images(case.images)  # C z y x

@@ -5,7 +5,7 @@ from copy import deepcopy
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import channel_names_of
 
 
 def with_channels_only(

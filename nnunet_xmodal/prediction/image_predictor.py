@@ -16,10 +16,10 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
-from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.prediction.attention_maps import with_geometry
+from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.prediction.preprocessed import preprocessed
+from nnunet_xmodal.tasks.segmentation.attention_maps import with_geometry
 
 HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """File endings of formats that keep float32 volumes."""

@@ -4,7 +4,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.files.atomic import write_json
 
 
 def provenance_file(name: str, args: Namespace) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.image_checks import label_values
+from nnunet_xmodal.datasets.checks import label_values
 from nnunet_xmodal.errors import XModalError
 
 Labels = dict[str, int | list[int]]

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.files.atomic import write_atomically
 
 COLUMNS = (
     "case",

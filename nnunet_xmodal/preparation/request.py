@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_xmodal.data.streams import streams_from_command_line, streams_of_dataset
+from nnunet_xmodal.datasets.streams import streams_from_command_line, streams_of_dataset
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.preparation.label_maps import check_labels, parse_labels, parse_map, values_of
 from nnunet_xmodal.preparation.recipe import read_recipe

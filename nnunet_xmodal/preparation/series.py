@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.scan import Scan, read_volume_file
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.scan import Scan, read_volume_file
 
 _SERIES, _PATIENT, _POSITION, _ORIENTATION = "0020|000e", "0010|0020", "0020|0032", "0020|0037"
 _PARALLEL_TO = 1e-3  # of direction cosines

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.susceptibility_phantoms import write_susceptibility_dataset
 from nnunet_xmodal.evaluation.reconstruction import DIRECTIONS
+from nnunet_xmodal.phantoms.heads import write_susceptibility_dataset
 from nnunet_xmodal.physics.units import one_ppm_in
 
 pytestmark = pytest.mark.slow
 
 DATASET, PLANS, UNET_PLANS = "Dataset952_Susceptibility", "nnUNetReconstructionPlans", "nnUNetReconstructionUNetPlans"
 BACKBONE, FOLDED = (f"nnUNetTrainerQSM{name}_2epochs_2its" for name in ("", "FA"))
-BASELINES = Path(__file__).parents[2] / "benchmarks" / "susceptibility_baselines.py"
+BASELINES = Path(__file__).parents[2] / "benchmarks" / "experiments" / "susceptibility_baselines.py"
 MODEL = ("-d", 952, "-p", PLANS, "-c", "3d_fullres", "-tr", FOLDED, "-device", "cpu")
 
 

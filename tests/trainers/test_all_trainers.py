@@ -9,7 +9,7 @@ import torch
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
+from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers import TRAINERS as ALL
 
 TRAINERS = [name for name in ALL if getattr(trainers, name).predictor_class is SegmentationPredictor]

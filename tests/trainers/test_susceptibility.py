@@ -13,16 +13,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.comparison.cost import network_cost
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.measured_field import FieldGeometry
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry.in_plane_rotation import size_before_rotation
 from nnunet_xmodal.networks.qsm_unet import QSMUNet
+from nnunet_xmodal.physics.measured_field import FieldGeometry
 from nnunet_xmodal.physics.simulate import local_field
-from nnunet_xmodal.prediction.only_here import built_here
-from nnunet_xmodal.prediction.susceptibility import SusceptibilityPredictor
+from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers import TRAINERS
-from nnunet_xmodal.trainers.regression import RegressionTrainer
+from nnunet_xmodal.trainers.base.trainer.reconstruction import RegressionTrainer
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), RegressionTrainer)]
 PATCH = (8, 8, 8)

@@ -1,0 +1,166 @@
+"""Prediction with few-shot models: supports matched by position, and supports that the model has never seen."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import nn
+from tqdm import tqdm
+
+from nnunet_xmodal.datasets.checks import check_cases, training_cases
+from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
+from nnunet_xmodal.tasks.few_shot.support import fill_support, labels_to_segment, relative_position
+
+
+class FewShotPredictor(nnUNetPredictor):
+    """nnU-Net's predictor, which also knows where in its scan a slice lies.
+
+    A slice at the relative position r of its scan is segmented by the chunk whose support slices lie nearest to r in
+    theirs. Scans that begin and end at about the same places in the body and run the same way suit this; `match =
+    "best"` asks all chunks and takes the best score, as stock nnUNetv2_predict has to, which is told no position.
+
+    Attributes:
+        match: "position" or "best".
+    """
+
+    options = frozenset({"support", "match"})
+
+    match = "position"
+
+    def prepare(self, args: Namespace) -> None:
+        """Before the images are checked: `--match`, and `--support` in the place of the model's own support.
+
+        Raises:
+            XModalError: see `use_support`.
+        """
+        self.match = args.match or self.match
+        if args.support:
+            for line in self.use_support(Path(args.support), progress=not args.disable_progress_bar):
+                print("Support:", line)
+
+    def use_support(self, folder: Path, progress: bool = True) -> list[str]:
+        """Segments what the cases of a folder show, without training: other labels, other names, any number of them.
+
+        Args:
+            folder: with dataset.json, imagesTr and labelsTr, as a raw dataset of nnU-Net; every case is one shot, and
+                further slices where a label is in fewer cases.
+
+        Returns:
+            A line per label: the slices that it is segmented by.
+
+        Raises:
+            XModalError: for a folder without these, other channels than the model's, faulty images, no label but
+                background, and labels that no case shows.
+        """
+        own = _described(folder)
+        theirs, ours = channel_names_of(own), channel_names_of(self.dataset_json)
+        if len(theirs) != len(ours):
+            raise XModalError(
+                f"{folder} has {len(theirs)} channels and the model reads {len(ours)} ({', '.join(ours)}): support and "
+                "images need the same channels."
+            )
+        cases = training_cases(folder, own)
+        check_cases(cases, own, 1, progress, doing=f"Checking {len(cases)} support cases")
+        dataset_json = {**own, "file_ending": self.dataset_json["file_ending"]}
+        label_manager = self.plans_manager.get_label_manager(dataset_json)
+        dataset = _Preprocessed(self, own, label_manager, cases, progress)
+        old: PrototypeNetwork = getattr(self.network, "_orig_mod", self.network)
+        labels = labels_to_segment(label_manager)
+        network = PrototypeNetwork(
+            old.backbone,
+            old.prototypes,
+            len(labels),
+            old.cross_reference,
+            old.chunks,
+            len(cases),
+            old.input_channels,
+            old.size,
+            background=not label_manager.has_regions,
+        )
+        lines = fill_support(network, dataset, label_manager)
+        if not network.support.exists.any():
+            raise XModalError(f"no case of {folder} shows any of its labels: label one.")
+        support = {key: value for key, value in network.state_dict().items() if key.startswith("support.")}
+        self.list_of_parameters = [
+            {key: value for key, value in parameters.items() if not key.startswith("support.")} | support
+            for parameters in self.list_of_parameters
+        ]
+        self.network, self.dataset_json, self.label_manager = network, dataset_json, label_manager
+        return lines
+
+    def _internal_predict_sliding_window_return_logits(
+        self, data: torch.Tensor, slicers: list[tuple], do_on_device: bool = True
+    ) -> torch.Tensor:
+        """nnU-Net's, slice by slice: `(C, slices, H, W)` → `(heads, slices, H, W)`."""
+        if self.match == "best":
+            return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
+        network, progress, logits = self.network, self.allow_tqdm, []
+        of_slice: dict[int, list[tuple]] = {}
+        for slicer in slicers:  # (channels, slice, rows, columns)
+            of_slice.setdefault(slicer[1], []).append((slicer[0], 0, *slicer[2:]))
+        try:
+            self.allow_tqdm = False
+            for index, tiles in tqdm(sorted(of_slice.items()), disable=not progress):
+                self.network = _AtPosition(network, relative_position(index, data.shape[1]))
+                part = data[:, index : index + 1]
+                logits.append(super()._internal_predict_sliding_window_return_logits(part, tiles, do_on_device))
+        finally:
+            self.network, self.allow_tqdm = network, progress
+        return torch.cat(logits, 1)
+
+
+class _AtPosition(nn.Module):
+    """A network as nnU-Net calls it, one tile at a time."""
+
+    def __init__(self, network: nn.Module, position: float):
+        super().__init__()
+        self.network, self.position = network, position
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return getattr(self.network, "_orig_mod", self.network).segment(x, position=self.position)
+
+
+class _Preprocessed:
+    """Support cases as the plans preprocess them, in memory, with as much of nnU-Net's dataset as the support needs."""
+
+    def __init__(self, predictor: nnUNetPredictor, dataset_json: dict, label_manager, cases: list, progress: bool):
+        preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+        plans = (predictor.plans_manager, predictor.configuration_manager, dataset_json)
+        self.cases = {}
+        for case in tqdm(cases, desc="Preprocessing support", disable=not progress):
+            images = [str(image) for image in case.images]
+            self.cases[case.name] = preprocessor.run_case(images, str(case.label), *plans)
+        self.identifiers = list(self.cases)
+
+    def load_case(self, case: str) -> tuple[np.ndarray, np.ndarray, None, dict]:
+        data, segmentation, properties = self.cases[case]
+        return data, segmentation, None, properties
+
+
+def _described(folder: Path) -> dict:
+    """
+    Raises:
+        XModalError: without dataset.json, imagesTr or labelsTr, and with no label but background.
+    """
+    for name in ("dataset.json", "imagesTr", "labelsTr"):
+        if not (folder / name).exists():
+            raise XModalError(
+                f"{folder / name} is missing: --support takes a folder like a raw dataset of nnU-Net, with "
+                "dataset.json, imagesTr and labelsTr."
+            )
+    try:
+        dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise XModalError(f"{folder / 'dataset.json'} is not valid JSON ({error}).") from error
+    for key in ("channel_names", "labels", "file_ending"):
+        if key not in dataset_json:
+            raise XModalError(f'{folder / "dataset.json"} has no "{key}", which nnU-Net needs.')
+    if not foreground(dataset_json):
+        raise XModalError(f"{folder / 'dataset.json'} names no label but background: name what is to be segmented.")
+    return dataset_json

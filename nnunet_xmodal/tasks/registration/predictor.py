@@ -1,0 +1,270 @@
+"""Rigid transforms between two images that lie anywhere, as networks find them.
+
+A case is registered in steps: the networks of a model, those of a second stage, mutual information. Before each of them
+the moving image *as it is on disk* is resampled once onto the fixed image with what is known so far, beginning with the
+initial transform; what the step finds on its grid joins that transform in physical space (`GridChain`). So there is no
+interpolation of an interpolated image, however many steps there are, nor for the image that is written.
+"""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from tqdm import tqdm
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.figures.cases.checkerboard import draw_checkerboards
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.volumes import check_same_unit, read_volume
+from nnunet_xmodal.geometry import rigid_transform
+from nnunet_xmodal.geometry.grid_chain import physical_matrix
+from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
+from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.tasks.registration import grad_cam
+from nnunet_xmodal.tasks.registration.case import RegistrationCase, cases_to_register
+from nnunet_xmodal.tasks.registration.grid import OUTSIDE, GridCutter, RegistrationGrid
+from nnunet_xmodal.tasks.registration.grid_centre import GridCentre, grid_centre, organ_points
+from nnunet_xmodal.tasks.registration.initial_transform import initial_transform
+from nnunet_xmodal.tasks.registration.steps import MutualInformationStep, NetworkStep, RegistrationStep
+from nnunet_xmodal.tasks.registration.table import RegistrationTable
+
+WRITTEN = (".tfm", "_registered.nii.gz", "_checkerboard.png")
+WRITTEN_HEAT = tuple(f"_gradcam_{side}.nii.gz" for side in grad_cam.SIDES)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a case begins with: fixed → moving point in mm, and around which point of the fixed image the grid lies."""
+
+    initial: sitk.Euler3DTransform
+    centre: GridCentre
+
+
+@dataclass(frozen=True)
+class Registration:
+    """
+    Attributes:
+        transform: fixed → moving point in mm, about the centre of the last step's grid.
+        first_grid: what the first step saw.
+        seconds_network: of all networks.
+    """
+
+    transform: sitk.Euler3DTransform
+    first_grid: RegistrationGrid
+    seconds_network: float
+
+
+class RegistrationPredictor(nnUNetPredictor):
+    """Writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv per case."""
+
+    options = frozenset({"init", "roi", "labels", "stage2", "refine", "grad_cam"})
+
+    def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
+        with built_here():
+            super().initialize_from_trained_model_folder(*args, **kwargs)
+
+    @property
+    def fixed_is_label(self) -> bool:
+        """Whether the model's trainer says that its networks read a label as their fixed image."""
+        trainer = recursive_find_trainer_class_by_name(self.trainer_name)
+        return getattr(trainer, "fixed_is_label", False)
+
+    def predict_folder(self, args: Namespace) -> None:
+        """`nnUNetXModal_predict` with such a model.
+
+        Raises:
+            XModalError: before anything is written, for flags that do not fit the model, a second stage that is not
+                there, and cases that cannot be registered, the first of which is described.
+        """
+        output, init = Path(args.o), args.init or "none"
+        if args.save_probabilities:
+            raise XModalError(f"the model of {self.trainer_name} finds transforms: there are no probabilities to save.")
+        if output.resolve() == Path(args.i).resolve():
+            raise XModalError(f"-o {output} is the folder of the input images: write to another one.")
+        steps = self._steps(args)
+        if args.grad_cam:
+            grad_cam.captum_attr()
+        cases = cases_to_register(args.i, self.dataset_json, args.roi, args.labels)[args.part_id :: args.num_parts]
+        table = RegistrationTable.of_folder(output, args.part_id, args.num_parts)
+        if args.continue_prediction:
+            endings = WRITTEN + (WRITTEN_HEAT if args.grad_cam else ())
+            cases = [case for case in cases if not _is_done(case, output, endings, table)]
+        starts = self._checked(cases, init, not args.disable_progress_bar)
+        output.mkdir(parents=True, exist_ok=True)
+        for case, start in tqdm(zip(cases, starts), total=len(cases), disable=args.disable_progress_bar):
+            began = perf_counter()
+            fixed, moving, label = self._images(case)
+            try:
+                found = register(fixed, moving, label, start, steps)
+            except XModalError as error:
+                raise XModalError(f"{case.name}: {error}") from error
+            _write(case, fixed, moving, start, found.transform, output)
+            if args.grad_cam:
+                _write_heat(case, fixed, steps[0], found.first_grid, output)
+            described = {"init": init, "steps": " + ".join(step.name for step in steps)}
+            seconds = {"seconds_network": found.seconds_network, "seconds": perf_counter() - began}
+            table.add({"case": case.name, **_numbers(found.transform, start), **described, **seconds})
+        print(f"Transforms of {len(cases)} cases are in {output}; {table.file.name} describes them.")
+
+    def _steps(self, args: Namespace) -> list[RegistrationStep]:
+        models = [self]
+        if args.stage2:
+            models.append(self._second_stage(args))
+        steps: list[RegistrationStep] = [model.as_step() for model in models]
+        reading = [step.name for step in steps if step.fixed_is_label]
+        if reading and not args.labels:
+            raise XModalError(
+                f"models of {reading[0]} read the label of the fixed image in its place: give the folder of "
+                f"<case>{self.dataset_json['file_ending']} with --labels."
+            )
+        if args.labels and not reading:
+            raise XModalError(
+                f"--labels says nothing to models of {self.trainer_name}, which read the fixed image itself: give "
+                "masks around which to cut with --roi."
+            )
+        if args.refine:
+            steps.append(MutualInformationStep(steps[0].cut))
+        return steps
+
+    def as_step(self) -> NetworkStep:
+        """All folds of the model."""
+        cut = GridCutter(self.plans_manager, self.configuration_manager, self.dataset_json)
+        network = getattr(self.network, "_orig_mod", self.network)  # compiling takes longer than many cases
+        return NetworkStep(self.trainer_name, cut, network, self.list_of_parameters, self.device, self.fixed_is_label)
+
+    def _second_stage(self, args: Namespace) -> "RegistrationPredictor":
+        from nnunet_xmodal.predict import model_folder, predictor_class  # which imports all predictors' bases
+
+        folder = model_folder(Namespace(**{**vars(args), "tr": args.stage2}))
+        kind = predictor_class(args.stage2)
+        if not issubclass(kind, RegistrationPredictor):
+            raise XModalError(f"--stage2 {args.stage2} is no trainer of registration networks: name one that is.")
+        on_device = self.perform_everything_on_device  # nnU-Net's default prints that a CPU is none
+        second = kind(device=self.device, perform_everything_on_device=on_device, allow_tqdm=self.allow_tqdm)
+        second.initialize_from_trained_model_folder(str(folder), args.f, args.chk)
+        return second
+
+    def _checked(self, cases: Sequence[RegistrationCase], init: str, progress: bool) -> list[Start]:
+        starts, faults = [], []
+        for case in tqdm(cases, desc=f"Checking {len(cases)} cases", disable=not progress):
+            try:
+                starts.append(self._start(case, init))
+            except XModalError as error:  # the others are checked as well
+                faults.append(str(error))
+        if faults:
+            others = f" ({len(faults) - 1} other cases have faults, too.)" if faults[1:] else ""
+            raise XModalError(faults[0] + others)
+        return starts
+
+    def _start(self, case: RegistrationCase, init: str) -> Start:
+        fixed, moving, _ = self._images(case)
+        check_same_unit(fixed, moving, case.fixed, case.moving)
+        initial = initial_transform(init, fixed, moving)
+        matrix = physical_matrix(initial)
+        way_out = "begin with centre on centre, --init geometry" if init == "none" else "try --init none"
+        if not overlap(fixed, moving, matrix):
+            raise XModalError(f"{case.moving} does not overlap with {case.fixed} in physical space: {way_out}.")
+        centre = grid_centre(case, fixed, self.dataset_json)
+        half = np.multiply(self.configuration_manager.patch_size, self.configuration_manager.spacing)[::-1] / 2
+        place = np.eye(4)
+        place[:3, :3], place[:3, 3] = np.reshape(fixed.GetDirection(), (3, 3)), centre.point
+        points = lattice(place, -half, half)
+        if not any_inside(moving, points @ matrix[:3, :3].T + matrix[:3, 3]):
+            raise XModalError(
+                f"{case.moving} does not reach into the grid around {centre.point.round(1).tolist()} mm, the centre of "
+                f"the {centre.source} of {case.fixed}: {way_out}, or show where the organ is with --roi."
+            )
+        if case.label is not None:
+            offsets = (organ_points(case.label, self.dataset_json) - centre.point) @ place[:3, :3]
+            if not (np.abs(offsets) <= half).all(-1).any():
+                raise XModalError(
+                    f"{case.label} does not reach into the grid around {centre.point.round(1).tolist()} mm, the "
+                    f"{centre.source} of {case.roi}: it lies elsewhere than the label."
+                )
+        return Start(initial, centre)
+
+    def _images(self, case: RegistrationCase) -> tuple[sitk.Image, sitk.Image, sitk.Image | None]:
+        files = (case.fixed, case.moving, case.label)
+        return tuple(file and read_volume(file, self.dataset_json) for file in files)
+
+
+def register(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    label: sitk.Image | None,
+    start: Start,
+    steps: Sequence[RegistrationStep],
+) -> Registration:
+    """One step after the other, each from the original moving image.
+
+    Raises:
+        XModalError: see the steps.
+    """
+    transform, grids, seconds = start.initial, [], 0.0
+    for step in steps:
+        grid = step.cut(fixed, moving, transform, start.centre.point, label if step.fixed_is_label else None)
+        found = step(grid)
+        transform = grid.chain.physical_transform(found.matrix, transform)
+        grids.append(grid)
+        seconds += found.seconds if isinstance(step, NetworkStep) else 0.0
+    return Registration(transform, grids[0], seconds)
+
+
+def _is_done(case: RegistrationCase, output: Path, endings: Sequence[str], table: RegistrationTable) -> bool:
+    return case.name in table.rows and all((output / f"{case.name}{ending}").is_file() for ending in endings)
+
+
+def _write(
+    case: RegistrationCase,
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    start: Start,
+    transform: sitk.Euler3DTransform,
+    output: Path,
+) -> None:
+    before, after = (sitk.Resample(moving, fixed, t, sitk.sitkLinear, OUTSIDE) for t in (start.initial, transform))
+    tfm, image, figure = (output / f"{case.name}{ending}" for ending in WRITTEN)
+    voxel = np.clip(to_index(fixed, start.centre.point).round().astype(int), 0, np.array(fixed.GetSize()) - 1)
+    draw_checkerboards(fixed, before, after, voxel[::-1].tolist(), figure)
+    write_atomically(image, lambda name: sitk.WriteImage(after, name, True))
+    write_atomically(tfm, lambda name: sitk.WriteTransform(transform, name))
+
+
+def _write_heat(
+    case: RegistrationCase, fixed: sitk.Image, step: NetworkStep, grid: RegistrationGrid, output: Path
+) -> None:
+    heat = grad_cam.attention_heat(step, grid)
+    for side, ending in zip(grad_cam.SIDES, WRITTEN_HEAT):
+        image = grad_cam.on_image(heat[side], grid.chain, fixed)
+        write_atomically(output / f"{case.name}{ending}", lambda name, image=image: sitk.WriteImage(image, name, True))
+
+
+def _numbers(transform: sitk.Euler3DTransform, start: Start) -> dict[str, str | float]:
+    centre = np.array(transform.GetCenter())
+    whole, initial = physical_matrix(transform), physical_matrix(start.initial)
+
+    def displacement(matrix: np.ndarray) -> float:
+        return float(np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3] - centre))
+
+    def angle(matrix: np.ndarray) -> float:
+        return float(rigid_transform.rotation_angle(torch.from_numpy(matrix)))
+
+    found = np.linalg.inv(initial) @ whole
+    angles = np.rad2deg([transform.GetAngleX(), transform.GetAngleY(), transform.GetAngleZ()])
+    return {
+        **dict(zip(("tx", "ty", "tz"), transform.GetTranslation())),
+        **dict(zip(("ax", "ay", "az"), map(float, angles))),
+        "rotation_angle": angle(whole),
+        "centre_displacement": displacement(whole),
+        "found_angle": angle(found),
+        "found_displacement": displacement(found),
+        **dict(zip(("centre_x", "centre_y", "centre_z"), map(float, centre))),
+        "centre_from": start.centre.source,
+    }

@@ -1,0 +1,157 @@
+"""Attention maps of whole cases (Fig. 2 of Zhang et al., Cross-Modal Self-Attention Distillation, 2020)."""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from torch.nn import functional as F
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
+from nnunet_xmodal.prediction.tiles import padded
+
+_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+StreamLevel = tuple[int, int]
+"""Number of the network's encoder from 0, and m of the paper, from 1 (fine) to N (bottleneck)."""
+
+
+@torch.inference_mode()
+def attention_maps(
+    predictor: nnUNetPredictor, image: torch.Tensor, amgb: AttentionMapGenerationBlock | None = None
+) -> dict[StreamLevel, torch.Tensor]:
+    """The attention of every stream and level over a preprocessed case, float32 on the CPU.
+
+    The softmax of Eq. 1 runs over a tile, so its values depend on the tile's size: they are multiplied by the number
+    of positions, and 1 means uniform attention. Tiles are blended with nnU-Net's Gaussian, folds averaged.
+
+    Args:
+        predictor: with a loaded model whose network has several streams.
+        image: `(C, *spatial)` as the network reads it.
+
+    Returns:
+        Per (stream, level) a map `spatial`.
+
+    Raises:
+        XModalError: if the network has no streams.
+    """
+    check_has_attention_maps(predictor)
+    if amgb is None:  # as the model was trained
+        trainer = recursive_find_trainer_class_by_name(predictor.trainer_name)
+        amgb = AttentionMapGenerationBlock(getattr(trainer, "attention_normalisation", "sum"))
+    image, undo_padding = padded(predictor, image)
+    slicers = predictor._internal_get_sliding_window_slicers(image.shape[1:])
+    tile_weight = compute_gaussian(
+        tuple(predictor.configuration_manager.patch_size),
+        sigma_scale=1 / 8,
+        value_scaling_factor=10,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    weight = torch.zeros(image.shape[1:])
+    for slicer in slicers:
+        weight[slicer[1:]] += tile_weight
+    maps: dict[StreamLevel, torch.Tensor] = {}
+    network = _uncompiled(predictor.network).to(predictor.device).eval()
+    folds = predictor.list_of_parameters or [network.state_dict()]
+    for parameters in folds:
+        network.load_state_dict(parameters)
+        for slicer in slicers:
+            tile = image[slicer][None].to(predictor.device)
+            for stream, features in enumerate(network.encoder.stream_features(tile)):
+                for level, level_features in enumerate(features, start=1):
+                    relative = _relative_attention(amgb(level_features), tile.shape[2:]).cpu()
+                    total = maps.setdefault((stream, level), torch.zeros(image.shape[1:]))
+                    total[slicer[1:]] += relative * tile_weight
+    return {key: (total / weight / len(folds))[undo_padding[1:]] for key, total in maps.items()}
+
+
+def _uncompiled(network: torch.nn.Module) -> torch.nn.Module:
+    return getattr(network, "_orig_mod", network)
+
+
+def check_has_attention_maps(predictor: nnUNetPredictor) -> None:
+    """
+    Raises:
+        XModalError: if the loaded network has no streams.
+    """
+    if not hasattr(getattr(_uncompiled(predictor.network), "encoder", None), "stream_features"):
+        raise XModalError(
+            f"the network of {predictor.trainer_name} has no attention maps; they exist for nnUNetTrainerMultiStream, "
+            "nnUNetTrainerSCFF, nnUNetTrainerCSAD and their variants."
+        )
+
+
+def _relative_attention(log_map: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Attention times its number of positions, on the tile's grid: `(1, *spatial)` → `size`."""
+    relative = log_map.exp() * log_map[0].numel()
+    return F.interpolate(relative[None], tuple(size), mode=_INTERPOLATION[len(size)], align_corners=False)[0, 0]
+
+
+def in_native_geometry(volume: torch.Tensor, predictor: nnUNetPredictor, properties: dict) -> np.ndarray:
+    """A map `spatial` of the preprocessed case on the grid of its image, `(z, y, x)`, zero outside nnU-Net's crop."""
+    plans, configuration = predictor.plans_manager, predictor.configuration_manager
+    target_spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
+    cropped = properties["shape_after_cropping_and_before_resampling"]
+    spacing = configuration.spacing
+    if len(spacing) != len(cropped):  # 2d plans leave the slice axis as it is
+        spacing = [target_spacing[0], *spacing]
+    resampled = configuration.resampling_fn_probabilities(volume[None].numpy(), cropped, spacing, target_spacing)
+    native = np.zeros(properties["shape_before_cropping"], dtype=np.float32)
+    native = insert_crop_into_image(native, np.asarray(resampled)[0], properties["bbox_used_for_cropping"])
+    return native.transpose(plans.transpose_backward)
+
+
+def write_attention_maps(
+    maps: dict[StreamLevel, torch.Tensor], predictor: nnUNetPredictor, properties: dict, folder: Path, case: str
+) -> list[Path]:
+    """Writes `<case>_stream<k>_level<m>.nii.gz` for every map, with the origin, spacing and direction of the case."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for (stream, level), volume in maps.items():
+        image = with_geometry(in_native_geometry(volume, predictor, properties), properties)
+        path = folder / f"{case}_stream{stream}_level{level}.nii.gz"
+        write_atomically(path, lambda name, image=image: sitk.WriteImage(image, name))
+        written.append(path)
+    return written
+
+
+def with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
+    """A volume `(z, y, x)` as an image that lies where the case lies.
+
+    Args:
+        properties: of nnU-Net's reader, whichever it was.
+    """
+    geometry = properties.get("sitk_stuff")
+    if "nibabel_stuff" in properties:
+        geometry = _geometry_of(properties["nibabel_stuff"])
+    if geometry is None:  # readers of natural images keep the spacing (z, y, x) only
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing([float(s) for s in properties["spacing"][::-1]])
+        return image
+    if len(geometry["spacing"]) == 2:
+        array = array[0]
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(geometry["spacing"])
+    image.SetOrigin(geometry["origin"])
+    image.SetDirection(geometry["direction"])
+    if "original_orientation" in geometry:  # SimpleITKIOWithReorient has turned axes and mirrored them
+        image = sitk.DICOMOrient(image, geometry["original_orientation"])
+    return image
+
+
+def _geometry_of(nibabel_stuff: dict) -> dict:
+    """Spacing, origin and direction in ITK's convention (LPS) from the affine of nnU-Net's nibabel readers (RAS)."""
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ nibabel_stuff.get("reoriented_affine", nibabel_stuff["original_affine"])
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return {
+        "spacing": spacing.tolist(),
+        "origin": affine[:3, 3].tolist(),
+        "direction": (affine[:3, :3] / spacing).flatten().tolist(),
+    }

@@ -1,0 +1,53 @@
+import pytest
+from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
+
+from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.datasets.checks import files_by_channel
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.predict import _cases, _check_part
+
+DATASET = {"channel_names": {"0": "T2W", "1": "ADC"}, "labels": {"background": 0}, "file_ending": ".nii.gz"}
+
+
+@pytest.fixture
+def names(tmp_path):
+    """Flags → names of the cases that are to be predicted, of a, b and c; a has a segmentation, b probabilities too."""
+    images, output = tmp_path / "images", tmp_path / "output"
+    images.mkdir(), output.mkdir()
+    for case in "abc":
+        for channel in range(2):
+            (images / f"{case}_000{channel}.nii.gz").touch()
+    for name in ("a.nii.gz", "b.nii.gz", "b.npz"):
+        (output / name).touch()
+
+    def names(*flags):
+        args = parser().parse_args(["-i", str(images), "-o", str(output), "-d", "1", "-c", "2d", *flags])
+        _check_part(args)
+        return [case.name for case in _cases(args, DATASET)]
+
+    return names
+
+
+def test_predicted_cases_are_skipped_as_nnunet_skips_them(names):
+    assert names() == ["a", "b", "c"]
+    assert names("--continue_prediction") == ["c"]
+    assert names("--continue_prediction", "--save_probabilities") == ["a", "c"]
+
+
+def test_parts_share_the_cases(names):
+    parts = [names("-num_parts", "2", "-part_id", str(part)) for part in range(2)]
+    assert sorted(sum(parts, [])) == ["a", "b", "c"]
+    with pytest.raises(XModalError, match="-part_id 2 is not between 0 and 1"):
+        names("-num_parts", "2", "-part_id", "2")
+
+
+def test_the_second_stage_of_a_cascade_needs_the_first_of_every_case(names, tmp_path):
+    with pytest.raises(XModalError, match=r"a\.nii\.gz is missing: predict the previous stage of a first"):
+        names("-prev_stage_predictions", str(tmp_path / "nowhere"))
+
+
+def test_cases_are_in_the_order_by_which_nnunet_deals_out_parts(tmp_path):
+    for number in range(1, 13):
+        (tmp_path / f"p{number}_0000.nii.gz").touch()
+    theirs = get_identifiers_from_splitted_dataset_folder(str(tmp_path), ".nii.gz")
+    assert list(files_by_channel(tmp_path, ".nii.gz")) == list(theirs) != [f"p{number}" for number in range(1, 13)]
