@@ -18,7 +18,7 @@ from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.tasks.synthesis.loader import UnpairedLoader
-from nnunet_xmodal.trainers.base.trainer.synthesis import GeneratorPretraining, on_cpu
+from nnunet_xmodal.trainers.base.synthesis import GeneratorPretraining, on_cpu
 
 
 class nnUNetTrainerCMFT(GeneratorPretraining):

@@ -15,8 +15,8 @@ from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
-from nnunet_xmodal.trainers.base.trainer.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.trainer.paper_settings import PaperSettings, without
+from nnunet_xmodal.trainers.base.own_steps import OwnSteps
+from nnunet_xmodal.trainers.base.paper_settings import PaperSettings, without
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSADPrinted
 
 _NOT_IN_THE_PAPER = (

@@ -8,7 +8,7 @@ from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
 from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
 from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET
-from nnunet_xmodal.trainers.base.trainer.few_shot import FewShotTrainer
+from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 
 class _ResNet18:

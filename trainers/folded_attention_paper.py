@@ -20,8 +20,8 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
 from nnunet_xmodal.trainers.attention import nnUNetTrainerFALiteral
-from nnunet_xmodal.trainers.base.trainer.milestones import MilestoneScheduler
-from nnunet_xmodal.trainers.base.trainer.paper_settings import PaperSettings, without
+from nnunet_xmodal.trainers.base.milestones import MilestoneScheduler
+from nnunet_xmodal.trainers.base.paper_settings import PaperSettings, without
 
 BEST_LOSS = "checkpoint_best_loss.pth"
 

@@ -18,7 +18,7 @@ from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
 from nnunet_xmodal.tasks.segmentation.attention_places import is_alive
 from nnunet_xmodal.tasks.segmentation.attention_report import distillation_report, symmetric_kl_of_tiles
-from nnunet_xmodal.trainers.base.trainer.trainer import XModalTrainer
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _SAMPLES = 4  # whose median is reported: single ones differ by a factor of ten at the start
 

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.trainers.base.trainer.synthesis import GeneratorPretraining
+from nnunet_xmodal.trainers.base.synthesis import GeneratorPretraining
 
 
 class nnUNetTrainerSelfReconstruction(GeneratorPretraining):

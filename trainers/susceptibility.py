@@ -17,7 +17,7 @@ from nnunet_xmodal.physics.measured_field import FieldGeometry, MeasuredField, m
 from nnunet_xmodal.tasks.reconstruction.checks import check_field, check_susceptibility
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers.attention import nnUNetTrainerDualAttention, nnUNetTrainerRSA, nnUNetTrainerSA
-from nnunet_xmodal.trainers.base.trainer.reconstruction import Patches, RegressionTrainer
+from nnunet_xmodal.trainers.base.reconstruction import Patches, RegressionTrainer
 
 
 @dataclass

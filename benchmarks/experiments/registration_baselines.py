@@ -35,7 +35,7 @@ from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.tasks.registration import mind, mutual_information
 from nnunet_xmodal.tasks.registration.by_network import ByNetwork, InTurn
 from nnunet_xmodal.tasks.registration.validation import Method
-from nnunet_xmodal.trainers.base.trainer.registration import RegistrationTrainer
+from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
 
 CONFIGURATION = "3d_fullres"
 FINAL = "checkpoint_final.pth"

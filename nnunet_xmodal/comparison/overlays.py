@@ -11,7 +11,7 @@ from nnunet_xmodal.comparison.case_table import read_label_map
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Overlay
 from nnunet_xmodal.datasets.streams import channel_names_of
-from nnunet_xmodal.evaluation.figures.cases.cases import CasePanels, draw_cases, foreground_dice
+from nnunet_xmodal.evaluation.figures.cases import CasePanels, draw_cases, foreground_dice
 from nnunet_xmodal.files.images import read_image
 
 _MOST_CHANNELS = 2  # beside the predictions, of which there may be many

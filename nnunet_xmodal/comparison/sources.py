@@ -15,7 +15,7 @@ from nnunet_xmodal.comparison.settings import ComparisonSettings
 from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE, subjects_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.environment import require_variables
-from nnunet_xmodal.trainers.base.trainer.names import without_length
+from nnunet_xmodal.trainers.base.names import without_length
 
 
 @dataclass(frozen=True)

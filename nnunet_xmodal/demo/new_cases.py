@@ -138,7 +138,7 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
     """Writes cases.png: channels, reference, and every trainer's prediction under every condition."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_xmodal.evaluation.figures.cases.conditions import draw_rows
+    from nnunet_xmodal.evaluation.figures.conditions import draw_rows
     from nnunet_xmodal.files.labels import foreground, has_regions
 
     reader = PlansManager(str(demo.preprocessed / f"{PLANS}.json")).image_reader_writer_class()
@@ -152,8 +152,8 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
 
 def _row(demo: Demo, reader, case: Case, dice: pd.DataFrame | None):
     """The slice of a case that shows most."""
-    from nnunet_xmodal.evaluation.figures.cases.cases import clearest_slice
-    from nnunet_xmodal.evaluation.figures.cases.conditions import Panel, Row
+    from nnunet_xmodal.evaluation.figures.cases import clearest_slice
+    from nnunet_xmodal.evaluation.figures.conditions import Panel, Row
 
     ending, names = demo.dataset_json["file_ending"], channel_names_of(demo.dataset_json)
     images, properties = reader.read_images(case.images)  # C z y x

@@ -10,11 +10,11 @@ import SimpleITK as sitk
 from nnunet_xmodal.datasets.organ_mask import in_organ, organ_on_grid
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
-from nnunet_xmodal.files.dataset_json import FILE_ENDING
 from nnunet_xmodal.files.scan import Scan, read_volume_file
 from nnunet_xmodal.geometry.organ_crop import Box, box_around, crop
 from nnunet_xmodal.geometry.resampling import coverage, onto_grid, outside_value, same_grid
 from nnunet_xmodal.geometry.volume_grid import overlap
+from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
 from nnunet_xmodal.preparation.figure import draw_case
 from nnunet_xmodal.preparation.label_maps import mapped, values_of, volume_mm3
 from nnunet_xmodal.preparation.png_labels import is_png_folder, read_png_labels

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nnunet_xmodal.evaluation.figures.cases.planes import window
+from nnunet_xmodal.evaluation.figures.planes import window
 from nnunet_xmodal.files.atomic import write_atomically
 
 _INCH = 2.4  # width of a panel

@@ -8,10 +8,10 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
-from nnunet_xmodal.files.dataset_json import FILE_ENDING
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.scan import read_volume_file
 from nnunet_xmodal.geometry.organ_crop import empty_grid, paste_back
+from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
 from nnunet_xmodal.preparation.record import Record, read_records
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from nnunet_xmodal.datasets.organ_mask import mask_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
-from nnunet_xmodal.files.dataset_json import dataset_json_of
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.parallel import run_all
 from nnunet_xmodal.preparation.case import CaseTask, prepare_case
+from nnunet_xmodal.preparation.dataset_json import dataset_json_of
 from nnunet_xmodal.preparation.record import FOLDER, Record, fingerprint_of, read_records
 from nnunet_xmodal.preparation.report import FAULT, fault_row, write_report
 from nnunet_xmodal.preparation.request import PreparationWords, understood

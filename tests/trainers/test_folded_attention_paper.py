@@ -8,7 +8,7 @@ from batchgeneratorsv2.transforms.intensity.brightness import BrightnessAdditive
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.trainers.base.trainer.milestones import MilestoneScheduler
+from nnunet_xmodal.trainers.base.milestones import MilestoneScheduler
 from nnunet_xmodal.trainers.folded_attention_paper import BEST_LOSS
 
 

@@ -22,7 +22,7 @@ from nnunet_xmodal.physics.simulate import local_field
 from nnunet_xmodal.prediction.building import built_here
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers import TRAINERS
-from nnunet_xmodal.trainers.base.trainer.reconstruction import RegressionTrainer
+from nnunet_xmodal.trainers.base.reconstruction import RegressionTrainer
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), RegressionTrainer)]
 PATCH = (8, 8, 8)

@@ -24,10 +24,10 @@ from nnunet_xmodal.tasks.few_shot.superpixel_cache import SuperpixelMaps, ensure
 from nnunet_xmodal.tasks.few_shot.superpixels import SuperpixelSettings
 from nnunet_xmodal.tasks.few_shot.support import fill_support
 from nnunet_xmodal.tasks.few_shot.validation import add_protocol
-from nnunet_xmodal.trainers.base.trainer.decay import DecayScheduler
-from nnunet_xmodal.trainers.base.trainer.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.trainer.scored_epochs import ScoredEpochs
-from nnunet_xmodal.trainers.base.trainer.trainer import XModalTrainer
+from nnunet_xmodal.trainers.base.decay import DecayScheduler
+from nnunet_xmodal.trainers.base.own_steps import OwnSteps
+from nnunet_xmodal.trainers.base.scored_epochs import ScoredEpochs
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _TRAINER_BUILDS = ContextVar("trainer_builds", default=False)  # and not a prediction or a count of parameters
 

@@ -6,7 +6,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.trainers.base.trainer.names import length_of, without_length
+from nnunet_xmodal.trainers.base.names import length_of, without_length
 
 
 @cache

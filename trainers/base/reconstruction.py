@@ -27,12 +27,12 @@ from nnunet_xmodal.prediction.building import built_here, check_built_here
 from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
 from nnunet_xmodal.tasks.reconstruction.validation import Method, validate_reconstruction
-from nnunet_xmodal.trainers.base.trainer.milestones import MilestoneScheduler
-from nnunet_xmodal.trainers.base.trainer.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.trainer.paper_settings import without
-from nnunet_xmodal.trainers.base.trainer.scored_epochs import ScoredEpochs
-from nnunet_xmodal.trainers.base.trainer.synthesis import CHANGE_INTENSITIES
-from nnunet_xmodal.trainers.base.trainer.trainer import XModalTrainer
+from nnunet_xmodal.trainers.base.milestones import MilestoneScheduler
+from nnunet_xmodal.trainers.base.own_steps import OwnSteps
+from nnunet_xmodal.trainers.base.paper_settings import without
+from nnunet_xmodal.trainers.base.scored_epochs import ScoredEpochs
+from nnunet_xmodal.trainers.base.synthesis import CHANGE_INTENSITIES
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 
 @dataclass

@@ -23,10 +23,10 @@ from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
 from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
-from nnunet_xmodal.trainers.base.trainer.milestones import MilestoneScheduler
-from nnunet_xmodal.trainers.base.trainer.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.trainer.scored_epochs import ScoredEpochs
-from nnunet_xmodal.trainers.base.trainer.trainer import XModalTrainer
+from nnunet_xmodal.trainers.base.milestones import MilestoneScheduler
+from nnunet_xmodal.trainers.base.own_steps import OwnSteps
+from nnunet_xmodal.trainers.base.scored_epochs import ScoredEpochs
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 
 class RegistrationTrainer(OwnSteps, ScoredEpochs, XModalTrainer):

@@ -29,10 +29,10 @@ from nnunet_xmodal.prediction.building import built_here, check_built_here
 from nnunet_xmodal.tasks.synthesis.loader import UnlabelledLoader
 from nnunet_xmodal.tasks.synthesis.predictor import SynthesisPredictor
 from nnunet_xmodal.tasks.synthesis.validation import validate_synthesis
-from nnunet_xmodal.trainers.base.trainer.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.trainer.paper_settings import without
-from nnunet_xmodal.trainers.base.trainer.scored_epochs import ScoredEpochs
-from nnunet_xmodal.trainers.base.trainer.trainer import XModalTrainer
+from nnunet_xmodal.trainers.base.own_steps import OwnSteps
+from nnunet_xmodal.trainers.base.paper_settings import without
+from nnunet_xmodal.trainers.base.scored_epochs import ScoredEpochs
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 CHANGE_INTENSITIES = (
     GaussianNoiseTransform,

@@ -16,7 +16,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
-from nnunet_xmodal.trainers.base.trainer.names import without_length
+from nnunet_xmodal.trainers.base.names import without_length
 
 
 class XModalTrainer(nnUNetTrainer):

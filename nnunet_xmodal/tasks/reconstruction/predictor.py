@@ -14,7 +14,7 @@ from nnunet_xmodal.datasets.checks import Case, check_cases, files_by_channel
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.figures.cases.planes import ShownVolume, draw_planes, window
+from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.prediction.building import built_here
 from nnunet_xmodal.prediction.channel_subset import with_channels_only

@@ -11,11 +11,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
-from nnunet_xmodal.evaluation.figures.cases.planes import ShownVolume, draw_planes, window
+from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
 from nnunet_xmodal.evaluation.reconstruction import DIRECTIONS, reconstruction_quality
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.labels import ignore_label, inside, organ_key
-from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, images_in_native_geometry, write_image
+from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, write_image
+from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry
 
 
 class PreprocessedCase(NamedTuple):

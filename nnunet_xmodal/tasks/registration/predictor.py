@@ -20,7 +20,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tqdm import tqdm
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.figures.cases.checkerboard import draw_checkerboards
+from nnunet_xmodal.evaluation.figures.checkerboard import draw_checkerboards
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.volumes import check_same_unit, read_volume
 from nnunet_xmodal.geometry import rigid_transform

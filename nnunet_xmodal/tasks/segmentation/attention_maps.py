@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
-from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
+from nnunet_xmodal.prediction.native_geometry import in_native_geometry, with_geometry
 from nnunet_xmodal.prediction.tiles import padded
 
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
@@ -94,20 +94,6 @@ def _relative_attention(log_map: torch.Tensor, size: torch.Size) -> torch.Tensor
     return F.interpolate(relative[None], tuple(size), mode=_INTERPOLATION[len(size)], align_corners=False)[0, 0]
 
 
-def in_native_geometry(volume: torch.Tensor, predictor: nnUNetPredictor, properties: dict) -> np.ndarray:
-    """A map `spatial` of the preprocessed case on the grid of its image, `(z, y, x)`, zero outside nnU-Net's crop."""
-    plans, configuration = predictor.plans_manager, predictor.configuration_manager
-    target_spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
-    cropped = properties["shape_after_cropping_and_before_resampling"]
-    spacing = configuration.spacing
-    if len(spacing) != len(cropped):  # 2d plans leave the slice axis as it is
-        spacing = [target_spacing[0], *spacing]
-    resampled = configuration.resampling_fn_probabilities(volume[None].numpy(), cropped, spacing, target_spacing)
-    native = np.zeros(properties["shape_before_cropping"], dtype=np.float32)
-    native = insert_crop_into_image(native, np.asarray(resampled)[0], properties["bbox_used_for_cropping"])
-    return native.transpose(plans.transpose_backward)
-
-
 def write_attention_maps(
     maps: dict[StreamLevel, torch.Tensor], predictor: nnUNetPredictor, properties: dict, folder: Path, case: str
 ) -> list[Path]:
@@ -115,43 +101,14 @@ def write_attention_maps(
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for (stream, level), volume in maps.items():
-        image = with_geometry(in_native_geometry(volume, predictor, properties), properties)
+        image = with_geometry(_in_native_geometry(volume, predictor, properties), properties)
         path = folder / f"{case}_stream{stream}_level{level}.nii.gz"
         write_atomically(path, lambda name, image=image: sitk.WriteImage(image, name))
         written.append(path)
     return written
 
 
-def with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
-    """A volume `(z, y, x)` as an image that lies where the case lies.
-
-    Args:
-        properties: of nnU-Net's reader, whichever it was.
-    """
-    geometry = properties.get("sitk_stuff")
-    if "nibabel_stuff" in properties:
-        geometry = _geometry_of(properties["nibabel_stuff"])
-    if geometry is None:  # readers of natural images keep the spacing (z, y, x) only
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing([float(s) for s in properties["spacing"][::-1]])
-        return image
-    if len(geometry["spacing"]) == 2:
-        array = array[0]
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(geometry["spacing"])
-    image.SetOrigin(geometry["origin"])
-    image.SetDirection(geometry["direction"])
-    if "original_orientation" in geometry:  # SimpleITKIOWithReorient has turned axes and mirrored them
-        image = sitk.DICOMOrient(image, geometry["original_orientation"])
-    return image
-
-
-def _geometry_of(nibabel_stuff: dict) -> dict:
-    """Spacing, origin and direction in ITK's convention (LPS) from the affine of nnU-Net's nibabel readers (RAS)."""
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ nibabel_stuff.get("reoriented_affine", nibabel_stuff["original_affine"])
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    return {
-        "spacing": spacing.tolist(),
-        "origin": affine[:3, 3].tolist(),
-        "direction": (affine[:3, :3] / spacing).flatten().tolist(),
-    }
+def _in_native_geometry(volume: torch.Tensor, predictor: nnUNetPredictor, properties: dict) -> np.ndarray:
+    configuration = predictor.configuration_manager
+    resample = configuration.resampling_fn_probabilities
+    return in_native_geometry(volume[None].numpy(), properties, predictor.plans_manager, configuration, resample)[0]

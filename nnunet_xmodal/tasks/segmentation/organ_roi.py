@@ -19,7 +19,7 @@ from nnunet_xmodal.datasets.organ_mask import in_organ, mask_file, organ_on_grid
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.geometry.organ_crop import box_around
-from nnunet_xmodal.tasks.segmentation.attention_maps import with_geometry
+from nnunet_xmodal.prediction.native_geometry import with_geometry
 
 Slices = tuple[slice, slice, slice]
 """A box, along the axes z, y, x of the array that nnU-Net's reader returns."""

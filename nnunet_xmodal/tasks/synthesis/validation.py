@@ -9,12 +9,13 @@ import torch
 import torch.distributed as dist
 
 from nnunet_xmodal.datasets.streams import channel_names_of
-from nnunet_xmodal.evaluation.figures.cases.synthesis import MadeChannel, draw_synthesis
+from nnunet_xmodal.evaluation.figures.synthesis import MadeChannel, draw_synthesis
 from nnunet_xmodal.evaluation.image_similarity import image_similarity, range_inside
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.labels import whole_image_key
 from nnunet_xmodal.networks.generator_pair import GeneratorPair, ThereAndBack
-from nnunet_xmodal.prediction.image_predictor import ImagePredictor, images_in_native_geometry, write_images
+from nnunet_xmodal.prediction.image_predictor import ImagePredictor, write_images
+from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry
 
 _BETTER = {"MAE": "lower", "PSNR": "higher", "SSIM": "higher"}
 

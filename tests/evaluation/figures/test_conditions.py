@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from nnunet_xmodal.evaluation.figures.cases.conditions import COLOURS, Panel, Row, draw_rows
+from nnunet_xmodal.evaluation.figures.conditions import COLOURS, Panel, Row, draw_rows
 
 
 def picture(labels: np.ndarray, n_rows: int = 1) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 from skimage.io import imread
 
-from nnunet_xmodal.evaluation.figures.cases.planes import ShownVolume, draw_planes, window
+from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
 
 
 def test_windows_are_percentiles_inside_the_mask_and_never_empty():

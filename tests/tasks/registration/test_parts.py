@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.figures.cases.checkerboard import checkerboard
+from nnunet_xmodal.evaluation.figures.checkerboard import checkerboard
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import overlap
 from nnunet_xmodal.tasks.registration.initial_transform import initial_transform

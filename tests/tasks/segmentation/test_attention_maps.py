@@ -7,7 +7,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.tasks.segmentation.attention_maps import attention_maps, in_native_geometry
+from nnunet_xmodal.prediction.native_geometry import in_native_geometry
+from nnunet_xmodal.tasks.segmentation.attention_maps import attention_maps
 
 
 class Encoder(nn.Module):
@@ -57,10 +58,9 @@ def test_crop_and_transposition_are_undone():
         assert tuple(new_shape) == data.shape[1:]
         return data
 
-    predictor = predictor_of(Network())
     # the preprocessed axes (y, z, x) of an image (z, y, x)
-    predictor.plans_manager = SimpleNamespace(transpose_forward=[1, 0, 2], transpose_backward=[1, 0, 2])
-    predictor.configuration_manager = SimpleNamespace(spacing=[1.0, 1.0], resampling_fn_probabilities=unchanged)
+    plans = SimpleNamespace(transpose_forward=[1, 0, 2], transpose_backward=[1, 0, 2])
+    configuration = SimpleNamespace(spacing=[1.0, 1.0])
     properties = {
         "spacing": [3.0, 1.0, 1.0],
         "shape_before_cropping": (6, 4, 5),
@@ -68,7 +68,7 @@ def test_crop_and_transposition_are_undone():
         "shape_after_cropping_and_before_resampling": (4, 4, 3),
     }
     volume = torch.rand(4, 4, 3)
-    native = in_native_geometry(volume, predictor, properties)
+    (native,) = in_native_geometry(volume[None].numpy(), properties, plans, configuration, unchanged)
     assert native.shape == (4, 6, 5)
     np.testing.assert_array_equal(native.transpose(1, 0, 2)[1:5, 0:4, 2:5], volume.numpy())
     assert native.sum() == pytest.approx(volume.sum().item())

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ExponentialLR
 
-from nnunet_xmodal.trainers.base.trainer.decay import DecayScheduler
+from nnunet_xmodal.trainers.base.decay import DecayScheduler
 
 
 def optimizer_of(groups: int = 1) -> torch.optim.Optimizer:

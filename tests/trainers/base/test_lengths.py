@@ -7,7 +7,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.trainers import TRAINERS
-from nnunet_xmodal.trainers.base.trainer.names import without_length
+from nnunet_xmodal.trainers.base.names import without_length
 
 NAMES = ("nnUNetTrainer", *TRAINERS)
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
-from nnunet_xmodal.trainers.base.trainer.reconstruction import Patches, RegressionTrainer
+from nnunet_xmodal.trainers.base.reconstruction import Patches, RegressionTrainer
 
 
 class nnUNetTrainerSmoothL1(RegressionTrainer):

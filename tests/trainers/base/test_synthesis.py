@@ -14,7 +14,7 @@ from nnunet_xmodal.networks.generator import Generator
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
 from nnunet_xmodal.prediction.building import built_here
 from nnunet_xmodal.trainers import TRAINERS
-from nnunet_xmodal.trainers.base.trainer.synthesis import GeneratorPretraining
+from nnunet_xmodal.trainers.base.synthesis import GeneratorPretraining
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), GeneratorPretraining)]
 CMFF = [name for name in TRAINERS if "CMFF" in name]
