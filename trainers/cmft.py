@@ -18,10 +18,10 @@ from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.tasks.synthesis.loader import UnpairedLoader
-from nnunet_xmodal.trainers.base.synthesis import GeneratorPretraining, on_cpu
+from nnunet_xmodal.trainers.base.synthesis import SynthesisTrainer, on_cpu
 
 
-class nnUNetTrainerCMFT(GeneratorPretraining):
+class nnUNetTrainerCMFT(SynthesisTrainer):
     """CycleGAN between the two streams; each generator learns to make the other stream, each discriminator to tell.
 
     Attributes:

@@ -20,8 +20,9 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
 from nnunet_xmodal.trainers.attention import nnUNetTrainerFALiteral
-from nnunet_xmodal.trainers.base.milestones import MilestoneScheduler
-from nnunet_xmodal.trainers.base.paper_settings import PaperSettings, without
+from nnunet_xmodal.trainers.base.augmentation import without
+from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
+from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 
 BEST_LOSS = "checkpoint_best_loss.pth"
 
@@ -50,9 +51,9 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
     """
 
     deep_supervision = False
-    epochs = 120
+    num_epochs = 120
     paper_batch_size = 4
-    learning_rate = 1e-3
+    initial_lr = 1e-3
     milestones = (0.5, 0.7, 0.9)
     foreground_weight = 3.0
     shift = 0.1
@@ -86,7 +87,7 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
 
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr)
-        return optimizer, MilestoneScheduler(optimizer, self.initial_lr, self.num_epochs, self.milestones)
+        return optimizer, EpochSchedule(optimizer, milestones(self.initial_lr, self.num_epochs, self.milestones))
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
         _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()

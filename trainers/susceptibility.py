@@ -17,7 +17,7 @@ from nnunet_xmodal.physics.measured_field import FieldGeometry, MeasuredField, m
 from nnunet_xmodal.tasks.reconstruction.checks import check_field, check_susceptibility
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers.attention import nnUNetTrainerDualAttention, nnUNetTrainerRSA, nnUNetTrainerSA
-from nnunet_xmodal.trainers.base.reconstruction import Patches, RegressionTrainer
+from nnunet_xmodal.trainers.base.reconstruction import Patches, ReconstructionTrainer
 
 
 @dataclass
@@ -33,7 +33,7 @@ class FieldPatches(Patches):
     direction: torch.Tensor
 
 
-class nnUNetTrainerQSM(RegressionTrainer):
+class nnUNetTrainerQSM(ReconstructionTrainer):
     """The backbone: field map in, susceptibility map in ppm out.
 
     Loss of `losses.dipole_inversion` inside the mask. Every training patch is mirrored at random along the axes that

@@ -26,8 +26,8 @@ from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET, unchanged
 from nnunet_xmodal.tasks.few_shot.episodes import on_patch
 from nnunet_xmodal.tasks.few_shot.predictor import FewShotPredictor
 from nnunet_xmodal.trainers import TRAINERS
+from nnunet_xmodal.trainers.base import few_shot as few_shot_base
 from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
-from nnunet_xmodal.trainers.base.trainer import few_shot as few_shot_base
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), FewShotTrainer)]
 SMALL = [name for name in NAMES if name.endswith("R18")]

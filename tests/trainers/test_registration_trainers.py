@@ -21,8 +21,8 @@ from nnunet_xmodal.prediction.building import built_here
 from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.trainers import TRAINERS
+from nnunet_xmodal.trainers.base import registration as registration_base
 from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
-from nnunet_xmodal.trainers.base.trainer import registration as registration_base
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), RegistrationTrainer)]
 GRID = (8, 16, 16)

@@ -22,9 +22,9 @@ from nnunet_xmodal.physics.simulate import local_field
 from nnunet_xmodal.prediction.building import built_here
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers import TRAINERS
-from nnunet_xmodal.trainers.base.reconstruction import RegressionTrainer
+from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
 
-NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), RegressionTrainer)]
+NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), ReconstructionTrainer)]
 PATCH = (8, 8, 8)
 SPACING = (2.0, 1.5, 1.0)
 PAPER = {"": 22_581_217, "FA": 23_369_189, "RSA": 23_369_188, "DualAttention": 51_487_843}

@@ -24,15 +24,14 @@ from nnunet_xmodal.tasks.few_shot.superpixel_cache import SuperpixelMaps, ensure
 from nnunet_xmodal.tasks.few_shot.superpixels import SuperpixelSettings
 from nnunet_xmodal.tasks.few_shot.support import fill_support
 from nnunet_xmodal.tasks.few_shot.validation import add_protocol
-from nnunet_xmodal.trainers.base.decay import DecayScheduler
-from nnunet_xmodal.trainers.base.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.scored_epochs import ScoredEpochs
+from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
+from nnunet_xmodal.trainers.base.schedule import EpochSchedule, decay
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _TRAINER_BUILDS = ContextVar("trainer_builds", default=False)  # and not a prediction or a count of parameters
 
 
-class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
+class FewShotTrainer(OwnTaskTrainer):
     """Learns to segment superpixels from one example each, on plans of FewShotPlanner, without a look at any label.
 
     A step is one episode: a superpixel of one slice, its slice as support and a transformed copy as query. 100 epochs
@@ -47,11 +46,11 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         prototypes: makes the module that turns support features into scores.
         transform_query, transform_support: of the slice that both are; the support stays as it is, as in the paper.
         shots: support slices per label and chunk, each of another case; None for the plans' number.
-        learning_rate, decay: and by what it is multiplied a hundred times.
-        l2: weight decay.
+        initial_lr, decay: the learning rate, and by what it is multiplied a hundred times.
+        momentum: of SGD; None for Adam.
     """
 
-    deep_supervision = False
+    predicts = "labels"
     score_name = "Dice of superpixels"
     predictor_class = FewShotPredictor
     backbone = "resnet101"
@@ -61,9 +60,11 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
     transform_query: Transform = ALPNET
     transform_support: Transform = staticmethod(unchanged)
     shots: int | None = None
-    learning_rate = 1e-3
+    initial_lr, weight_decay = 1e-3, 0.0
     decay = 0.98
-    l2 = 0.0
+    momentum: float | None = None
+    oversample_foreground_percent = 0.0
+    num_epochs, num_iterations_per_epoch, num_val_iterations_per_epoch = 100, 1000, 100
 
     def __init__(
         self,
@@ -76,12 +77,6 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         # build_network_architecture is told how many outputs there are, not whether one is background
         self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
-        self.initial_lr = self.learning_rate
-        self.weight_decay = self.l2
-        self.oversample_foreground_percent = 0.0
-        self.num_epochs = 100
-        self.num_iterations_per_epoch = 1000
-        self.num_val_iterations_per_epoch = 100
 
     @classmethod
     def build_network_architecture(
@@ -132,14 +127,12 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         return EpisodeLoss()
 
     def configure_optimizers(self):
-        optimizer = self.make_optimizer(self.network.parameters())
-        return optimizer, DecayScheduler(optimizer, self.initial_lr, self.num_epochs, self.decay)
-
-    def make_optimizer(self, parameters) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, self.initial_lr, weight_decay=self.weight_decay)
-
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Nothing: the network has one output."""
+        settings = {"lr": self.initial_lr, "weight_decay": self.weight_decay}
+        if self.momentum is None:
+            optimizer = torch.optim.Adam(self.network.parameters(), **settings)
+        else:
+            optimizer = torch.optim.SGD(self.network.parameters(), momentum=self.momentum, **settings)
+        return optimizer, EpochSchedule(optimizer, decay(self.initial_lr, self.num_epochs, self.decay))
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
         """Nothing of nnU-Net's augmentation is used; a mirrored query would lie beside a support that is not."""
@@ -230,12 +223,11 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         try:
             if self.is_ddp:  # DistributedDataParallel shares buffers in its next pass, and a rank may have no case
                 self.network = self.network.module
-            super().perform_actual_validation(save_probabilities)
+            XModalTrainer.perform_actual_validation(self, save_probabilities)  # labels, as any segmentation
         finally:
             self.network = wrapped
         _, cases = self.do_split()
         dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
-        rank, ranks = (self.local_rank, dist.get_world_size()) if self.is_ddp else (0, 1)
         mean = add_protocol(
             self.plain_network.eval(),
             self.device,
@@ -243,7 +235,6 @@ class FewShotTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
             self.label_manager,
             Path(self.output_folder) / "validation" / "summary.json",
             self.dataset_json["file_ending"],
-            rank,
-            ranks,
+            *self.ranks,
         )
         self.print_to_log_file(f"Mean protocol_Dice: {mean:.4f}")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import nn
@@ -27,12 +26,9 @@ from nnunet_xmodal.prediction.building import built_here, check_built_here
 from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
 from nnunet_xmodal.tasks.reconstruction.validation import Method, validate_reconstruction
-from nnunet_xmodal.trainers.base.milestones import MilestoneScheduler
-from nnunet_xmodal.trainers.base.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.paper_settings import without
-from nnunet_xmodal.trainers.base.scored_epochs import ScoredEpochs
-from nnunet_xmodal.trainers.base.synthesis import CHANGE_INTENSITIES
-from nnunet_xmodal.trainers.base.trainer import XModalTrainer
+from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, without
+from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
+from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 
 
 @dataclass
@@ -52,7 +48,7 @@ class Patches:
     keys: list[str]
 
 
-class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
+class ReconstructionTrainer(OwnTaskTrainer):
     """Learns the last image channel from those before it, inside a mask, on plans of ReconstructionPlanner.
 
     A method of its own is a subclass:
@@ -66,15 +62,16 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
     three times. The last weights are the final ones, as in nnU-Net.
 
     Attributes:
-        epochs: of nnU-Net's 250 iterations.
+        num_epochs: of nnU-Net's 250 iterations.
         milestones, factor: shares of the training at which the learning rate is multiplied by the factor.
     """
 
-    deep_supervision = False
+    predicts = "images"
     score_name = "1 / (1 + mean |error| / mean |target|)"
     predictor_class = ReconstructionPredictor
-    epochs = 60
-    learning_rate = 1e-3
+    num_epochs = 60
+    initial_lr, weight_decay = 1e-3, 0.0
+    oversample_foreground_percent = 1.0
     milestones = (0.5, 0.7, 0.9)
     factor = 0.1
 
@@ -88,10 +85,6 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
     ):
         self.target = TargetChannel.of_plans(plans, type(self).__name__)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.epochs
-        self.initial_lr = self.learning_rate
-        self.weight_decay = 0
-        self.oversample_foreground_percent = 1.0
 
     @classmethod
     def attention(cls) -> SkipAttention | None:
@@ -144,12 +137,8 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
 
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, MilestoneScheduler(
-            optimizer, self.initial_lr, self.num_epochs, self.milestones, factor=self.factor
-        )
-
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Nothing: the network has one output."""
+        rate = milestones(self.initial_lr, self.num_epochs, self.milestones, self.factor)
+        return optimizer, EpochSchedule(optimizer, rate)
 
     def losses(self, prediction: torch.Tensor, patches: Patches) -> dict[str, torch.Tensor]:
         """Scalars, "loss" for the step and others for the log; here the mean absolute error inside the masks.
@@ -286,13 +275,9 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         )
         return lambda case: predictor.on_network_grid(case.inputs, case.properties)[0]
 
-    def perform_actual_validation(self, save_probabilities: bool = False):
-        """Reconstructs every validation case; see `validate_reconstruction` for what it writes."""
-        if save_probabilities:
-            self.print_to_log_file("There are no probabilities to save: this model predicts images.")
-        _, cases = self.do_split()
-        dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
-        means = validate_reconstruction(
+    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+        """Reconstruct every validation case; see `validate_reconstruction` for what it writes."""
+        return validate_reconstruction(
             self.method(),
             dataset,
             cases,
@@ -301,8 +286,5 @@ class RegressionTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
             self.dataset_json,
             self.output_folder,
             self.print_to_log_file,
-            *((self.local_rank, dist.get_world_size()) if self.is_ddp else ()),
+            *self.ranks,
         )
-        for name, value in means.items():
-            self.print_to_log_file(f"Mean {name}: {value:.4f}")
-        self.print_to_log_file("Validation complete")

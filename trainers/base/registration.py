@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import started
@@ -23,13 +22,11 @@ from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
 from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
-from nnunet_xmodal.trainers.base.milestones import MilestoneScheduler
-from nnunet_xmodal.trainers.base.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.scored_epochs import ScoredEpochs
-from nnunet_xmodal.trainers.base.trainer import XModalTrainer
+from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
+from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 
 
-class RegistrationTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
+class RegistrationTrainer(OwnTaskTrainer):
     """Learns to undo rigid perturbations of aligned pairs, on plans of RegistrationPlanner (Song et al., 2021).
 
     Every step moves the moving images of a batch by fresh perturbations p, resamples them once, and scales both images
@@ -48,34 +45,21 @@ class RegistrationTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
         exact_starts, exact_count: SRE in mm of further starts in the final validation, and how many of each.
     """
 
-    deep_supervision = False
+    predicts = "transforms"
     score_name = "1 / (1 + SRE in mm)"
     predictor_class = RegistrationPredictor
     attention: Callable[[int], nn.Module] | None = None
     sre_range = (0.0, 20.0)
     fixed_is_label = False
     jitter = 10.0
-    learning_rate = 1e-3
+    initial_lr, weight_decay = 1e-3, 0.0
+    num_epochs, num_iterations_per_epoch = 300, 66
     milestones = (120 / 300, 170 / 300, 250 / 300)
     factor = 0.3
     starts_in_training = 5
     starts_at_the_end = 40
     exact_starts: tuple[float, ...] = (8.0, 16.0)
     exact_count = 20
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = self.learning_rate
-        self.weight_decay = 0
-        self.num_epochs = 300
-        self.num_iterations_per_epoch = 66
 
     @classmethod
     def build_network_architecture(
@@ -115,12 +99,8 @@ class RegistrationTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
 
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, MilestoneScheduler(
-            optimizer, self.initial_lr, self.num_epochs, self.milestones, factor=self.factor
-        )
-
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Nothing: the network has one output."""
+        rate = milestones(self.initial_lr, self.num_epochs, self.milestones, self.factor)
+        return optimizer, EpochSchedule(optimizer, rate)
 
     def on_train_start(self):
         super().on_train_start()
@@ -186,27 +166,20 @@ class RegistrationTrainer(OwnSteps, ScoredEpochs, XModalTrainer):
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         super().on_validation_epoch_end(val_outputs)
-        self.print_to_log_file(f"SRE: {self._mean_over_ranks([output['sre'] for output in val_outputs]):.3f} mm")
+        self.print_to_log_file(f"SRE: {self.mean_over_ranks([output['sre'] for output in val_outputs]):.3f} mm")
 
-    def perform_actual_validation(self, save_probabilities: bool = False):
-        """From more starts, on the grid; see `validate_registration` for what it writes."""
-        if save_probabilities:
-            self.print_to_log_file("There are no probabilities to save: this model finds transforms.")
-        _, cases = self.do_split()
-        dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
+    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+        """Register from more starts, on the grid; see `validate_registration` for what it writes."""
         starts = Starts(self.sre_range, self.starts_at_the_end, self.exact_starts, self.exact_count)
-        means = validate_registration(
+        return validate_registration(
             self.method(),
             self.cases_on_grid(dataset),
             self.dataset_json,
             Path(self.output_folder),
             starts,
             self.print_to_log_file,
-            *((self.local_rank, dist.get_world_size()) if self.is_ddp else ()),
+            *self.ranks,
         )
-        for name, value in means.items():
-            self.print_to_log_file(f"Mean {name}: {value:.4f}")
-        self.print_to_log_file("Validation complete")
 
     def method(self) -> ByNetwork:
         """The network as it is now, as a registration like any other."""

@@ -1,13 +1,6 @@
 """What trainings of a pair of generators have in common; their checkpoints are what CMFF starts from."""
 
 import torch
-import torch.distributed as dist
-from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
-from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -29,22 +22,11 @@ from nnunet_xmodal.prediction.building import built_here, check_built_here
 from nnunet_xmodal.tasks.synthesis.loader import UnlabelledLoader
 from nnunet_xmodal.tasks.synthesis.predictor import SynthesisPredictor
 from nnunet_xmodal.tasks.synthesis.validation import validate_synthesis
-from nnunet_xmodal.trainers.base.own_steps import OwnSteps
-from nnunet_xmodal.trainers.base.paper_settings import without
-from nnunet_xmodal.trainers.base.scored_epochs import ScoredEpochs
-from nnunet_xmodal.trainers.base.trainer import XModalTrainer
-
-CHANGE_INTENSITIES = (
-    GaussianNoiseTransform,
-    GaussianBlurTransform,
-    MultiplicativeBrightnessTransform,
-    ContrastTransform,
-    SimulateLowResolutionTransform,
-    GammaTransform,
-)
+from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, without
+from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
 
 
-class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
+class SynthesisTrainer(OwnTaskTrainer):
     """A pair of generators on nnU-Net's plans, folds and patches, without a look at any label.
 
     Of nnU-Net's augmentation only what moves voxels is kept: intensities are what is to be learnt. Adam 1e-4 as in the
@@ -61,11 +43,12 @@ class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
         checkpoint_activations: generators keep no activations for the backward pass but compute them again.
     """
 
-    deep_supervision = False
+    predicts = "images"
     score_name = "1 / (1 + mean absolute error)"
     predictor_class = SynthesisPredictor
     loader_class: type[nnUNetDataLoader] = UnlabelledLoader
-    learning_rate = 1e-4
+    initial_lr, weight_decay = 1e-4, 0.0
+    oversample_foreground_percent = 0.0
     betas = (0.9, 0.999)
     checkpoint_activations = False
 
@@ -78,9 +61,6 @@ class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = self.learning_rate
-        self.weight_decay = 0
-        self.oversample_foreground_percent = 0.0
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.lr_schedulers: dict[str, PolyLRScheduler] = {}
         self.generators: dict[str, nn.Module] = {}  # by the stream that they read, as the step calls them
@@ -154,9 +134,6 @@ class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
     def plain_network(self) -> GeneratorPair:
         return self.network
 
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Nothing: generators have one output."""
-
     @classmethod
     def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
         return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), CHANGE_INTENSITIES))
@@ -224,12 +201,8 @@ class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
             error = (self.network(data).float() - data).abs().mean().item()
         return {"loss": error, "score": 1 / (1 + error)}
 
-    def perform_actual_validation(self, save_probabilities: bool = False):
-        """Synthesises every validation case; see `validate_synthesis` for what it writes."""
-        if save_probabilities:
-            self.print_to_log_file("There are no probabilities to save: this model makes images.")
-        _, cases = self.do_split()
-        dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
+    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+        """Synthesise every validation case; see `validate_synthesis` for what it writes."""
         predictor = self.predictor_class(device=self.device, allow_tqdm=False)
         predictor.manual_initialization(
             self.network.eval(),
@@ -240,11 +213,7 @@ class GeneratorPretraining(OwnSteps, ScoredEpochs, XModalTrainer):
             type(self).__name__,
             self.inference_allowed_mirroring_axes,
         )
-        rank, ranks = (self.local_rank, dist.get_world_size()) if self.is_ddp else (0, 1)
-        means = validate_synthesis(predictor, dataset, cases, self.output_folder, self.print_to_log_file, rank, ranks)
-        for name, value in means.items():
-            self.print_to_log_file(f"Mean {name}: {value:.4f}")
-        self.print_to_log_file("Validation complete")
+        return validate_synthesis(predictor, dataset, cases, self.output_folder, self.print_to_log_file, *self.ranks)
 
     def save_checkpoint(self, filename: str) -> None:
         if self.local_rank == 0 and not self.disable_checkpointing:

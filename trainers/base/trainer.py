@@ -18,6 +18,12 @@ from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers.base.names import without_length
 
+SETTINGS = (
+    "initial_lr", "weight_decay", "num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch",
+    "oversample_foreground_percent", "save_every",
+)  # fmt: skip
+"""What nnU-Net's trainer sets for every object and a class here may say once."""
+
 
 class XModalTrainer(nnUNetTrainer):
     """Streams from the plans, checked data, and checkpoints that survive being killed.
@@ -27,10 +33,12 @@ class XModalTrainer(nnUNetTrainer):
         @classmethod
         def build_network(cls, plan: UNetPlan) -> nn.Module: ...
 
-    Every other choice is a class attribute, because nnU-Net passes a trainer nothing but its name.
+    Every other choice is a class attribute, because nnU-Net passes a trainer nothing but its name. Where a class has
+    attributes of the names in SETTINGS, they take the place of what nnU-Net's `__init__` sets.
     """
 
     deep_supervision = True
+    save_every = 1  # epochs; nnU-Net's 50 loses hours when a job is killed
 
     predictor_class = SegmentationPredictor  # what nnUNetXModal_predict predicts with
 
@@ -51,7 +59,8 @@ class XModalTrainer(nnUNetTrainer):
         }
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = self.deep_supervision
-        self.save_every = 1  # epochs; nnU-Net's 50 loses hours when a job is killed
+        for name in SETTINGS:
+            setattr(self, name, getattr(type(self), name, getattr(self, name)))
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:

@@ -20,7 +20,7 @@ from nnunet_xmodal.predict import predict
 from nnunet_xmodal.tasks.few_shot.predictor import FewShotPredictor
 from nnunet_xmodal.tasks.few_shot.support import fill_support, labels_to_segment
 from nnunet_xmodal.tasks.few_shot.validation import METRIC, add_protocol, protocol_dice
-from nnunet_xmodal.trainers.base.trainer import few_shot as few_shot_base
+from nnunet_xmodal.trainers.base import few_shot as few_shot_base
 
 DATASET, PLANS, TRAINER, SIZE = "Dataset999_Tiny", "nnUNetFewShotPlans", "nnUNetTrainerPANetR18", (64, 64)
 TISSUE = 1  # every image has it around its organs, so that nothing is cropped

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
-from nnunet_xmodal.trainers.base.reconstruction import Patches, RegressionTrainer
+from nnunet_xmodal.trainers.base.reconstruction import Patches, ReconstructionTrainer
 
 
-class nnUNetTrainerSmoothL1(RegressionTrainer):
+class nnUNetTrainerSmoothL1(ReconstructionTrainer):
     """As documentation/how-to/reconstruct.md has it."""
 
     epochs = 100
@@ -40,7 +40,7 @@ def batch_for(trainer, dimensions=3, channels=3):
     return {"data": data, "target": mask, "keys": ["a", "b"]}
 
 
-@pytest.mark.parametrize("kind", [RegressionTrainer, nnUNetTrainerSmoothL1])
+@pytest.mark.parametrize("kind", [ReconstructionTrainer, nnUNetTrainerSmoothL1])
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_it_learns_an_image_from_images(make, kind, dimensions):
     trainer = make(kind, dimensions)
@@ -58,7 +58,7 @@ def test_it_learns_an_image_from_images(make, kind, dimensions):
 
 
 def test_nothing_outside_the_mask_counts(make):
-    trainer = make(RegressionTrainer)
+    trainer = make(ReconstructionTrainer)
     patches = trainer.patches(batch_for(trainer))
     prediction = patches.target.clone()
     prediction[patches.mask == 0] += 100
@@ -73,7 +73,7 @@ def test_an_ignored_voxel_is_none_of_the_mask(make_trainer, make_plans):
     labels = {"background": 0, "brain": 1, "ignore": 2}
     names = {str(channel): f"channel {channel}" for channel in range(3)}
     trainer = make_trainer(
-        RegressionTrainer, plans, {"channel_names": names, "labels": labels, "file_ending": ".nii.gz"}
+        ReconstructionTrainer, plans, {"channel_names": names, "labels": labels, "file_ending": ".nii.gz"}
     )
     batch = batch_for(trainer)
     batch["target"][:, :, 4:6] = 2

@@ -14,9 +14,9 @@ from nnunet_xmodal.networks.generator import Generator
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
 from nnunet_xmodal.prediction.building import built_here
 from nnunet_xmodal.trainers import TRAINERS
-from nnunet_xmodal.trainers.base.synthesis import GeneratorPretraining
+from nnunet_xmodal.trainers.base.synthesis import SynthesisTrainer
 
-NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), GeneratorPretraining)]
+NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), SynthesisTrainer)]
 CMFF = [name for name in TRAINERS if "CMFF" in name]
 ARCHITECTURES = [(2, False), (2, True), (3, False), (3, True)]
 PLAIN_AND_RESIDUAL = [(2, False), (3, True)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ExponentialLR
 
-from nnunet_xmodal.trainers.base.decay import DecayScheduler
+from nnunet_xmodal.trainers.base.schedule import EpochSchedule, decay
 
 
 def optimizer_of(groups: int = 1) -> torch.optim.Optimizer:
@@ -11,7 +11,7 @@ def optimizer_of(groups: int = 1) -> torch.optim.Optimizer:
 
 def rates(max_steps: int, factor: float = 0.98) -> list[float]:
     optimizer = optimizer_of()
-    scheduler = DecayScheduler(optimizer, 1e-3, max_steps, factor)
+    scheduler = EpochSchedule(optimizer, decay(1e-3, max_steps, factor))
     result = []
     for epoch in range(max_steps):
         scheduler.step(epoch)
@@ -38,7 +38,7 @@ def test_a_training_of_any_length_runs_through_the_same_rates(epochs):
 
 def test_a_rate_follows_from_the_epoch_alone_and_is_that_of_all_groups():
     optimizer = optimizer_of(groups=2)
-    scheduler = DecayScheduler(optimizer, 1e-3, 10, 0.5, steps=10)
+    scheduler = EpochSchedule(optimizer, decay(1e-3, 10, 0.5, steps=10))
     scheduler.step(7)
     assert [group["lr"] for group in optimizer.param_groups] == scheduler.get_last_lr() == [1e-3 * 0.5**7] * 2
     scheduler.step(2)
