@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal.comparison.sources import TrainedModel
 from nnunet_xmodal.files.training_log import TrainingLog, read_training_log
-from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.prediction.building import building
 
 
 def cost_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     with redirect_stdout(StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
-    with torch.device("meta"), built_here():
+    with torch.device("meta"), building("predictor"):
         network = build(plans, settings, channels, heads, enable_deep_supervision=False).eval()
         patch = torch.empty(1, read, *settings.patch_size)  # (1, C, *patch)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_xmodal.datasets.streams import channel_names_of
-from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
 
 SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
@@ -149,8 +149,7 @@ def check_cases(
     """
     faults = [fault for fault in map_cases(_Check(dataset_json), cases, processes, progress, doing) if fault]
     if faults:
-        others = f" ({len(faults) - 1} other cases have faults, too.)" if len(faults) > 1 else ""
-        raise XModalError(faults[0] + others)
+        raise XModalError(first_of(faults))
 
 
 class _Check:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.errors import XModalError, first_of
 
 Task = TypeVar("Task")
 
@@ -46,8 +46,7 @@ def run_all(function: Callable[[Task], str | None], tasks: Sequence[Task], proce
                 pool.shutdown(cancel_futures=True)
                 raise
     if faults:
-        others = f" ({len(faults) - 1} other cases have faults, too.)" if len(faults) > 1 else ""
-        raise XModalError(sorted(faults)[0] + others)
+        raise XModalError(first_of(sorted(faults)))
 
 
 def _end_with_parent() -> None:

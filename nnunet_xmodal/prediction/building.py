@@ -1,39 +1,46 @@
-"""Models that nnU-Net's own `nnUNetv2_predict` cannot serve say so before it reads an image."""
+"""Who builds a network: nnU-Net calls `build_network_architecture` without saying so.
+
+Models that nnU-Net's own `nnUNetv2_predict` cannot serve refuse to be built by it, before it reads an image; pretrained
+weights are loaded for trainings alone.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Literal
 
 from nnunet_xmodal.errors import XModalError
 
-_BUILT_HERE = ContextVar("built_here", default=False)
+Builder = Literal["trainer", "predictor"]
+
+_BUILDER: ContextVar[Builder | None] = ContextVar("builder", default=None)
 
 
 @contextmanager
-def built_here() -> Iterator[None]:
-    """Within, networks of such models may be built: a trainer's own `initialize`, our predictors."""
-    token = _BUILT_HERE.set(True)
+def building(by: Builder) -> Iterator[None]:
+    """Within, networks are built for this package's own trainer or predictor."""
+    token = _BUILDER.set(by)
     try:
         yield
     finally:
-        _BUILT_HERE.reset(token)
+        _BUILDER.reset(token)
 
 
-def is_built_here() -> bool:
-    """Whether we are within `built_here`."""
-    return _BUILT_HERE.get()
+def builder() -> Builder | None:
+    """Return who builds, None for nnU-Net's own commands."""
+    return _BUILDER.get()
 
 
-def check_built_here(trainer_name: str, predicts: str) -> None:
-    """For `build_network_architecture`, the first of our code that nnU-Net's prediction calls.
+def refuse_stock_prediction(trainer_name: str, predicts: str) -> None:
+    """Refuse to build a network outside of `building`; for `build_network_architecture`.
 
     Args:
         predicts: what the model predicts, for the sentence: "images".
 
     Raises:
-        XModalError: outside of `built_here`.
+        XModalError: when nnU-Net's own prediction builds it.
     """
-    if not is_built_here():
+    if builder() is None:
         raise XModalError(
             f"models of {trainer_name} predict {predicts}, which nnUNetv2_predict cannot write: use "
             "nnUNetXModal_predict with the same flags."

@@ -17,7 +17,7 @@ from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import padded, sre, surface_points
 from nnunet_xmodal.geometry.warp import warp
-from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.trainers import TRAINERS
@@ -257,7 +257,7 @@ def test_nnunets_prediction_says_which_command_to_use(make, name):
     build = (trainer.plans_manager, trainer.configuration_manager, 2, 2, False)
     with pytest.raises(XModalError, match=f"{name} predict transforms, .* use nnUNetXModal_predict"):
         trainer.build_network_architecture(*build)
-    with built_here():
+    with building("predictor"):
         trainer.build_network_architecture(*build).load_state_dict(trainer.network.state_dict())
 
 

@@ -19,7 +19,7 @@ from nnunet_xmodal.geometry.in_plane_rotation import size_before_rotation
 from nnunet_xmodal.networks.qsm_unet import QSMUNet
 from nnunet_xmodal.physics.measured_field import FieldGeometry
 from nnunet_xmodal.physics.simulate import local_field
-from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers import TRAINERS
 from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
@@ -264,7 +264,7 @@ def test_nnunets_prediction_says_which_command_to_use(make, name):
     build = (trainer.plans_manager, trainer.configuration_manager, 2, 2, False)
     with pytest.raises(XModalError, match=f"{name} predict images, .* use nnUNetXModal_predict"):
         trainer.build_network_architecture(*build)
-    with built_here():
+    with building("predictor"):
         trainer.build_network_architecture(*build).load_state_dict(trainer.network.state_dict())
 
 

@@ -1,7 +1,6 @@
 """What few-shot trainings have in common: superpixels for labels, episodes for batches, support sets for prediction."""
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.blocks.local_prototypes import LocalPrototypes
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.networks.resnet_backbone import ResNetBackbone
+from nnunet_xmodal.prediction.building import builder
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET, unchanged
 from nnunet_xmodal.tasks.few_shot.episodes import EpisodeLoader, Transform
 from nnunet_xmodal.tasks.few_shot.predictor import FewShotPredictor
@@ -27,8 +27,6 @@ from nnunet_xmodal.tasks.few_shot.validation import add_protocol
 from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
 from nnunet_xmodal.trainers.base.schedule import EpochSchedule, decay
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
-
-_TRAINER_BUILDS = ContextVar("trainer_builds", default=False)  # and not a prediction or a count of parameters
 
 
 class FewShotTrainer(OwnTaskTrainer):
@@ -100,7 +98,7 @@ class FewShotTrainer(OwnTaskTrainer):
             )
         regions = plans_manager.plans.get("xmodal", {}).get("regions", False)
         # whoever predicts has a checkpoint's weights: nothing is downloaded for that
-        weights = cls.weights if _TRAINER_BUILDS.get() else None
+        weights = cls.weights if builder() == "trainer" else None
         backbone = ResNetBackbone(cls.backbone, num_input_channels, weights=weights)
         return PrototypeNetwork(
             backbone,
@@ -111,13 +109,6 @@ class FewShotTrainer(OwnTaskTrainer):
             background=not regions,
             **arguments | ({"shots": cls.shots} if cls.shots else {}),
         )
-
-    def initialize(self):
-        token = _TRAINER_BUILDS.set(True)
-        try:
-            super().initialize()
-        finally:
-            _TRAINER_BUILDS.reset(token)
 
     def _set_batch_size_and_oversample(self):
         """An episode cannot be shared among GPUs as nnU-Net shares a batch: each has a batch of its own."""

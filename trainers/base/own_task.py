@@ -7,6 +7,7 @@ import numpy as np
 import torch.distributed as dist
 from nnunetv2.utilities.collate_outputs import collate_outputs
 
+from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.trainers.base.own_steps import OwnSteps
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
@@ -33,6 +34,11 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
     def ranks(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes that train together."""
         return (self.local_rank, dist.get_world_size()) if self.is_ddp else (0, 1)
+
+    def initialize(self) -> None:
+        """Build network, loss and optimiser as nnU-Net does, for a training."""
+        with building("trainer"):
+            super().initialize()
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Do nothing: the network has one output."""

@@ -22,7 +22,7 @@ from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet, SkipAttent
 from nnunet_xmodal.networks.qsm_unet import QSMUNet
 from nnunet_xmodal.networks.rescaled import Rescaled
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.prediction.building import built_here, check_built_here
+from nnunet_xmodal.prediction.building import refuse_stock_prediction
 from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
 from nnunet_xmodal.tasks.reconstruction.validation import Method, validate_reconstruction
@@ -121,16 +121,12 @@ class ReconstructionTrainer(OwnTaskTrainer):
         Raises:
             XModalError: from stock prediction, and for plans without a target.
         """
-        check_built_here(cls.__name__, "images")
+        refuse_stock_prediction(cls.__name__, "images")
         target = TargetChannel.of_plans(plans_manager.plans, cls.__name__)
         network = cls.backbone(configuration_manager, target.index, target.outputs)
         if hasattr(network, "initialize"):
             network.apply(network.initialize)
         return Rescaled(network, *cls.scales(plans_manager.plans, target))
-
-    def initialize(self):
-        with built_here():
-            super().initialize()
 
     def _build_loss(self) -> None:
         """None: see `losses`."""

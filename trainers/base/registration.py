@@ -15,7 +15,7 @@ from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import sre
 from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.attention_reg import AttentionReg
-from nnunet_xmodal.prediction.building import built_here, check_built_here
+from nnunet_xmodal.prediction.building import refuse_stock_prediction
 from nnunet_xmodal.tasks.registration.by_network import ByNetwork, network_input
 from nnunet_xmodal.tasks.registration.loader import FixedStartsLoader, RegistrationLoader
 from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
@@ -75,7 +75,7 @@ class RegistrationTrainer(OwnTaskTrainer):
             XModalError: from stock prediction, for other plans than RegistrationPlanner's, and for other than two
                 channels.
         """
-        check_built_here(cls.__name__, "transforms")
+        refuse_stock_prediction(cls.__name__, "transforms")
         arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
         if "grid" not in arguments:
             raise XModalError(
@@ -89,10 +89,6 @@ class RegistrationTrainer(OwnTaskTrainer):
                 f"{num_input_channels}: make a dataset of these two."
             )
         return AttentionReg(arguments["grid"], cls.attention)
-
-    def initialize(self):
-        with built_here():
-            super().initialize()
 
     def _build_loss(self) -> nn.Module:
         return nn.MSELoss()

@@ -18,7 +18,7 @@ from nnunet_xmodal.networks.checkpointed import Checkpointed
 from nnunet_xmodal.networks.cmff_unet import CMFFUNet
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.prediction.building import built_here, check_built_here
+from nnunet_xmodal.prediction.building import building, refuse_stock_prediction
 from nnunet_xmodal.tasks.synthesis.loader import UnlabelledLoader
 from nnunet_xmodal.tasks.synthesis.predictor import SynthesisPredictor
 from nnunet_xmodal.tasks.synthesis.validation import validate_synthesis
@@ -67,7 +67,7 @@ class SynthesisTrainer(OwnTaskTrainer):
 
     @classmethod
     def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
-        check_built_here(cls.__name__, "images")
+        refuse_stock_prediction(cls.__name__, "images")
         return super().build_network_architecture(plans_manager, *args, **kwargs)
 
     def initialize(self):
@@ -90,7 +90,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         self.num_input_channels = len(self.configuration_manager.normalization_schemes)
         heads = self.label_manager.num_segmentation_heads
         build = (self.plans_manager, self.configuration_manager, self.num_input_channels, heads, False)
-        with built_here():
+        with building("trainer"):
             self.network = self.build_network_architecture(*build).to(self.device)
         if self.is_ddp and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)

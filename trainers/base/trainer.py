@@ -15,6 +15,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of, describe_streams, s
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers.base.names import without_length
 
@@ -88,8 +89,7 @@ class XModalTrainer(nnUNetTrainer):
     @property
     def plain_network(self) -> nn.Module:
         """The network without the wrappers of torch.compile and DistributedDataParallel."""
-        network = self.network.module if self.is_ddp else self.network
-        return getattr(network, "_orig_mod", network)
+        return unwrapped(self.network.module if self.is_ddp else self.network)
 
     def on_train_start(self):
         self._check_streams_of_other_folds()

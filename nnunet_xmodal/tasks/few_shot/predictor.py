@@ -15,6 +15,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
+from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.tasks.few_shot.support import fill_support, labels_to_segment, relative_position
 
 
@@ -70,7 +71,7 @@ class FewShotPredictor(nnUNetPredictor):
         dataset_json = {**own, "file_ending": self.dataset_json["file_ending"]}
         label_manager = self.plans_manager.get_label_manager(dataset_json)
         dataset = _Preprocessed(self, own, label_manager, cases, progress)
-        old: PrototypeNetwork = getattr(self.network, "_orig_mod", self.network)
+        old: PrototypeNetwork = unwrapped(self.network)
         labels = labels_to_segment(label_manager)
         network = PrototypeNetwork(
             old.backbone,
@@ -123,7 +124,7 @@ class _AtPosition(nn.Module):
         self.network, self.position = network, position
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return getattr(self.network, "_orig_mod", self.network).segment(x, position=self.position)
+        return unwrapped(self.network).segment(x, position=self.position)
 
 
 class _Preprocessed:

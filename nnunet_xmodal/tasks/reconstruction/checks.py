@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
 
 LARGEST_SUSCEPTIBILITY = 10.0
@@ -94,7 +94,4 @@ def first_fault(checks: Sequence) -> str | None:
             check()
         except XModalError as error:  # the others are looked at as well
             faults.append(str(error))
-    if not faults:
-        return None
-    others = f" ({len(faults) - 1} other cases have faults, too.)" if faults[1:] else ""
-    return faults[0] + others
+    return first_of(faults) if faults else None

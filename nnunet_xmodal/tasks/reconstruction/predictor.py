@@ -16,7 +16,7 @@ from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
 from nnunet_xmodal.files.images import read_image
-from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor, write_image
 from nnunet_xmodal.tasks.reconstruction.checks import check_mask, first_fault
@@ -52,7 +52,7 @@ class ReconstructionPredictor(ImagePredictor):
     _sources: Mapping[str, CaseToReconstruct] = MappingProxyType({})  # of predict_folder
 
     def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
-        with built_here():
+        with building("predictor"):
             super().initialize_from_trained_model_folder(*args, **kwargs)
 
     def on_network_grid(self, inputs: np.ndarray, properties: dict) -> np.ndarray:

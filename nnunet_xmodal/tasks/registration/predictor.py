@@ -19,14 +19,15 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tqdm import tqdm
 
-from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.evaluation.figures.checkerboard import draw_checkerboards
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.volumes import check_same_unit, read_volume
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
-from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.tasks.registration import grad_cam
 from nnunet_xmodal.tasks.registration.case import RegistrationCase, cases_to_register
 from nnunet_xmodal.tasks.registration.grid import OUTSIDE, GridCutter, RegistrationGrid
@@ -67,7 +68,7 @@ class RegistrationPredictor(nnUNetPredictor):
     options = frozenset({"init", "roi", "labels", "stage2", "refine", "grad_cam"})
 
     def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
-        with built_here():
+        with building("predictor"):
             super().initialize_from_trained_model_folder(*args, **kwargs)
 
     @property
@@ -136,7 +137,7 @@ class RegistrationPredictor(nnUNetPredictor):
     def as_step(self) -> NetworkStep:
         """All folds of the model."""
         cut = GridCutter(self.plans_manager, self.configuration_manager, self.dataset_json)
-        network = getattr(self.network, "_orig_mod", self.network)  # compiling takes longer than many cases
+        network = unwrapped(self.network)  # compiling takes longer than many cases
         return NetworkStep(self.trainer_name, cut, network, self.list_of_parameters, self.device, self.fixed_is_label)
 
     def _second_stage(self, args: Namespace) -> "RegistrationPredictor":
@@ -159,8 +160,7 @@ class RegistrationPredictor(nnUNetPredictor):
             except XModalError as error:  # the others are checked as well
                 faults.append(str(error))
         if faults:
-            others = f" ({len(faults) - 1} other cases have faults, too.)" if faults[1:] else ""
-            raise XModalError(faults[0] + others)
+            raise XModalError(first_of(faults))
         return starts
 
     def _start(self, case: RegistrationCase, init: str) -> Start:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
+from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.native_geometry import in_native_geometry, with_geometry
 from nnunet_xmodal.prediction.tiles import padded
 
@@ -58,7 +59,7 @@ def attention_maps(
     for slicer in slicers:
         weight[slicer[1:]] += tile_weight
     maps: dict[StreamLevel, torch.Tensor] = {}
-    network = _uncompiled(predictor.network).to(predictor.device).eval()
+    network = unwrapped(predictor.network).to(predictor.device).eval()
     folds = predictor.list_of_parameters or [network.state_dict()]
     for parameters in folds:
         network.load_state_dict(parameters)
@@ -72,16 +73,12 @@ def attention_maps(
     return {key: (total / weight / len(folds))[undo_padding[1:]] for key, total in maps.items()}
 
 
-def _uncompiled(network: torch.nn.Module) -> torch.nn.Module:
-    return getattr(network, "_orig_mod", network)
-
-
 def check_has_attention_maps(predictor: nnUNetPredictor) -> None:
     """
     Raises:
         XModalError: if the loaded network has no streams.
     """
-    if not hasattr(getattr(_uncompiled(predictor.network), "encoder", None), "stream_features"):
+    if not hasattr(getattr(unwrapped(predictor.network), "encoder", None), "stream_features"):
         raise XModalError(
             f"the network of {predictor.trainer_name} has no attention maps; they exist for nnUNetTrainerMultiStream, "
             "nnUNetTrainerSCFF, nnUNetTrainerCSAD and their variants."

@@ -15,6 +15,7 @@ from nnunet_xmodal.datasets.partial_cases import PartialCase
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
+from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
@@ -212,7 +213,7 @@ def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:
     Raises:
         XModalError: for a model that has never been without a stream.
     """
-    network = getattr(predictor.network, "_orig_mod", predictor.network)
+    network = unwrapped(predictor.network)
     if getattr(network, "stream_dropout", None) is None:
         raise XModalError(
             f"the model of {predictor.trainer_name} was never trained without a stream: for --allow_missing train "

@@ -13,7 +13,7 @@ from nnunet_xmodal.datasets.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
-from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
 from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
@@ -53,7 +53,7 @@ class SynthesisPredictor(ImagePredictor):
     configuration_name: str | None = None
 
     def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
-        with built_here():
+        with building("predictor"):
             super().initialize_from_trained_model_folder(*args, **kwargs)
 
     def predict_folder(self, args: Namespace) -> None:

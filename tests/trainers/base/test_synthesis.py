@@ -12,7 +12,7 @@ from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator import Generator
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
-from nnunet_xmodal.prediction.building import built_here
+from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.trainers import TRAINERS
 from nnunet_xmodal.trainers.base.synthesis import SynthesisTrainer
 
@@ -231,7 +231,7 @@ def test_nnunets_prediction_says_which_command_to_use(make):
     build = (trainer.plans_manager, trainer.configuration_manager, 4, 3, False)
     with pytest.raises(XModalError, match="nnUNetTrainerCMFT predict images, .* use nnUNetXModal_predict"):
         trainer.build_network_architecture(*build)
-    with built_here():
+    with building("predictor"):
         network = trainer.build_network_architecture(*build)
     network.load_state_dict(trainer.checkpoint()["network_weights"])
 
