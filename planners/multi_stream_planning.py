@@ -29,7 +29,7 @@ class MultiStreamPlanning:
     Attributes:
         own_options: what the constructor takes beside nnU-Net's arguments.
         plans_name: where the plans are written if `plans_name` is not given; with "Iso" before "Plans" for
-            `iso_compute`, and with patch and width if they are given. nnU-Net keeps configurations of older plans of the
+            `iso_compute`, and with the sizes if they are given. nnU-Net keeps configurations of older plans of the
             same name.
     """
 
