@@ -92,6 +92,7 @@ setup(
     entry_points={
         "console_scripts": [
             "nnUNetXModal_env = nnunet_xmodal.commands.env:main",
+            "nnUNetXModal_inflate = nnunet_xmodal.commands.inflate:main",
             "nnUNetXModal_paste = nnunet_xmodal.commands.paste:main",
             "nnUNetXModal_prepare = nnunet_xmodal.commands.prepare:main",
             "nnUNetXModal_plan_and_preprocess = nnunet_xmodal.commands.plan_and_preprocess:main",
