@@ -26,11 +26,12 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.planners import PLANNERS, planner_class
+from nnunet_xmodal.planners.sized_planning import can_be_sized, check_sizes, sized
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
 _OTHER_PROCESSES = 4
 _LABELS_FOR_EVERY_CASE = ("RegistrationPlanner", "ReconstructionPlanner", "ReconstructionUNetPlanner")
-_RECONSTRUCTION = ("patch", "field_unit", "B0", "TE", "b0_direction")
+_RECONSTRUCTION = ("field_unit", "B0", "TE", "b0_direction")
 
 
 def plan_and_preprocess(args: Namespace) -> None:
@@ -61,6 +62,7 @@ def plan_and_preprocess(args: Namespace) -> None:
     for flag in _RECONSTRUCTION:
         if getattr(args, flag) is not None and flag not in own:
             raise XModalError(f"--{flag} says nothing to {args.pl}: take one of {_with_option(flag)}.")
+    sizes = _checked_sizes(planner, args)
     if args.streams and own and "streams" not in own:
         raise XModalError(f"--streams says nothing to {args.pl}, whose networks have none: leave it out.")
     streams = {dataset: _checked(dataset, planner, args) for dataset in args.d}
@@ -84,7 +86,7 @@ def plan_and_preprocess(args: Namespace) -> None:
         chosen = {**vars(args), "streams": streams[dataset]}
         _, plans_name = plan_experiment_dataset(
             dataset,
-            partial(planner, **{name: chosen[name] for name in own}),
+            partial(sized(planner) if sizes else planner, **{name: chosen[name] for name in own}, **sizes),
             args.gpu_memory_target,
             args.preprocessor_name,
             args.overwrite_target_spacing,
@@ -96,6 +98,21 @@ def plan_and_preprocess(args: Namespace) -> None:
         print("Preprocessing...")
         processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
         preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
+
+
+def _checked_sizes(planner: type, args: Namespace) -> dict[str, int | list[int]]:
+    """`--patch` and `--base_width` for a planner of nnU-Net's own; {} where ours takes them among its options."""
+    check_sizes(args.patch, args.base_width)
+    own = getattr(planner, "own_options", ())
+    given = {name: getattr(args, name) for name in ("patch", "base_width") if getattr(args, name) is not None}
+    for name in given:
+        if name not in own and not can_be_sized(planner):
+            raise XModalError(
+                f"--{name} says nothing to {args.pl}: take one of {_with_option(name)}, or one of nnU-Net's own."
+            )
+    if "patch" in given and not can_be_sized(planner) and len(args.patch) != 3:
+        raise XModalError(f"--patch takes three numbers Z Y X for {args.pl}, and got {len(args.patch)}.")
+    return {name: value for name, value in given.items() if name not in own}
 
 
 def _with_option(name: str) -> str:

@@ -75,8 +75,8 @@ def _add_missing(p: argparse._ArgumentGroup) -> None:
     p.add_argument(
         "--impute",
         metavar="FOLDER",
-        help="model folder of nnUNetTrainerCMFT, whose folds -f make the channels that have no file; for any model "
-        "that normalises by z-scores. With --allow_missing: of the cases of which it can",
+        help="model folder of nnUNetTrainerCMFTPaired (or another CMFT), whose folds -f make the channels that have no "
+        "file; for any model that normalises by z-scores. With --allow_missing: of the cases of which it can",
     )
 
 

@@ -97,8 +97,8 @@ class Imputation:
             file = self.folder / f"fold_{fold}" / checkpoint
             if not file.is_file():
                 raise XModalError(
-                    f"--impute needs {file}, which is missing: name the folder of a model of nnUNetTrainerCMFT, and "
-                    "with -f the folds that are trained of both models."
+                    f"--impute needs {file}, which is missing: name the folder of a model of nnUNetTrainerCMFTPaired, "
+                    "and with -f the folds that are trained of both models."
                 )
         try:
             content = torch.load(file, map_location="cpu", weights_only=False, mmap=True)
@@ -113,7 +113,7 @@ class Imputation:
     def _no_such_model(self, trainer_name: str) -> str:
         return (
             f"--impute {self.folder} holds a model of {trainer_name}, which makes no missing modality: name the folder "
-            "of a model of nnUNetTrainerCMFT."
+            "of a model of nnUNetTrainerCMFTPaired."
         )
 
     def _check_channels(self, dataset_json: dict) -> None:

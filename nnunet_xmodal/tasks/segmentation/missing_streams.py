@@ -218,7 +218,7 @@ def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:
         raise XModalError(
             f"the model of {predictor.trainer_name} was never trained without a stream: for --allow_missing train "
             "nnUNetTrainerCSADDropout, nnUNetTrainerCMFFDropout or nnUNetTrainerMultiStreamDropout, "
-            "or let a model of nnUNetTrainerCMFT make what is missing, with --impute."
+            "or let a model of nnUNetTrainerCMFTPaired make what is missing, with --impute."
         )
 
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.evaluation.figures.synthesis import MadeChannel, draw_synthesis
 from nnunet_xmodal.evaluation.image_similarity import image_similarity, range_inside
+from nnunet_xmodal.evaluation.untranslated import untranslated_ssim, worse_than_untranslated
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.labels import whole_image_key
 from nnunet_xmodal.networks.generator_pair import GeneratorPair, ThereAndBack
@@ -35,6 +36,9 @@ def validate_synthesis(
     non-zero, as `A_to_B_SSIM` for what A's generator makes of A, and `A_to_B_to_A_SSIM` for the cycle; the data range
     of a channel is that of the real image inside the mask, and SSIM counts intensities from its minimum. Images on the
     case's own grid are in `validation/images/`.
+
+    Where what is made of a stream is less similar to the other one than that stream itself is, a sentence in the log
+    and under `"xmodal": {"warnings": …}` says so; `"untranslated"` beside it holds the SSIM of streams as they are.
 
     Args:
         predictor: initialised with a GeneratorPair.
@@ -64,6 +68,7 @@ def validate_synthesis(
         write_images(native, properties, folder / "images" / case, predictor.dataset_json["file_ending"])
         draw_synthesis(_channels(predictor.dataset_json, pair, real, made[:n]), mask, folder / "images" / f"{case}.png")
         ranges = range_inside(real, mask)
+        untranslated = _untranslated(pair, real, mask, ranges) if there_and_back else {}
         # SSIM knows no negative intensities: its luminance would take an inverted image for a similar one
         lowest = np.array([channel[mask].min() if mask.any() else 0 for channel in real])[:, None, None, None]
         real, made = real - lowest, made - np.tile(lowest, (len(made) // n, 1, 1, 1))
@@ -73,6 +78,7 @@ def validate_synthesis(
                 "prediction_file": str(folder / "images" / f"{case}{predictor.dataset_json['file_ending']}"),
                 "metrics": {key: _measured(pair, real, made, mask, ranges)},
                 "data_range": ranges,
+                "untranslated": untranslated,
             }
         )
     if ranks > 1:
@@ -82,6 +88,11 @@ def validate_synthesis(
     per_case = [result["metrics"][key] for result in results]
     means = {name: float(np.mean([metrics[name] for metrics in per_case])) for name in per_case[0]}
     if rank == 0:
+        told = [result["untranslated"] for result in results]
+        untranslated = {name: float(np.mean([of_case[name] for of_case in told])) for name in told[0]}
+        warnings = worse_than_untranslated(per_case, told) if there_and_back else []
+        for sentence in warnings:
+            log(f"WARNING: {sentence}")
         summary = {
             "metric_per_case": results,
             "mean": {key: means},
@@ -90,6 +101,8 @@ def validate_synthesis(
                 "directions": {name: _BETTER[name.rsplit("_", 1)[1]] for name in means},
                 "where": "inside the non-zero voxels, in normalised intensities",
                 "data_range": "of every real channel inside these voxels; in metric_per_case",
+                "untranslated": untranslated,
+                "warnings": warnings,
             },
         }
         write_json(summary, folder / "summary.json")
@@ -115,6 +128,14 @@ def _measured(
         if len(back):
             add(f"{source}_to_{target}_to_{source}", back, pair.streams[source])
     return metrics
+
+
+def _untranslated(pair: GeneratorPair, real: np.ndarray, mask: np.ndarray, ranges: Sequence[float]) -> dict[str, float]:
+    """SSIM of each stream with the other one, under the name of the translation."""
+    return {
+        f"{source}_to_{target}_SSIM": untranslated_ssim(real, mask, ranges, pair.streams[source], pair.streams[target])
+        for source, target in ("AB", "BA")
+    }
 
 
 def _channels(dataset_json: dict, pair: GeneratorPair, real: np.ndarray, made: np.ndarray) -> list[MadeChannel]:
