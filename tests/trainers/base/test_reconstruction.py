@@ -14,7 +14,7 @@ from nnunet_xmodal.trainers.base.reconstruction import Patches, ReconstructionTr
 class nnUNetTrainerSmoothL1(ReconstructionTrainer):
     """As documentation/how-to/reconstruct.md has it."""
 
-    epochs = 100
+    num_epochs = 100
 
     def losses(self, prediction: torch.Tensor, patches: Patches) -> dict[str, torch.Tensor]:
         error = F.smooth_l1_loss(prediction, patches.target, reduction="none")
