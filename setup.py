@@ -21,6 +21,7 @@ INSIDE = [
             "data",
             "demo",
             "evaluation",
+            "files",
             "geometry",
             "losses",
             "networks",
@@ -49,7 +50,7 @@ setup(
         "nnunet_xmodal.planners": "planners",
     },
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.6",  # before, weights_only=True was no protection (CVE-2025-32434)
         "nnunetv2>=2.8.1,<3",
         "dynamic-network-architectures>=0.4.1,<0.5",
         "batchgenerators>=0.25.1",

@@ -15,10 +15,11 @@ from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import foreground
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.support_set import fill_support, labels_to_segment, relative_position
 
 
-class FewShotPredictor(nnUNetPredictor):
+class FewShotPredictor(GuardedPredictor):
     """nnU-Net's predictor, which also knows where in its scan a slice lies.
 
     A slice at the relative position r of its scan is segmented by the chunk whose support slices lie nearest to r in

@@ -11,7 +11,6 @@ import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
@@ -19,13 +18,14 @@ from tqdm import tqdm
 from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import with_geometry
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 
 HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """File endings of formats that keep float32 volumes."""
 
 
-class ImagePredictor(nnUNetPredictor):
+class ImagePredictor(GuardedPredictor):
     """nnU-Net's predictor for networks that return images, with any number of channels.
 
     nnU-Net sums tiles in float16 (1–6 % error at the Gaussian's border, infinity from about 6,500), runs the network

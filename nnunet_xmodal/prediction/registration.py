@@ -15,7 +15,6 @@ from time import perf_counter
 import numpy as np
 import SimpleITK as sitk
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_
 from nnunet_xmodal.prediction import grad_cam
 from nnunet_xmodal.prediction.checkerboard import draw_checkerboards
 from nnunet_xmodal.prediction.grid_centre import GridCentre, grid_centre, organ_points
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.initial_transform import initial_transform
 from nnunet_xmodal.prediction.only_here import built_here
 from nnunet_xmodal.prediction.registration_case import RegistrationCase, cases_to_register
@@ -61,7 +61,7 @@ class Registration:
     seconds_network: float
 
 
-class RegistrationPredictor(nnUNetPredictor):
+class RegistrationPredictor(GuardedPredictor):
     """Writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv per case."""
 
     options = frozenset({"init", "roi", "labels", "stage2", "refine", "grad_cam"})
