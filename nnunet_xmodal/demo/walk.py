@@ -18,6 +18,7 @@ from nnunet_xmodal.demo.progress import Progress
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.demo.training import train_all
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.folders import check_output_folder
 
 _FINGERPRINT_VOXELS = 1e6
 """Intensities that are drawn for nnU-Net's fingerprint, in place of its 1e8, which take ten seconds."""
@@ -58,6 +59,7 @@ def _claim_folder(demo: Demo) -> None:
 
     Trainers, folds, lengths and configurations have names and folders of their own: other ones are added.
     """
+    check_output_folder(demo.folder, "--folder")
     ours = demo.data
     record = demo.folder / "demo.json"
     if record.is_file():
