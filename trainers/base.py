@@ -158,14 +158,14 @@ class XModalTrainer(nnUNetTrainer):
     def _check_checkpoint(self, filename: str) -> None:
         checkpoint = read_checkpoint(filename, mmap=True, way_out="rename it to go on from an older one")
         try:
-            trainer, plans = checkpoint["trainer_name"], checkpoint["init_args"]["plans"]
-        except (KeyError, TypeError) as error:
+            trainer = checkpoint["trainer_name"]
+            theirs = checkpoint["init_args"]["plans"].get("xmodal", {}).get("streams")
+        except (KeyError, TypeError, AttributeError) as error:
             raise XModalError(
                 f"{filename} is no readable checkpoint ({error!r}): rename it to go on from an older one."
             ) from error
         if without_length(trainer) != without_length(type(self).__name__):
             raise XModalError(f"{filename} was written by {trainer} and cannot be loaded by {type(self).__name__}.")
-        theirs = plans.get("xmodal", {}).get("streams")
         ours = self.plans_manager.plans["xmodal"]["streams"]
         if theirs != ours:
             raise XModalError(
