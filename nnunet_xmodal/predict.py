@@ -1,6 +1,5 @@
 """From the flags of `nnUNetXModal_predict` to predicted files, with the predictor that the model's trainer names."""
 
-import json
 import multiprocessing
 from argparse import Namespace
 from pathlib import Path
@@ -17,6 +16,10 @@ from nnunet_xmodal.datasets.checks import Case, cases_in_folder, check_cases
 from nnunet_xmodal.datasets.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
+from nnunet_xmodal.files.model_files import find_checkpoint, read_model_dataset_json, read_model_plans
+from nnunet_xmodal.files.trust import trusting
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.tasks.segmentation.attention_maps import check_has_attention_maps
 from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
 from nnunet_xmodal.tasks.segmentation.organ_roi import crop_to_organ, organ_roi
@@ -39,14 +42,21 @@ def predict(args: Namespace) -> None:
         args: see `commands/predict.py`.
 
     Raises:
-        XModalError: before anything is written, for a missing model, fold or device, and for faulty images.
+        XModalError: before anything is written, for a missing model, fold or device, for a model that could run code
+            of whoever made it, and for faulty images.
     """
+    with trusting(args.trust):
+        _predict(args)
+
+
+def _predict(args: Namespace) -> None:
     discovery.register()
     folder = model_folder(args)
-    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_model_dataset_json(folder)
     _check_cascade(folder, args)
     _check_part(args)
     _check_options(args)
+    _check_folders(args)
     kind = predictor_class(args.tr)
     reads_folders = hasattr(kind, "predict_folder")
     takes_partial_cases = args.allow_missing or args.impute is not None
@@ -124,27 +134,27 @@ def model_folder(args: Namespace) -> Path:
         raise XModalError(f"-d {args.d} is no dataset with results: {str(error).splitlines()[0]}") from error
     if not folder.is_dir():
         raise XModalError(f"there is no model {folder}: train it, or check -d, -tr, -p and -c.")
+    plans = read_model_plans(folder)
+    if args.c not in plans["configurations"]:
+        raise XModalError(f"{folder / 'plans.json'} does not describe {args.c}: the file is another model's.")
     for fold in args.f:
-        checkpoint = folder / f"fold_{fold}" / args.chk
-        if not checkpoint.is_file():
-            raise XModalError(f"{checkpoint} is missing: train that fold, or name the trained ones with -f.")
-        _check_checkpoint(checkpoint, args.tr)
+        _check_checkpoint(find_checkpoint(folder, fold, args.chk), args.tr, plans)
     return folder
 
 
-def _check_checkpoint(checkpoint: Path, trainer: str) -> None:
+def _check_checkpoint(checkpoint: Path, trainer: str, shared_plans: dict) -> None:
+    content = read_checkpoint(checkpoint, mmap=True)
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
         name, streams = content["trainer_name"], content["init_args"]["plans"].get("xmodal", {}).get("streams")
-    except Exception as error:
-        raise XModalError(f"{checkpoint} is no readable checkpoint ({error}).") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise XModalError(f"{checkpoint} is no readable checkpoint of nnU-Net ({error!r}): copy it anew.") from error
     if name != trainer:
         raise XModalError(f"{checkpoint} was written by {name}, not by {trainer}: it lies in the wrong folder.")
-    plans = checkpoint.parents[1] / "plans.json"
-    shared = json.loads(plans.read_text(encoding="utf-8")).get("xmodal", {}).get("streams")
+    shared = shared_plans.get("xmodal", {}).get("streams")
     if streams != shared:
         raise XModalError(
-            f"{checkpoint} was trained with the streams {streams}, but {plans} says {shared}: train anew."
+            f"{checkpoint} was trained with the streams {streams}, but {checkpoint.parents[1] / 'plans.json'} says "
+            f"{shared}: train anew."
         )
 
 
@@ -171,6 +181,19 @@ def _check_options(args: Namespace) -> None:
     for option in sorted(_OPTIONS - understood):
         if getattr(args, option):
             raise XModalError(f"--{option} says nothing to models of {args.tr}: leave it out.")
+
+
+def _check_folders(args: Namespace) -> None:
+    """
+    Raises:
+        XModalError: for a file in the place of a folder.
+    """
+    check_output_folder(args.o)
+    check_input_folder(args.i)
+    for name in ("prev_stage_predictions", "support", "mask", "labels", "roi"):
+        folder = getattr(args, name)
+        if folder is not None and Path(folder).is_file():
+            check_input_folder(folder)
 
 
 def _cases(args: Namespace, dataset_json: dict) -> list[Case]:

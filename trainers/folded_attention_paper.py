@@ -19,6 +19,7 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.trainers.attention import nnUNetTrainerFALiteral
 from nnunet_xmodal.trainers.base.augmentation import without
 from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
@@ -116,6 +117,6 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
     def on_train_end(self):
         best = Path(self.output_folder) / BEST_LOSS
         if best.is_file():
-            weights = torch.load(best, map_location=self.device, weights_only=False)["network_weights"]
+            weights = read_checkpoint(best, self.device)["network_weights"]
             self.plain_network.load_state_dict(weights)
         super().on_train_end()

@@ -22,6 +22,7 @@ os.environ.update(nnUNet_def_n_proc="1", nnUNet_n_proc_DA="1", nnUNet_compile="f
 import torch  # noqa: E402  nnU-Net reads its environment when it is imported
 
 from nnunet_xmodal import discovery, trainers  # noqa: E402
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint  # noqa: E402
 from nnunet_xmodal.phantoms.two_channel import write_phantom_dataset  # noqa: E402
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor  # noqa: E402
 from nnunet_xmodal.trainers import TRAINERS  # noqa: E402
@@ -74,10 +75,10 @@ def resume(trainer: str) -> None:
     name = f"{trainer}_2epochs_1its"
     fold = model(trainer).parent / model(trainer).name.replace("_1epochs", "_2epochs") / "fold_0"
     fold.mkdir(parents=True)
-    checkpoint = torch.load(model(trainer) / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    checkpoint = read_checkpoint(model(trainer) / "fold_0" / "checkpoint_final.pth")
     torch.save({**checkpoint, "trainer_name": name}, fold / "checkpoint_latest.pth")
     run_training(DATASET, "2d", 0, name, continue_training=True, device=DEVICE)
-    assert torch.load(fold / "checkpoint_final.pth", weights_only=False)["current_epoch"] == 2
+    assert read_checkpoint(fold / "checkpoint_final.pth")["current_epoch"] == 2
 
 
 def without_deep_supervision(trainer: str) -> None:

@@ -18,6 +18,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunet_xmodal.commands.argument_types import fold
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 
 RANDOM = ("SRE_before_mm", "SRE_mm")
 
@@ -40,9 +41,8 @@ def parameters_of(model: Path, number: int | str) -> str:
     file = model / f"fold_{number}" / "checkpoint_final.pth"
     if not file.is_file():
         return "–"
-    import torch
 
-    weights = torch.load(file, map_location="cpu", weights_only=False)["network_weights"]
+    weights = read_checkpoint(file)["network_weights"]
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     return f"{sum(value.numel() for name, value in weights.items() if not name.endswith(statistics)):,}"
 

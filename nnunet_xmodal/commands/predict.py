@@ -44,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--disable_progress_bar", action="store_true", help="no progress bar")
     p.add_argument("--not_on_device", action="store_true", help="keep results off the GPU: for very large images")
     p.add_argument(
+        "--trust",
+        action="store_true",
+        help="let the model's checkpoints and plans name any code and run it: only for models whose makers you trust",
+    )
+    p.add_argument(
         "--attention_maps",
         action="store_true",
         help="also write OUTPUT/attention_maps/<case>_stream<k>_level<m>.nii.gz of the cases that this call predicts; "

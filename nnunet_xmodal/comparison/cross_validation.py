@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.labels import foreground, ignore_label, name_of_key
 
 _COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
@@ -116,8 +117,7 @@ def read_predictions(name: str, folder: Path, dataset_json: dict) -> ModelResult
         XModalError: if there is no folder or no file with the dataset's ending in it.
     """
     ending = dataset_json["file_ending"]
-    if not folder.is_dir():
-        raise XModalError(f"the folder {folder} does not exist.")
+    check_input_folder(folder)
     if not foreground(dataset_json):
         raise XModalError(f"{folder} cannot be compared by a dataset.json without labels: name them there.")
     files = images(folder, ending)

@@ -23,10 +23,14 @@ from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
 from nnunet_xmodal.crossval.printed import script
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
+from nnunet_xmodal.crossval.trusted_jobs import check_trusted
 from nnunet_xmodal.datasets import grouped_split
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.folders import check_output_folder
+from nnunet_xmodal.files.trust import trusting
+from nnunet_xmodal.files.trusted_plans import check_plans
 
 
 def crossval(args: Namespace) -> int:
@@ -39,13 +43,20 @@ def crossval(args: Namespace) -> int:
         0 if all jobs are finished (submitted, printed), 1 if one failed or is left to another scheduler.
 
     Raises:
-        XModalError: before anything is written, for what is missing or contradicts itself.
+        XModalError: before anything is written, for what is missing, contradicts itself or could run code of whoever
+            made it.
     """
+    with trusting(args.trust):
+        return _crossval(args)
+
+
+def _crossval(args: Namespace) -> int:
     require_variables("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     discovery.register()
     dataset = _dataset(args.d)
     preprocessed = Path(os.environ["nnUNet_preprocessed"]) / dataset
     results = Path(os.environ["nnUNet_results"])
+    check_output_folder(results, "nnUNet_results")
     for name, values in (("-c", args.c), ("-tr", args.tr), ("-p", args.p), ("-f", args.f)):
         _check_unique(name, values)
     for trainer in args.tr:
@@ -63,6 +74,7 @@ def crossval(args: Namespace) -> int:
     subjects = grouped_split.subjects_of(cases, args.group_by) if args.group_by else None
     split = _split(args.f, preprocessed, results / dataset, cases, subjects)
     check_previous_stages(jobs, {**dict(enumerate(split)), "all": {"train": cases, "val": cases}})
+    check_trusted(jobs)
     _write_split(split, preprocessed, results / dataset, subjects)
 
     if args.executor == "print":
@@ -133,7 +145,12 @@ def _plans(preprocessed: Path, name: str) -> PlansManager:
     file = preprocessed / f"{name}.json"
     if not file.is_file():
         raise XModalError(f"{file} is missing: run nnUNetXModal_plan_and_preprocess, or check -d and -p.")
-    return PlansManager(str(file))
+    try:
+        plans = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise XModalError(f"{file} cannot be read in full ({error}): plan again, or copy it anew.") from error
+    check_plans(plans, file)
+    return PlansManager(plans)
 
 
 def _check_preprocessed(manager: PlansManager, configuration: str, plans: str, preprocessed: Path) -> None:

@@ -150,7 +150,7 @@ def _environment(settings: SlurmSettings) -> dict[str, str]:
     nnU-Net counts the cores of the node, and most of them belong to others.
     """
     processes = {"nnUNet_n_proc_DA": str(min(settings.cpus, 12)), "nnUNet_def_n_proc": str(min(settings.cpus, 8))}
-    own = {name: value for name, value in os.environ.items() if name.startswith("nnUNet_")}
+    own = {name: value for name, value in os.environ.items() if name.startswith(("nnUNet_", "nnUNetXModal_"))}
     return {**processes, **own, discovery.VARIABLE: discovery.extended_value(own.get(discovery.VARIABLE))}
 
 

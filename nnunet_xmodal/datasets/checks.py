@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError, first_of
+from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
 
 SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
@@ -40,8 +41,7 @@ def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int
         XModalError: if the folder is missing or empty, or a file has no channel number.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise XModalError(f"the folder {folder} does not exist.")
+    check_input_folder(folder)
     found: dict[str, dict[int, Path]] = {}
     for file in sorted(folder.iterdir()):
         if not file.name.endswith(file_ending):

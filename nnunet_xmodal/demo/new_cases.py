@@ -65,12 +65,12 @@ def predict(demo: Demo, progress: Progress, device) -> None:
     is their mean.
     """
     # nnU-Net reads its environment when it is imported
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 
     cases, folds = new_cases(demo)
     for trainer in demo.trainers:
         with progress.step(f"predicting {len(cases)} new cases, {trainer}"):
-            predictor = nnUNetPredictor(use_mirroring=False, device=device, allow_tqdm=False)
+            predictor = SegmentationPredictor(use_mirroring=False, device=device, allow_tqdm=False)
             predictor.initialize_from_trained_model_folder(str(demo.model(trainer)), folds)
             for condition in conditions(demo):
                 output = demo.predictions(trainer, condition.without)

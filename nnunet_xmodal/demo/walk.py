@@ -17,6 +17,7 @@ from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.demo.training import train_all
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.phantoms.prostate import write_prostate_dataset
 
 _FINGERPRINT_VOXELS = 1e6
@@ -58,6 +59,7 @@ def _claim_folder(demo: Demo) -> None:
 
     Trainers, folds, lengths and configurations have names and folders of their own: other ones are added.
     """
+    check_output_folder(demo.folder, "--folder")
     ours = demo.data
     record = demo.folder / "demo.json"
     if record.is_file():

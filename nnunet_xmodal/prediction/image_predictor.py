@@ -10,12 +10,12 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from tqdm import tqdm
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry, with_geometry
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 
@@ -23,7 +23,7 @@ HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """File endings of formats that keep float32 volumes."""
 
 
-class ImagePredictor(nnUNetPredictor):
+class ImagePredictor(GuardedPredictor):
     """nnU-Net's predictor for networks that return images, with any number of channels.
 
     nnU-Net sums tiles in float16 (1–6 % error at the Gaussian's border, infinity from about 6,500), runs the network

@@ -11,6 +11,7 @@ from nnunet_xmodal.datasets.organ_mask import mask_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.files.parallel import run_all
 from nnunet_xmodal.preparation.case import CaseTask, prepare_case
 from nnunet_xmodal.preparation.dataset_json import dataset_json_of
@@ -33,6 +34,7 @@ def prepare(words: PreparationWords) -> int:
     """
     require_variables("nnUNet_raw")
     dataset = _dataset_folder(words.output)
+    check_output_folder(dataset)
     cases, settings = understood(words)
     records = read_records(dataset)
     _check_settings(dataset, settings, records, cases, words.overwrite)

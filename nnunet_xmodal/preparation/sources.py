@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.preparation.patterns import names_case, paths_by_case
 
 _COLUMNS = ("case", "channel", "file")
@@ -57,8 +58,7 @@ def cases_in_folder(folder: Path, patterns: SourcePatterns) -> list[SourceCase]:
         XModalError: for a folder that does not exist, a pattern without a match in any case, and two cases with one
             name.
     """
-    if not folder.is_dir():
-        raise XModalError(f"the folder {folder} does not exist.")
+    check_input_folder(folder)
     found = {("image", name): paths_by_case(folder, pattern) for name, pattern in patterns.channels.items()}
     names = {case for paths in found.values() for case in paths}
     if not any(names_case(pattern) for pattern in patterns.channels.values()):

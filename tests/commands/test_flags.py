@@ -44,7 +44,16 @@ def flags(parser) -> dict:
         (
             predict_entry_point,
             predict.parser,
-            {"--attention_maps", "--reference_intensities", *MASKED, *ORGAN, *REGISTRATION, *SUPPORTED, *LACKING},
+            {
+                "--trust",
+                "--attention_maps",
+                "--reference_intensities",
+                *MASKED,
+                *ORGAN,
+                *REGISTRATION,
+                *SUPPORTED,
+                *LACKING,
+            },
         ),
     ],
 )

@@ -1,6 +1,5 @@
 """From images to an image: what trainings of any regression have in common."""
 
-import pydoc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import inside
+from nnunet_xmodal.files.trusted_names import locate
 from nnunet_xmodal.losses.dipole_inversion import mean_inside
 from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet, SkipAttention
@@ -95,7 +95,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
     def backbone(cls, configuration_manager, inputs: int, outputs: int) -> nn.Module:
         """The network of the plans, untrained: `(B, inputs, *spatial)` → `(B, outputs, *spatial)`."""
         architecture = configuration_manager.configuration["architecture"]
-        if pydoc.locate(architecture["network_class_name"]) is QSMUNet:
+        if locate(architecture["network_class_name"], "network_class_name in the plans") is QSMUNet:
             return QSMUNet(inputs, outputs, attention=cls.attention(), **architecture["arch_kwargs"])
         plan = UNetPlan.from_configuration(configuration_manager, inputs, outputs, False, [list(range(inputs))])
         return MultiStreamUNet(**plan.arguments, attention=cls.attention())

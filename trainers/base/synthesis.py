@@ -12,6 +12,7 @@ from nnunet_xmodal.datasets.background_loading import in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.checkpointed import Checkpointed
@@ -243,7 +244,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         self._check_checkpoint(filename_or_checkpoint)
         if not self.was_initialized:
             self.initialize()
-        self.restore(torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False))
+        self.restore(read_checkpoint(filename_or_checkpoint))
 
     def restore(self, checkpoint: dict) -> None:
         """What `checkpoint` returned."""

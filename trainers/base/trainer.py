@@ -14,6 +14,8 @@ from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
 from nnunet_xmodal.datasets.streams import channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.trusted_checkpoints import guard_pretrained_weights, only_weights, read_checkpoint
+from nnunet_xmodal.files.trusted_plans import check_plans
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
@@ -52,6 +54,8 @@ class XModalTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         require_variables("nnUNet_preprocessed", "nnUNet_results")
+        check_plans(plans, "the plans")
+        guard_pretrained_weights()
         plans.setdefault("continue_training", False)
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
@@ -133,10 +137,11 @@ class XModalTrainer(nnUNetTrainer):
         """Loads a checkpoint of this trainer.
 
         Raises:
-            XModalError: if it is unreadable, of another trainer, or of a network with other streams.
+            XModalError: if it is unreadable, could run code, is of another trainer, or of a network with other streams.
         """
         self._check_checkpoint(filename_or_checkpoint)
-        super().load_checkpoint(filename_or_checkpoint)
+        with only_weights():
+            super().load_checkpoint(filename_or_checkpoint)
 
     def _check_streams_of_other_folds(self) -> None:
         """
@@ -160,16 +165,16 @@ class XModalTrainer(nnUNetTrainer):
         return others[0].parent, json.loads((model / "plans.json").read_text(encoding="utf-8"))
 
     def _check_checkpoint(self, filename: str) -> None:
+        checkpoint = read_checkpoint(filename, mmap=True, way_out="rename it to go on from an older one")
         try:
-            checkpoint = torch.load(filename, map_location="cpu", weights_only=False, mmap=True)
-            trainer, plans = checkpoint["trainer_name"], checkpoint["init_args"]["plans"]
-        except Exception as error:
+            trainer = checkpoint["trainer_name"]
+            theirs = checkpoint["init_args"]["plans"].get("xmodal", {}).get("streams")
+        except (KeyError, TypeError, AttributeError) as error:
             raise XModalError(
-                f"{filename} is no readable checkpoint ({error}): delete it to go on from an older one."
+                f"{filename} is no readable checkpoint ({error!r}): rename it to go on from an older one."
             ) from error
         if without_length(trainer) != without_length(type(self).__name__):
             raise XModalError(f"{filename} was written by {trainer} and cannot be loaded by {type(self).__name__}.")
-        theirs = plans.get("xmodal", {}).get("streams")
         ours = self.plans_manager.plans["xmodal"]["streams"]
         if theirs != ours:
             raise XModalError(

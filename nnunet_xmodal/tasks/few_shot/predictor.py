@@ -16,10 +16,11 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.tasks.few_shot.support import fill_support, labels_to_segment, relative_position
 
 
-class FewShotPredictor(nnUNetPredictor):
+class FewShotPredictor(GuardedPredictor):
     """nnU-Net's predictor, which also knows where in its scan a slice lies.
 
     A slice at the relative position r of its scan is segmented by the chunk whose support slices lie nearest to r in

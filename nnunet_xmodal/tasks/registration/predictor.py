@@ -15,7 +15,6 @@ from time import perf_counter
 import numpy as np
 import SimpleITK as sitk
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tqdm import tqdm
 
@@ -28,6 +27,7 @@ from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.tasks.registration import grad_cam
 from nnunet_xmodal.tasks.registration.case import RegistrationCase, cases_to_register
 from nnunet_xmodal.tasks.registration.grid import OUTSIDE, GridCutter, RegistrationGrid
@@ -62,7 +62,7 @@ class Registration:
     seconds_network: float
 
 
-class RegistrationPredictor(nnUNetPredictor):
+class RegistrationPredictor(GuardedPredictor):
     """Writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv per case."""
 
     options = frozenset({"init", "roi", "labels", "stage2", "refine", "grad_cam"})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.csv_cells import as_written, row_as_text
 
 COLUMNS = (
     "case",
@@ -42,7 +43,9 @@ class RegistrationTable:
         rows = {}
         if file.is_file():
             with open(file, newline="", encoding="utf-8") as stream:
-                rows = {row["case"]: row for row in csv.DictReader(stream)}
+                for row in csv.DictReader(stream):
+                    row["case"] = as_written(row["case"])
+                    rows[row["case"]] = row
         return cls(file, rows)
 
     def add(self, row: dict[str, str | float]) -> None:
@@ -54,4 +57,4 @@ class RegistrationTable:
         with open(name, "w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, COLUMNS, restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(self.rows[case] for case in sorted(self.rows))
+            writer.writerows(row_as_text(self.rows[case]) for case in sorted(self.rows))

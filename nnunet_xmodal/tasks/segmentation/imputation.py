@@ -1,16 +1,16 @@
 """A missing modality is made of the others by a model of CMFT, for another model that needs it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_xmodal.datasets.partial_cases import PartialCase
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.model_files import read_model_dataset_json
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
+from nnunet_xmodal.files.trusted_names import find_trainer
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS
 from nnunet_xmodal.tasks.synthesis.predictor import SynthesisPredictor, source_cases
 
@@ -100,12 +100,12 @@ class Imputation:
                     f"--impute needs {file}, which is missing: name the folder of a model of nnUNetTrainerCMFTPaired, "
                     "and with -f the folds that are trained of both models."
                 )
+        content = read_checkpoint(file, mmap=True)
         try:
-            content = torch.load(file, map_location="cpu", weights_only=False, mmap=True)
             trainer_name, configuration = content["trainer_name"], content["init_args"]["configuration"]
-        except Exception as error:
-            raise XModalError(f"{file} is no readable checkpoint ({error}).") from error
-        trainer = recursive_find_trainer_class_by_name(trainer_name)
+        except (KeyError, TypeError) as error:
+            raise XModalError(f"{file} is no readable checkpoint of nnU-Net ({error!r}): copy it anew.") from error
+        trainer = find_trainer(trainer_name, str(file))
         if getattr(trainer, "predictor_class", None) is not SynthesisPredictor:
             raise XModalError(self._no_such_model(trainer_name))
         return configuration
@@ -117,7 +117,7 @@ class Imputation:
         )
 
     def _check_channels(self, dataset_json: dict) -> None:
-        of_model = json.loads((self.folder / "dataset.json").read_text(encoding="utf-8"))
+        of_model = read_model_dataset_json(self.folder)
         theirs, ours = channel_names_of(of_model), channel_names_of(dataset_json)
         if theirs != ours:
             raise XModalError(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.tasks.segmentation.attention_maps import attention_maps, write_attention_maps
 
 
-class SegmentationPredictor(nnUNetPredictor):
+class SegmentationPredictor(GuardedPredictor):
     """nnU-Net's predictor; on request it writes each case's attention maps while its preprocessed data is at hand.
 
     Attributes:
