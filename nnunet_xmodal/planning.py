@@ -25,6 +25,8 @@ from nnunet_xmodal.data.streams import (
 )
 from nnunet_xmodal.data.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dataset_json import read_dataset_json, read_trainable
+from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.planners import PLANNERS, planner_class
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
@@ -104,27 +106,14 @@ def _with_option(name: str) -> str:
 
 def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
     """Checks a raw dataset; its streams if the command line or dataset.json gives any."""
-    try:
-        folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
-    except RuntimeError as error:
-        raise XModalError(
-            f"{nnUNet_raw} holds no single dataset with the ID {dataset}: {error}".splitlines()[0]
-        ) from error
+    folder = Path(nnUNet_raw) / dataset_name(dataset, takes_names=False)
     file = folder / "dataset.json"
-    if not file.is_file():
-        raise XModalError(f"{file} is missing.")
-    try:
-        dataset_json = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise XModalError(f"{file} is not valid JSON ({error}).") from error
+    dataset_json = read_trainable(file)
     names = getattr(planner, "input_names", channel_names_of)(dataset_json)
     if args.streams:
         streams = streams_from_command_line(args.streams, names)
     else:
         streams = streams_of_dataset(dataset_json, names)
-    for key in ("file_ending", "labels"):
-        if key not in dataset_json:
-            raise XModalError(f'{file} has no "{key}", which nnU-Net needs.')
     cases = (partly_labelled_cases if args.unlabelled else training_cases)(folder, dataset_json)
     check_cases(existing_files(cases), dataset_json, args.npfp, progress=not args.no_pbar)
     if hasattr(planner, "check_raw"):  # what only this planner knows to look at
@@ -136,7 +125,7 @@ def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
 def _complete_labels(dataset: int) -> None:
     """Of a raw dataset that has been checked; says how many files it wrote."""
     folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
-    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_dataset_json(folder / "dataset.json")
     cases = partly_labelled_cases(folder, dataset_json)
     written = write_empty_labels(cases, dataset_json)
     print(f"{folder.name}: {written} of {len(cases)} training cases had no label file and were given an empty one.")

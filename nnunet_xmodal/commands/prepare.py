@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
-from nnunet_xmodal.commands.argument_types import positive
+from nnunet_xmodal.commands.argument_types import positive, with_negative_pairs
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
@@ -108,7 +109,8 @@ def _recipes() -> str:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = vars(parser().parse_args(arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = vars(parser().parse_args(with_negative_pairs(arguments)))
     from nnunet_xmodal.preparation.request import PreparationWords
     from nnunet_xmodal.preparation.run import prepare  # imports SimpleITK: not for --help
 

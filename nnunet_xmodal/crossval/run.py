@@ -1,6 +1,5 @@
 """From the flags of `nnUNetXModal_crossval` to trained folds."""
 
-import json
 import os
 import sys
 from argparse import Namespace
@@ -11,7 +10,6 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -26,6 +24,8 @@ from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dataset_json import read_trainable
+from nnunet_xmodal.files.dataset_names import dataset_name
 
 
 def crossval(args: Namespace) -> int:
@@ -42,7 +42,7 @@ def crossval(args: Namespace) -> int:
     """
     require_variables("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     discovery.register()
-    dataset = _dataset(args.d)
+    dataset = dataset_name(args.d)
     preprocessed = Path(os.environ["nnUNet_preprocessed"]) / dataset
     results = Path(os.environ["nnUNet_results"])
     for name, values in (("-c", args.c), ("-tr", args.tr), ("-p", args.p), ("-f", args.f)):
@@ -88,13 +88,6 @@ def _report(statuses: Mapping[Job, int]) -> int:
 
 
 _OUTCOMES = {RUNS_ELSEWHERE: "run elsewhere", NOT_STARTED: "were not started"}
-
-
-def _dataset(name_or_id: str) -> str:
-    try:
-        return maybe_convert_to_dataset_name(int(name_or_id) if name_or_id.isdecimal() else name_or_id)
-    except (RuntimeError, ValueError) as error:
-        raise XModalError(f"-d {name_or_id} is no dataset: {str(error).splitlines()[0]}") from error
 
 
 def _check_unique(flag: str, values: Sequence) -> None:
@@ -240,6 +233,6 @@ def _cases(preprocessed: Path) -> list[str]:
     file = preprocessed / "dataset.json"
     if not file.is_file():
         raise XModalError(f"{file} is missing: run nnUNetXModal_plan_and_preprocess, or check -d.")
-    ending = json.loads(file.read_text(encoding="utf-8"))["file_ending"]
+    ending = read_trainable(file)["file_ending"]
     folder = preprocessed / "gt_segmentations"
     return sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}"))

@@ -17,6 +17,8 @@ from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.image_checks import Case, cases_in_folder, check_cases
 from nnunet_xmodal.data.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dataset_json import read_dataset_json
+from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
 from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
 from nnunet_xmodal.prediction.organ_roi import crop_to_organ, organ_roi
@@ -43,7 +45,7 @@ def predict(args: Namespace) -> None:
     """
     discovery.register()
     folder = model_folder(args)
-    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_dataset_json(folder / "dataset.json")
     _check_cascade(folder, args)
     _check_part(args)
     _check_options(args)
@@ -118,10 +120,7 @@ def model_folder(args: Namespace) -> Path:
         XModalError: for a dataset without results, a missing model or fold, and for checkpoints of something else.
     """
     require_variables("nnUNet_results")
-    try:
-        folder = Path(get_output_folder(args.d, args.tr, args.p, args.c))
-    except (RuntimeError, ValueError) as error:
-        raise XModalError(f"-d {args.d} is no dataset with results: {str(error).splitlines()[0]}") from error
+    folder = Path(get_output_folder(dataset_name(args.d), args.tr, args.p, args.c))
     if not folder.is_dir():
         raise XModalError(f"there is no model {folder}: train it, or check -d, -tr, -p and -c.")
     for fold in args.f:

@@ -1,0 +1,1 @@
+"""Files: written whole, read whole, locked, and checked for what they say."""
