@@ -15,6 +15,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_
 
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.data.foreground_check import check_some_foreground
 from nnunet_xmodal.data.image_checks import check_cases, training_cases
 from nnunet_xmodal.data.streams import (
     Streams,
@@ -116,6 +117,7 @@ def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
         streams = streams_of_dataset(dataset_json, names)
     cases = (partly_labelled_cases if args.unlabelled else training_cases)(folder, dataset_json)
     check_cases(existing_files(cases), dataset_json, args.npfp, progress=not args.no_pbar)
+    check_some_foreground(existing_files(cases), dataset_json)
     if hasattr(planner, "check_raw"):  # what only this planner knows to look at
         planner.check_raw(dataset_json, cases, **{name: getattr(args, name) for name in planner.own_options})
     print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))

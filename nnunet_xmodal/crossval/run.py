@@ -20,6 +20,7 @@ from nnunet_xmodal.crossval.job import Job, executable, jobs_of
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
 from nnunet_xmodal.crossval.printed import script
+from nnunet_xmodal.crossval.split_file import check_split, known_cases
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.environment import require_variables
@@ -61,6 +62,7 @@ def crossval(args: Namespace) -> int:
     cases = _cases(preprocessed)
     subjects = grouped_split.subjects_of(cases, args.group_by) if args.group_by else None
     split = _split(args.f, preprocessed, results / dataset, cases, subjects)
+    check_split(split, args.f, preprocessed / "splits_final.json", known_cases(_data_folders(args, preprocessed)))
     check_previous_stages(jobs, {**dict(enumerate(split)), "all": {"train": cases, "val": cases}})
     _write_split(split, preprocessed, results / dataset, subjects)
 
@@ -135,6 +137,13 @@ def _check_preprocessed(manager: PlansManager, configuration: str, plans: str, p
     folder = preprocessed / manager.get_configuration(configuration).data_identifier
     if not folder.is_dir() or not any(folder.iterdir()):
         raise XModalError(f"{folder} holds no data: run nnUNetv2_preprocess -c {configuration} -plans_name {plans}.")
+
+
+def _data_folders(args: Namespace, preprocessed: Path) -> list[Path]:
+    """Return where the preprocessed cases of every plan and configuration lie."""
+    managers = [_plans(preprocessed, plans) for plans in args.p]
+    names = {manager.get_configuration(name).data_identifier for manager in managers for name in args.c}
+    return [preprocessed / name for name in sorted(names)]
 
 
 def _flags(args: Namespace) -> list[str]:
