@@ -16,7 +16,8 @@ from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.foreground_check import check_some_foreground
-from nnunet_xmodal.data.image_checks import check_cases, training_cases
+from nnunet_xmodal.data.image_checks import Case, check_cases, training_cases
+from nnunet_xmodal.data.stored_axes import axes_of_cases, most_common, tell_of_other_axes
 from nnunet_xmodal.data.streams import (
     Streams,
     channel_names_of,
@@ -26,8 +27,9 @@ from nnunet_xmodal.data.streams import (
 )
 from nnunet_xmodal.data.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.dataset_json import read_dataset_json, read_trainable
+from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
 from nnunet_xmodal.files.dataset_names import dataset_name
+from nnunet_xmodal.files.remarks import repeat_remarks
 from nnunet_xmodal.planners import PLANNERS, planner_class
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
@@ -99,6 +101,7 @@ def plan_and_preprocess(args: Namespace) -> None:
         print("Preprocessing...")
         processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
         preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
+    repeat_remarks()
 
 
 def _with_option(name: str) -> str:
@@ -109,7 +112,7 @@ def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
     """Checks a raw dataset; its streams if the command line or dataset.json gives any."""
     folder = Path(nnUNet_raw) / dataset_name(dataset, takes_names=False)
     file = folder / "dataset.json"
-    dataset_json = read_trainable(file)
+    dataset_json = read_plannable(file)
     names = getattr(planner, "input_names", channel_names_of)(dataset_json)
     if args.streams:
         streams = streams_from_command_line(args.streams, names)
@@ -118,10 +121,23 @@ def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
     cases = (partly_labelled_cases if args.unlabelled else training_cases)(folder, dataset_json)
     check_cases(existing_files(cases), dataset_json, args.npfp, progress=not args.no_pbar)
     check_some_foreground(existing_files(cases), dataset_json)
+    _tell_of_axes(folder, cases, dataset_json)
     if hasattr(planner, "check_raw"):  # what only this planner knows to look at
         planner.check_raw(dataset_json, cases, **{name: getattr(args, name) for name in planner.own_options})
     print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))
     return streams
+
+
+def _tell_of_axes(folder: Path, cases: list[Case], dataset_json: dict) -> None:
+    axes = axes_of_cases(
+        {case.name: case.images[0] for case in cases}, dataset_json.get("overwrite_image_reader_writer")
+    )
+    name = folder.name.split("_", 1)[-1]
+    tell_of_other_axes(
+        axes,
+        f"nnUNetXModal_prepare -i {folder} -o DatasetNNN_{name} --orientation {most_common(axes)} writes a dataset of "
+        "which all are stored alike, with another number for NNN",
+    )
 
 
 def _complete_labels(dataset: int) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_labels import check_form, check_labels
-from nnunet_xmodal.files.remarks import remark
 
 _MARKS = (
     (codecs.BOM_UTF8, "UTF-8 with a byte order mark"),
@@ -20,8 +19,6 @@ _MARKS = (
 
 def read_dataset_json(file: Path) -> dict:
     """Read a dataset.json whose entries have the form that nnU-Net knows.
-
-    What nnU-Net itself never looks at is mended in what is returned, with a remark: `numTraining` as text.
 
     Args:
         file: as nnU-Net will read it, too.
@@ -73,6 +70,14 @@ def read_trainable(file: Path) -> dict:
     """Read a dataset.json that nnU-Net can train on; raises as `read_dataset_json` and `check_dataset_json`."""
     content = read_dataset_json(file)
     check_dataset_json(content, file)
+    return content
+
+
+def read_plannable(file: Path) -> dict:
+    """Read a dataset.json that nnU-Net can plan with; raises as `read_trainable`, and without a number of cases."""
+    content = read_trainable(file)
+    if "numTraining" not in content:
+        raise XModalError(f'{file} has no "numTraining": add how many training cases there are.')
     return content
 
 
@@ -157,8 +162,10 @@ def _check_channels(key: str, names: object, file: Path) -> None:
 
 def _count(number: object, file: Path) -> int:
     if isinstance(number, str) and number.strip().isdecimal():
-        remark(f'"numTraining" of {file} is the text "{number}": write the number {int(number)} without quotes.')
-        return int(number)
+        raise XModalError(
+            f'"numTraining" of {file} is the text "{number}", with which nnU-Net cannot count: write the number '
+            f"{int(number)} without quotes."
+        )
     whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
     if isinstance(number, bool) or not whole or number < 0:
         raise XModalError(f'"numTraining" of {file} is {json.dumps(number)}: write how many training cases there are.')

@@ -15,6 +15,7 @@ from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.prediction.tiles import padded
+from nnunet_xmodal.prediction.turning import as_stored
 
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
@@ -128,6 +129,7 @@ def with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
     Args:
         properties: of nnU-Net's reader, whichever it was.
     """
+    array, properties = as_stored(array, properties)
     geometry = properties.get("sitk_stuff")
     if "nibabel_stuff" in properties:
         geometry = _geometry_of(properties["nibabel_stuff"])

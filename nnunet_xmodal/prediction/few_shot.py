@@ -16,13 +16,15 @@ from nnunet_xmodal.evaluation.labels import foreground
 from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.prediction.support_set import fill_support, labels_to_segment, relative_position
+from nnunet_xmodal.prediction.trained_axes import ALWAYS
 
 
 class FewShotPredictor(nnUNetPredictor):
     """nnU-Net's predictor, which also knows where in its scan a slice lies.
 
     A slice at the relative position r of its scan is segmented by the chunk whose support slices lie nearest to r in
-    theirs. Scans that begin and end at about the same places in the body and run the same way suit this; `match =
+    theirs. Positions run along the patient: scans are turned to the axes of the training cases, or of the support where
+    these are not known. Scans that begin and end at about the same places in the body suit this; `match =
     "best"` asks all chunks and takes the best score, as stock nnUNetv2_predict has to, which is told no position.
 
     Attributes:
@@ -32,6 +34,7 @@ class FewShotPredictor(nnUNetPredictor):
     options = frozenset({"support", "match"})
 
     match = "position"
+    turns = ALWAYS  # positions are along the patient, not along the array
 
     def prepare(self, args: Namespace) -> None:
         """Before the images are checked: `--match`, and `--support` in the place of the model's own support.

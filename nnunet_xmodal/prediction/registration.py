@@ -33,6 +33,7 @@ from nnunet_xmodal.prediction.registration_case import RegistrationCase, cases_t
 from nnunet_xmodal.prediction.registration_grid import OUTSIDE, GridCutter, RegistrationGrid
 from nnunet_xmodal.prediction.registration_steps import MutualInformationStep, NetworkStep, RegistrationStep
 from nnunet_xmodal.prediction.registration_table import RegistrationTable
+from nnunet_xmodal.prediction.trained_axes import NEVER
 from nnunet_xmodal.prediction.volumes import check_same_unit, read_volume
 
 WRITTEN = (".tfm", "_registered.nii.gz", "_checkerboard.png")
@@ -65,6 +66,7 @@ class RegistrationPredictor(nnUNetPredictor):
     """Writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv per case."""
 
     options = frozenset({"init", "roi", "labels", "stage2", "refine", "grad_cam"})
+    turns = NEVER  # transforms are in patient space
 
     def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
         with built_here():

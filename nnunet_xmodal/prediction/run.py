@@ -19,10 +19,12 @@ from nnunet_xmodal.data.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import read_dataset_json
 from nnunet_xmodal.files.dataset_names import dataset_name
+from nnunet_xmodal.files.remarks import repeat_remarks
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
 from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
 from nnunet_xmodal.prediction.organ_roi import crop_to_organ, organ_roi
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
+from nnunet_xmodal.prediction.trained_axes import follow_axes_of_training
 
 AnyCase = TypeVar("AnyCase", Case, PartialCase)
 
@@ -35,7 +37,7 @@ _OPTIONS = frozenset(
 
 
 def predict(args: Namespace) -> None:
-    """Checks model and images, then predicts.
+    """Check model and images, then predict; remarks come once more at the end.
 
     Args:
         args: see `commands/predict.py`.
@@ -43,6 +45,11 @@ def predict(args: Namespace) -> None:
     Raises:
         XModalError: before anything is written, for a missing model, fold or device, and for faulty images.
     """
+    _predict(args)
+    repeat_remarks()
+
+
+def _predict(args: Namespace) -> None:
     discovery.register()
     folder = model_folder(args)
     dataset_json = read_dataset_json(folder / "dataset.json")
@@ -66,6 +73,7 @@ def predict(args: Namespace) -> None:
         allow_tqdm=not args.disable_progress_bar,
     )
     predictor.initialize_from_trained_model_folder(str(folder), args.f, args.chk)
+    follow_axes_of_training(predictor, folder, args)
     if reads_folders:
         return predictor.predict_folder(args)
     if hasattr(predictor, "prepare"):

@@ -7,7 +7,7 @@ import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json, read_trainable
+from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json, read_plannable, read_trainable
 from nnunet_xmodal.files.dataset_labels import check_labels, suggested_order, wrongly_written
 
 GOOD = {
@@ -175,6 +175,7 @@ def test_an_order_without_regions_does_not_matter():
         ({"channel_names": {"0": "T2W", "2": "ADC"}}, "count them from 0"),
         ({"channel_names": {}}, "names no channels"),
         ({"modality": {"0": "T2W"}}, 'delete "modality"'),
+        ({"numTraining": "2"}, 'is the text "2".*write the number 2'),
         ({"numTraining": "two"}, "write how many"),
         ({"numTraining": [2]}, "write how many"),
         ({"numTraining": 1.5}, "write how many"),
@@ -192,9 +193,10 @@ def test_a_missing_entry_is_named(file, missing):
         check_dataset_json(content, file)
 
 
-def test_a_number_of_cases_as_text_is_read_and_told(file, capsys):
-    assert read_dataset_json(written(file, numTraining="2"))["numTraining"] == 2
-    assert 'is the text "2"' in capsys.readouterr().err
+def test_planning_needs_a_number_of_cases(file):
+    assert read_plannable(written(file)) == GOOD
+    with pytest.raises(XModalError, match='no "numTraining": add'):
+        read_plannable(written(file, numTraining=None))
 
 
 TEXT = json.dumps({**GOOD, "description": "Gefäß"}, ensure_ascii=False)

@@ -32,9 +32,7 @@ def test_several_are_counted(tmp_path, capsys):
 
 def test_none_but_others(tmp_path):
     touch(tmp_path, "a_0000.NII.GZ")
-    with pytest.raises(
-        XModalError, match=r"no files that end in \.nii\.gz; .*a_0000\.NII\.GZ is not read.*rename"
-    ):
+    with pytest.raises(XModalError, match=r"no files that end in \.nii\.gz; .*a_0000\.NII\.GZ is not read.*rename"):
         files_by_channel(tmp_path, ".nii.gz")
 
 
