@@ -79,6 +79,14 @@ def parser() -> argparse.ArgumentParser:
     )
     grid.add_argument("--margin", type=float, default=0.0, metavar="MM", help="around it on every side (default: 0)")
 
+    grid.add_argument(
+        "--orientation",
+        metavar="CODE",
+        help="store all cases along the same axes, for example LPS (x to the left, y to the back, z to the head): "
+        "voxels stay, their order changes. Prediction then turns its cases likewise, and results back. With a raw "
+        "dataset as -i and without --channels: turns that dataset",
+    )
+
     labels = p.add_argument_group("dataset.json")
     labels.add_argument(
         "--labels", nargs="+", metavar="NAME=VALUE", help="lesion=1, or regions from large to small: whole=1,2 core=2"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.tables import read_columns
@@ -22,6 +23,7 @@ class SourceCase:
         transforms: by channel, fixed → moving point.
         landmarks: by channel, the same points in each.
         faults: sentences about what was found, or not.
+        split: `Tr` or `Ts` where the case already is in one; None goes by whether it has a label.
     """
 
     name: str
@@ -30,6 +32,7 @@ class SourceCase:
     transforms: Mapping[str, Path] = field(default_factory=dict)
     landmarks: Mapping[str, Path] = field(default_factory=dict)
     faults: Sequence[str] = ()
+    split: Literal["Tr", "Ts"] | None = None
 
     def inputs(self) -> list[Path]:
         """Everything that is read of the case, in a fixed order."""
