@@ -13,7 +13,9 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 
-from nnunet_xmodal.datasets.checks import check_cases, training_cases
+from nnunet_xmodal.datasets.checks import Case, check_cases, training_cases
+from nnunet_xmodal.datasets.foreground_check import check_some_foreground
+from nnunet_xmodal.datasets.stored_axes import axes_of_cases, most_common, tell_of_other_axes
 from nnunet_xmodal.datasets.streams import (
     Streams,
     channel_names_of,
@@ -24,7 +26,10 @@ from nnunet_xmodal.datasets.streams import (
 from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
+from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.remarks import repeat_remarks
 from nnunet_xmodal.planners import PLANNERS, planner_class
 from nnunet_xmodal.planners.sized_planning import can_be_sized, check_sizes, sized
 
@@ -98,6 +103,7 @@ def plan_and_preprocess(args: Namespace) -> None:
         print("Preprocessing...")
         processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
         preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
+    repeat_remarks()
 
 
 def _checked_sizes(planner: type, args: Namespace) -> dict[str, int | list[int]]:
@@ -121,39 +127,40 @@ def _with_option(name: str) -> str:
 
 def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
     """Checks a raw dataset; its streams if the command line or dataset.json gives any."""
-    try:
-        folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
-    except RuntimeError as error:
-        raise XModalError(
-            f"{nnUNet_raw} holds no single dataset with the ID {dataset}: {error}".splitlines()[0]
-        ) from error
+    folder = Path(nnUNet_raw) / dataset_name(dataset, takes_names=False)
     file = folder / "dataset.json"
-    if not file.is_file():
-        raise XModalError(f"{file} is missing.")
-    try:
-        dataset_json = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise XModalError(f"{file} is not valid JSON ({error}).") from error
+    dataset_json = read_plannable(file)
     names = getattr(planner, "input_names", channel_names_of)(dataset_json)
     if args.streams:
         streams = streams_from_command_line(args.streams, names)
     else:
         streams = streams_of_dataset(dataset_json, names)
-    for key in ("file_ending", "labels"):
-        if key not in dataset_json:
-            raise XModalError(f'{file} has no "{key}", which nnU-Net needs.')
     cases = (partly_labelled_cases if args.unlabelled else training_cases)(folder, dataset_json)
     check_cases(existing_files(cases), dataset_json, args.npfp, progress=not args.no_pbar)
+    check_some_foreground(existing_files(cases), dataset_json)
+    _tell_of_axes(folder, cases, dataset_json)
     if hasattr(planner, "check_raw"):  # what only this planner knows to look at
         planner.check_raw(dataset_json, cases, **{name: getattr(args, name) for name in planner.own_options})
     print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))
     return streams
 
 
+def _tell_of_axes(folder: Path, cases: list[Case], dataset_json: dict) -> None:
+    axes = axes_of_cases(
+        {case.name: case.images[0] for case in cases}, dataset_json.get("overwrite_image_reader_writer")
+    )
+    name = folder.name.split("_", 1)[-1]
+    tell_of_other_axes(
+        axes,
+        f"nnUNetXModal_prepare -i {folder} -o DatasetNNN_{name} --orientation {most_common(axes)} writes a dataset of "
+        "which all are stored alike, with another number for NNN",
+    )
+
+
 def _complete_labels(dataset: int) -> None:
     """Of a raw dataset that has been checked; says how many files it wrote."""
     folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
-    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_dataset_json(folder / "dataset.json")
     cases = partly_labelled_cases(folder, dataset_json)
     written = write_empty_labels(cases, dataset_json)
     print(f"{folder.name}: {written} of {len(cases)} training cases had no label file and were given an empty one.")

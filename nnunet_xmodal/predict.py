@@ -15,11 +15,14 @@ from nnunet_xmodal import discovery
 from nnunet_xmodal.datasets.checks import Case, cases_in_folder, check_cases
 from nnunet_xmodal.datasets.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
 from nnunet_xmodal.files.model_files import find_checkpoint, read_model_dataset_json, read_model_plans
+from nnunet_xmodal.files.remarks import repeat_remarks
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
+from nnunet_xmodal.prediction.trained_axes import follow_axes_of_training
 from nnunet_xmodal.tasks.segmentation.attention_maps import check_has_attention_maps
 from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
 from nnunet_xmodal.tasks.segmentation.organ_roi import crop_to_organ, organ_roi
@@ -36,7 +39,7 @@ _OPTIONS = frozenset(
 
 
 def predict(args: Namespace) -> None:
-    """Checks model and images, then predicts.
+    """Check model and images, then predict; remarks come once more at the end.
 
     Args:
         args: see `commands/predict.py`.
@@ -47,6 +50,7 @@ def predict(args: Namespace) -> None:
     """
     with trusting(args.trust):
         _predict(args)
+    repeat_remarks()
 
 
 def _predict(args: Namespace) -> None:
@@ -74,6 +78,7 @@ def _predict(args: Namespace) -> None:
         allow_tqdm=not args.disable_progress_bar,
     )
     predictor.initialize_from_trained_model_folder(str(folder), args.f, args.chk)
+    follow_axes_of_training(predictor, folder, args)
     if reads_folders:
         return predictor.predict_folder(args)
     if hasattr(predictor, "prepare"):
@@ -128,10 +133,7 @@ def model_folder(args: Namespace) -> Path:
         XModalError: for a dataset without results, a missing model or fold, and for checkpoints of something else.
     """
     require_variables("nnUNet_results")
-    try:
-        folder = Path(get_output_folder(args.d, args.tr, args.p, args.c))
-    except (RuntimeError, ValueError) as error:
-        raise XModalError(f"-d {args.d} is no dataset with results: {str(error).splitlines()[0]}") from error
+    folder = Path(get_output_folder(dataset_name(args.d), args.tr, args.p, args.c))
     if not folder.is_dir():
         raise XModalError(f"there is no model {folder}: train it, or check -d, -tr, -p and -c.")
     plans = read_model_plans(folder)

@@ -16,6 +16,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.files.other_endings import described, images_of_other_endings, tell_of_other_endings
 
 SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
 """File endings of pictures."""
@@ -54,7 +55,10 @@ def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int
             raise XModalError(f"{file} has no channel number: name it {example}.")
         found.setdefault(match[1], {})[int(match[2])] = file
     if not found:
-        raise XModalError(f"the folder {folder} holds no files that end in {file_ending}.")
+        others = images_of_other_endings(folder, file_ending)
+        instead = f"; {described(others, file_ending)}" if others else "."
+        raise XModalError(f"the folder {folder} holds no files that end in {file_ending}{instead}")
+    tell_of_other_endings(folder, file_ending)
     return dict(sorted(found.items()))  # nnU-Net's order, by which it deals out parts; that of the files is another
 
 
@@ -118,6 +122,8 @@ def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
             Case(case.name, case.images, raw_folder / "labelsTr" / f"{case.name}{ending}", labels)
             for case in cases_in_folder(raw_folder / "imagesTr", dataset_json)
         ]
+    for folder in dict.fromkeys(case.label.parent for case in cases):
+        tell_of_other_endings(folder, dataset_json["file_ending"])
     for case in cases:
         if not case.label.is_file():
             raise XModalError(f"{case.label} is missing: every training case needs a label map.")

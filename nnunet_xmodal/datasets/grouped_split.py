@@ -1,13 +1,13 @@
 """Folds that do not leak: all cases of one subject (visits, orientations) on the same side of every split."""
 
-import csv
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from nnunet_xmodal.datasets.split_file import read_split_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.tables import read_rows
 
 N_FOLDS = 5
 GROUPS_FILE = "splits_groups.json"
@@ -49,17 +49,12 @@ def _from_csv(cases: Sequence[str], file: Path) -> dict[str, str]:
     if not file.is_file():
         raise XModalError(f"--group-by {file} does not exist.")
     subjects = {}
-    with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-        for number, row in enumerate(csv.reader(stream), 1):
-            if not row:
-                continue
-            if len(row) != 2:
-                raise XModalError(
-                    f"{file} has {len(row)} columns in line {number}: each is a case, a comma, a subject."
-                )
-            case, subject = map(str.strip, row)
-            if subjects.setdefault(case, subject) != subject:
-                raise XModalError(f"{file} gives the case {case} two subjects, {subjects[case]} and {subject}.")
+    for number, row in read_rows(file, lambda rows: all(len(cells) == 2 for _, cells in rows)):
+        if len(row) != 2:
+            raise XModalError(f"{file} has {len(row)} columns in line {number}: each is a case, a comma, a subject.")
+        case, subject = row
+        if subjects.setdefault(case, subject) != subject:
+            raise XModalError(f"{file} gives the case {case} two subjects, {subjects[case]} and {subject}.")
     for case in cases:
         if not subjects.get(case):
             raise XModalError(f"{file} names no subject for the case {case}: add a line `{case},<subject>`.")
@@ -112,13 +107,7 @@ def read_split(file: Path) -> list[dict[str, list[str]]] | None:
     """
     if not file.is_file():
         return None
-    try:
-        split = json.loads(file.read_text(encoding="utf-8"))
-        if all({"train", "val"} <= set(fold) for fold in split):
-            return split
-    except (ValueError, TypeError):
-        pass
-    raise XModalError(f"{file} is no split: delete it, and nnU-Net's own is written again.")
+    return read_split_file(file)
 
 
 def write_grouped_split(preprocessed: Path, results: Path, subjects: Mapping[str, str]) -> bool:

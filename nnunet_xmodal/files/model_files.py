@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dataset_json import read_dataset_json
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.files.trusted_names import find_trainer
 from nnunet_xmodal.files.trusted_plans import check_plans
@@ -58,10 +59,11 @@ def read_model_dataset_json(folder: Path) -> dict:
     """Read dataset.json.
 
     Raises:
-        XModalError: if it is missing or cut, or lacks channels, labels or a plain file ending.
+        XModalError: if it is missing or cut, or has no channels, labels or file ending that nnU-Net understands.
     """
     file = folder / "dataset.json"
-    content = _read(file)
+    _read(file)  # says how to get another one
+    content = read_dataset_json(file)
     if not isinstance(content.get("channel_names", content.get("modality")), (dict, list)):
         raise XModalError(f"{file} names no channels: copy it anew from where the model was trained.")
     if not isinstance(content.get("labels"), (dict, list)):

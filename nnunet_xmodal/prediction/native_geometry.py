@@ -7,6 +7,8 @@ import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_xmodal.prediction.turning import as_stored
+
 
 def images_in_native_geometry(
     images: np.ndarray, properties: dict, plans: PlansManager, configuration: ConfigurationManager
@@ -52,6 +54,7 @@ def with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
     Args:
         properties: of nnU-Net's reader, whichever it was.
     """
+    array, properties = as_stored(array, properties)
     geometry = properties.get("sitk_stuff")
     if "nibabel_stuff" in properties:
         geometry = _geometry_of(properties["nibabel_stuff"])

@@ -12,6 +12,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.scan import Scan, read_volume_file
 from nnunet_xmodal.geometry.organ_crop import Box, box_around, crop
+from nnunet_xmodal.geometry.orientation import code_of, oriented
 from nnunet_xmodal.geometry.resampling import coverage, onto_grid, outside_value, same_grid
 from nnunet_xmodal.geometry.volume_grid import overlap
 from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
@@ -91,8 +92,15 @@ def _prepare(task: CaseTask, record: Record) -> None:
     scans = {name: read_scan(source.images[name]) for name in settings.channels}
     _check_one_patient(scans)
     label = _read_label(source, settings, scans)
+    turns = {name: code_of(scan.image.GetDirection()) for name, scan in scans.items()}
+    if settings.orientation is not None:  # behind PNG labels, which lie like DICOM's slices
+        scans = {name: replace(scan, image=oriented(scan.image, settings.orientation)) for name, scan in scans.items()}
+        label = None if label is None else oriented(label, settings.orientation)
     reference = _reference(settings, scans, label)
     channels = {name: _Channel(scan.image) for name, scan in scans.items()}
+    for name, channel in channels.items():
+        if settings.orientation not in (None, turns[name]):
+            channel.notes.append(f"turned from {turns[name]} to {settings.orientation}")
     _place(channels, source, settings)
     _check_places(channels, source, settings, reference)
     if settings.register:
@@ -115,7 +123,7 @@ def _prepare(task: CaseTask, record: Record) -> None:
         if whole and volume_mm3(on_grid) < whole:
             label_notes.append(f"the crop leaves out {100 * (1 - volume_mm3(on_grid) / whole):.1f} % of the label")
 
-    record.split = "Tr" if label is not None else settings.unlabelled
+    record.split = source.split or ("Tr" if label is not None else settings.unlabelled)
     record.grid = {
         "size": reference.GetSize(),
         "spacing": reference.GetSpacing(),

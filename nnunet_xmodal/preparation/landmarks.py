@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.tables import decimal, read_columns
 
 _LPS_OF = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}
 
@@ -67,9 +68,8 @@ def _of_markups(file: Path) -> dict[str, np.ndarray]:
 
 def _of_table(file: Path) -> dict[str, np.ndarray]:
     points: dict[str, np.ndarray] = {}
-    with open(file, newline="", encoding="utf-8-sig") as opened:
-        for row in csv.DictReader(opened):
-            _add(points, row.get("label"), [float(row[axis]) for axis in "xyz"])
+    for _, row in read_columns(file, "xyz"):
+        _add(points, row.get("label") or None, [decimal(row[axis]) for axis in "xyz"])
     return points
 
 

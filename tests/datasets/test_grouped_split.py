@@ -49,9 +49,18 @@ def test_subjects_by_file(ending, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text", ["a;one\nb;two\n", "a\tone\nb\ttwo\n", " a , one \n\n,\nb,two\n", "sep=;\na;one\nb;two"]
+)
+def test_subjects_by_a_file_of_a_spreadsheet(text, tmp_path):
+    file = tmp_path / "subjects.csv"
+    file.write_text(text)
+    assert subjects_of(["a", "b"], str(file)) == {"a": "one", "b": "two"}
+
+
+@pytest.mark.parametrize(
     "content, sentence",
     [
-        ("a;one\nb;two\n", "has 1 columns in line 1: each is a case, a comma, a subject"),
+        ("a one\nb two\n", "has 1 columns in line 1: each is a case, a comma, a subject"),
         ("a,one,more\n", "has 3 columns in line 1"),
         ("a,one\n", "names no subject for the case b: add a line `b,<subject>`"),
         ("a,one\nb,\n", "names no subject for the case b"),

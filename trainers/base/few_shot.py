@@ -10,6 +10,8 @@ from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import started
 from nnunet_xmodal.datasets.batch_check import check_batch
+from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
+from nnunet_xmodal.datasets.turned_cases import TurnedCases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.losses.few_shot import EpisodeLoss
 from nnunet_xmodal.losses.finite import check_finite
@@ -155,14 +157,29 @@ class FewShotTrainer(OwnTaskTrainer):
         return started(training, self.device), started(validation, self.device, share=2)
 
     def on_train_start(self):
+        self.note_axes()
         super().on_train_start()
         if not self.plain_network.support.exists.any():  # a training that goes on has its support
             self.choose_support()
 
+    def note_axes(self) -> None:
+        """Record, in the plans that the model keeps, along which axes most cases of the dataset are stored."""
+        cases = sorted({case for part in self.do_split() for case in part})
+        dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
+        noted = {case: axes_noted(dataset.load_case(case)[-1]) for case in cases}
+        usual = most_common({case: code for case, code in noted.items() if code is not None})
+        if usual is not None:
+            self.plans_manager.plans["xmodal"]["stored_axes"] = usual
+
+    def along_one_axis(self, dataset) -> TurnedCases:
+        """The cases of a dataset as if all ran the way that most do."""
+        axes = self.plans_manager.plans["xmodal"].get("stored_axes")
+        return TurnedCases(dataset, axes, self.plans_manager.transpose_forward)
+
     def choose_support(self) -> None:
         """Of the training cases: what every checkpoint holds for prediction. The only look at a label."""
         training, _ = self.get_tr_and_val_datasets()
-        chosen = fill_support(self.plain_network, training, self.label_manager)
+        chosen = fill_support(self.plain_network, self.along_one_axis(training), self.label_manager)
         for line in chosen:
             self.print_to_log_file("Support:", line)
         if not self.plain_network.support.exists.any():
@@ -222,7 +239,7 @@ class FewShotTrainer(OwnTaskTrainer):
         mean = add_protocol(
             self.plain_network.eval(),
             self.device,
-            dataset,
+            self.along_one_axis(dataset),
             self.label_manager,
             Path(self.output_folder) / "validation" / "summary.json",
             self.dataset_json["file_ending"],

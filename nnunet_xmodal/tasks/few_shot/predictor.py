@@ -1,6 +1,5 @@
 """Prediction with few-shot models: supports matched by position, and supports that the model has never seen."""
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -13,10 +12,12 @@ from tqdm import tqdm
 from nnunet_xmodal.datasets.checks import check_cases, training_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.trained_axes import ALWAYS
 from nnunet_xmodal.tasks.few_shot.support import fill_support, labels_to_segment, relative_position
 
 
@@ -24,7 +25,8 @@ class FewShotPredictor(GuardedPredictor):
     """nnU-Net's predictor, which also knows where in its scan a slice lies.
 
     A slice at the relative position r of its scan is segmented by the chunk whose support slices lie nearest to r in
-    theirs. Scans that begin and end at about the same places in the body and run the same way suit this; `match =
+    theirs. Positions run along the patient: scans are turned to the axes of the training cases, or of the support where
+    these are not known. Scans that begin and end at about the same places in the body suit this; `match =
     "best"` asks all chunks and takes the best score, as stock nnUNetv2_predict has to, which is told no position.
 
     Attributes:
@@ -34,6 +36,7 @@ class FewShotPredictor(GuardedPredictor):
     options = frozenset({"support", "match"})
 
     match = "position"
+    turns = ALWAYS  # positions are along the patient, not along the array
 
     def prepare(self, args: Namespace) -> None:
         """Before the images are checked: `--match`, and `--support` in the place of the model's own support.
@@ -156,13 +159,11 @@ def _described(folder: Path) -> dict:
                 f"{folder / name} is missing: --support takes a folder like a raw dataset of nnU-Net, with "
                 "dataset.json, imagesTr and labelsTr."
             )
-    try:
-        dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise XModalError(f"{folder / 'dataset.json'} is not valid JSON ({error}).") from error
+    dataset_json = read_dataset_json(folder / "dataset.json")
     for key in ("channel_names", "labels", "file_ending"):
         if key not in dataset_json:
             raise XModalError(f'{folder / "dataset.json"} has no "{key}", which nnU-Net needs.')
     if not foreground(dataset_json):
         raise XModalError(f"{folder / 'dataset.json'} names no label but background: name what is to be segmented.")
+    check_dataset_json(dataset_json, folder / "dataset.json")
     return dataset_json

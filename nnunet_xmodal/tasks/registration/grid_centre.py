@@ -6,7 +6,6 @@ the centre of the box around the fixed image's non-zero voxels, which is the org
 else.
 """
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.tables import decimal, read_columns
 from nnunet_xmodal.files.volumes import read_volume
 from nnunet_xmodal.geometry.volume_grid import any_inside, to_index, to_physical
 from nnunet_xmodal.tasks.registration.case import POINT_ENDINGS, RegistrationCase
@@ -84,12 +84,11 @@ def _box_centre(points: np.ndarray, fixed: sitk.Image) -> np.ndarray:
 
 def _point(file: Path) -> np.ndarray:
     try:
-        text = file.read_text(encoding="utf-8-sig")
         if file.name.endswith(".csv"):
-            (row,) = csv.DictReader(text.splitlines())
-            point = np.array([float(row[axis]) for axis in "xyz"])
+            ((_, row),) = read_columns(file, "xyz")
+            point = np.array([decimal(row[axis]) for axis in "xyz"])
         else:
-            (markup,) = json.loads(text)["markups"]
+            (markup,) = json.loads(file.read_text(encoding="utf-8-sig"))["markups"]
             (control,) = markup["controlPoints"]
             sign = {"LPS": (1, 1, 1), "RAS": (-1, -1, 1)}[markup["coordinateSystem"]]
             point = np.array(control["position"], float) * sign

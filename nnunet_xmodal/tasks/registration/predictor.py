@@ -28,6 +28,7 @@ from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.trained_axes import NEVER
 from nnunet_xmodal.tasks.registration import grad_cam
 from nnunet_xmodal.tasks.registration.case import RegistrationCase, cases_to_register
 from nnunet_xmodal.tasks.registration.grid import OUTSIDE, GridCutter, RegistrationGrid
@@ -66,6 +67,7 @@ class RegistrationPredictor(GuardedPredictor):
     """Writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv per case."""
 
     options = frozenset({"init", "roi", "labels", "stage2", "refine", "grad_cam"})
+    turns = NEVER  # transforms are in patient space
 
     def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
         with building("predictor"):

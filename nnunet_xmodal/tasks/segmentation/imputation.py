@@ -6,12 +6,14 @@ from pathlib import Path
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.datasets.partial_cases import PartialCase
+from nnunet_xmodal.datasets.stored_axes import recorded_axes
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.model_files import read_model_dataset_json
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.files.trusted_names import find_trainer
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS
+from nnunet_xmodal.prediction.turning import turn_as_trained
 from nnunet_xmodal.tasks.synthesis.predictor import SynthesisPredictor, source_cases
 
 
@@ -47,6 +49,9 @@ class Imputation:
         self.predictor.configuration_name = self._configuration(checkpoint)
         self._check_channels(predictor.dataset_json)
         self.predictor.initialize_from_trained_model_folder(str(self.folder), self.folds, checkpoint)
+        axes = recorded_axes(self.predictor.dataset_json)
+        if axes is not None:
+            turn_as_trained(self.predictor, axes)
         pair = self.predictor.network
         if pair.makes["A"] != pair.streams["B"]:
             raise XModalError(self._no_such_model(self.predictor.trainer_name))

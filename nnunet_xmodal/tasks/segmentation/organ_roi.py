@@ -20,6 +20,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.geometry.organ_crop import box_around
 from nnunet_xmodal.prediction.native_geometry import with_geometry
+from nnunet_xmodal.prediction.turning import AS_STORED
 
 Slices = tuple[slice, slice, slice]
 """A box, along the axes z, y, x of the array that nnU-Net's reader returns."""
@@ -149,6 +150,7 @@ class _FindBox:
 
 def _as_read(properties: dict) -> dict:
     """Without the way back to the file's axes, which a reader has turned: boxes are of the array that it returns."""
+    properties = {key: value for key, value in properties.items() if key != AS_STORED}
     geometry = properties.get("sitk_stuff")
     if geometry is None:
         return properties
