@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+import sys
 from pathlib import Path
 
 from nnunet_xmodal.commands.argument_types import positive
@@ -74,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     )
     grid.add_argument("--roi", metavar="LABEL|FOLDER", help="crop to a label, or to masks named <case>.nii.gz")
     grid.add_argument(
-        "--roi_label", nargs="+", type=int, metavar="N", help="values of the organ in these masks (default: all but 0)"
+        "--roi_label", nargs="+", type=int, metavar="N", help="values of the organ in these masks (default: from 0.5)"
     )
     grid.add_argument("--margin", type=float, default=0.0, metavar="MM", help="around it on every side (default: 0)")
 
@@ -108,7 +110,10 @@ def _recipes() -> str:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = vars(parser().parse_args(arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    # argparse takes -1:0 for an option, and what begins with a blank for none
+    words = [f" {word}" if re.fullmatch(r"-\d+:\d+", word) else word for word in words]
+    args = vars(parser().parse_args(words))
     from nnunet_xmodal.preparation.request import PreparationWords
     from nnunet_xmodal.preparation.run import prepare  # imports SimpleITK: not for --help
 

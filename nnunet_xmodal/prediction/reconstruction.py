@@ -17,6 +17,7 @@ from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.data.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.planes_figure import ShownVolume, draw_planes, window
+from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor, write_image
 from nnunet_xmodal.prediction.only_here import built_here
@@ -162,7 +163,7 @@ class ReconstructionPredictor(ImagePredictor):
         inputs, _ = reader.read_images([str(file) for file in source.images])
         if source.mask is None:
             return inputs, create_nonzero_mask(inputs)
-        return inputs, reader.read_seg(str(source.mask))[0][0] > 0
+        return inputs, inside_mask(reader.read_seg(str(source.mask))[0][0])
 
 
 def cases_to_reconstruct(
