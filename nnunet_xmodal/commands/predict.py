@@ -99,7 +99,7 @@ def _add_organ(p: argparse._ArgumentGroup) -> None:
         nargs="+",
         type=int,
         metavar="N",
-        help="segmentation: values of the organ in the masks (default: all but 0)",
+        help="segmentation: values of the organ in the masks (default: all from 0.5 on)",
     )
     p.add_argument(
         "--margin",

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     )
     grid.add_argument("--roi", metavar="LABEL|FOLDER", help="crop to a label, or to masks named <case>.nii.gz")
     grid.add_argument(
-        "--roi_label", nargs="+", type=int, metavar="N", help="values of the organ in these masks (default: all but 0)"
+        "--roi_label", nargs="+", type=int, metavar="N", help="values of the organ in these masks (default: from 0.5)"
     )
     grid.add_argument("--margin", type=float, default=0.0, metavar="MM", help="around it on every side (default: 0)")
 

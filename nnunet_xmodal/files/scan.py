@@ -7,9 +7,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.images import read_image
-
-_ORTHOGONAL_TO = 1e-4  # as `geometry.grid_chain`
+from nnunet_xmodal.files.dicom_kinds import is_dicom, is_without_pixels, storage_class
+from nnunet_xmodal.files.itk_header import check_header, check_numbers, itk_header, last_line
+from nnunet_xmodal.files.multi_frame_dicom import read_multi_frame
+from nnunet_xmodal.files.nifti import is_nifti, nibabel_affine, nifti_header, nifti_image, nifti_voxels
+from nnunet_xmodal.files.placement import check_grid, grid_of
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class Scan:
     slices: tuple[Path, ...] = ()
 
 
-def read_volume_file(file: Path, component: int | None = None) -> Scan:
+def read_volume_file(file: Path, component: int | None = None, by_nibabel: bool = False) -> Scan:
     """
     Args:
         component: which volume of a 4D file, from 0; None takes files of one volume alone.
+        by_nibabel: puts a NIfTI file where nibabel does, for grids of datasets that nnU-Net reads with it.
 
     Raises:
         XModalError: for a file that cannot be read in full, holds NaN or infinity, is 2D, of several volumes or of
@@ -37,30 +40,57 @@ def read_volume_file(file: Path, component: int | None = None) -> Scan:
     """
     if not file.is_file():
         raise XModalError(f"{file} does not exist.")
-    if file.name.endswith((".nii", ".nii.gz")):  # ITK turns NaN into zero, fills up truncated files, forgets shear
-        array, geometry = read_image(file, {}, is_label=False)
-        _check_finite(file, array)
-        _check_axes(file, geometry["direction"])
+    if is_dicom(file) or file.suffix.lower() in (".dcm", ".ima"):
+        return _read_dicom(file)
+    image = _one_volume(file, read_whole(file), component)
+    for key in image.GetMetaDataKeys():  # a NIfTI file would inherit them
+        image.EraseMetaData(key)
+    if by_nibabel and is_nifti(file):
+        spacing, origin, direction = grid_of(nibabel_affine(nifti_image(file)))
+        check_grid(file, spacing, origin, direction)
+        image.SetSpacing(spacing.tolist())
+        image.SetOrigin(origin.tolist())
+        image.SetDirection(direction.ravel().tolist())
+    return Scan(image)
+
+
+def read_whole(file: Path) -> sitk.Image:
+    """Read an image of any number of dimensions, where ITK puts it.
+
+    Raises:
+        XModalError: for a file that cannot be read in full, holds NaN or infinity or several numbers per voxel, or has
+            axes that are not at right angles.
+    """
+    if is_nifti(file):
+        opened = nifti_image(file)
+        check_finite(file, nifti_voxels(file, opened))
+        nifti_header(file, opened)
+    else:
+        check_header(file, itk_header(file))
     try:
         image = sitk.ReadImage(str(file))
     except RuntimeError as error:
-        raise XModalError(f"{file} cannot be read: replace it by an intact file.") from error
-    image = _one_volume(file, image, component)
-    if not file.name.endswith((".nii", ".nii.gz")):
-        _check_finite(file, sitk.GetArrayViewFromImage(image))
-        _check_axes(file, np.reshape(image.GetDirection(), (3, 3)))
-    if image.GetSize()[2] == 1 and file.suffix.lower() in (".dcm", ".ima"):
+        raise XModalError(f"{file} cannot be read ({last_line(error)}): replace it by an intact file.") from error
+    if not is_nifti(file):
+        check_finite(file, sitk.GetArrayViewFromImage(image))
+    return image
+
+
+def _read_dicom(file: Path) -> Scan:
+    if is_dicom(file) and is_without_pixels(storage_class(file)):
+        raise XModalError(f"{file} is DICOM without an image, such as a report: give the folder of a series.")
+    header = itk_header(file)
+    check_numbers(file, header.numbers, header.is_complex)
+    if len(header.size) < 3 or header.size[2] == 1:
         raise XModalError(f"{file} is a single DICOM slice: give the folder of its series.")
-    patient = image.GetMetaData("0010|0020").strip() if image.HasMetaDataKey("0010|0020") else None
-    for key in image.GetMetaDataKeys():  # a NIfTI file would inherit them
-        image.EraseMetaData(key)
-    return Scan(image, patient)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    reader.ReadImageInformation()
+    patient = reader.GetMetaData("0010|0020").strip() if reader.HasMetaDataKey("0010|0020") else None
+    return Scan(read_multi_frame(file), patient)
 
 
 def _one_volume(file: Path, image: sitk.Image, component: int | None) -> sitk.Image:
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        numbers = image.GetNumberOfComponentsPerPixel()
-        raise XModalError(f"{file} holds {numbers} numbers per voxel, colours or a vector: give an image of one.")
     sides = image.GetSize()
     if len(sides) == 4:
         if component is None and sides[3] != 1:
@@ -76,12 +106,13 @@ def _one_volume(file: Path, image: sitk.Image, component: int | None) -> sitk.Im
     return image
 
 
-def _check_finite(file: Path, array: np.ndarray) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+def check_finite(file: Path, array: np.ndarray) -> None:
+    """
+    Raises:
+        XModalError: for a voxel that is NaN or infinite, also in single precision.
+    """
+    if array.dtype.kind != "f":
+        return
+    largest = np.finfo(np.float32).max
+    if not (np.isfinite(array).all() and np.abs(array).max(initial=0) <= largest):
         raise XModalError(f"{file} holds NaN or infinite voxels: replace them, for example by zero.")
-
-
-def _check_axes(file: Path, direction: np.ndarray) -> None:
-    axes = np.asarray(direction, float).reshape(3, 3)
-    if not np.allclose(axes.T @ axes, np.eye(3), atol=_ORTHOGONAL_TO):  # also NaN, of a spacing of 0
-        raise XModalError(f"the axes of {file} are not three at right angles: resample it onto a grid whose axes are.")

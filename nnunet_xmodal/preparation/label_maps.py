@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from nnunet_xmodal.datasets.checks import label_values
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files import dataset_labels
+from nnunet_xmodal.files.whole_labels import rounded_labels
 
 Labels = dict[str, int | list[int]]
 """As in dataset.json: a name → a value, or the values of a region."""
@@ -127,10 +128,10 @@ def mapped(image: sitk.Image, file: Path, new_values: Mapping[int, int], labels:
     Raises:
         XModalError: for values that are not whole numbers from 0, or that no label has.
     """
-    voxels = sitk.GetArrayFromImage(image)
+    voxels = rounded_labels(sitk.GetArrayFromImage(image))
     if voxels.dtype.kind == "f" and (voxels != np.round(voxels)).any():
         fraction = voxels[voxels != np.round(voxels)].flat[0]
-        raise XModalError(f"{file} holds {fraction:g}, which is no label: give a map of whole numbers.")
+        raise XModalError(f"{file} holds {fraction:.9g}, which is no label: give a map of whole numbers.")
     known = label_values({"labels": labels})
     result = np.zeros(voxels.shape, np.uint8 if max(known) < 256 else np.uint16)
     for value in np.unique(voxels).tolist():

@@ -22,7 +22,7 @@ class PreparationSettings:
         streams: names of the channels of each; None leaves them to later.
         register: whether channels are aligned by mutual information.
         roi: name or value of the label, or the folder of masks, that images are cropped to; None for whole ones.
-        roi_values: of the organ in these masks; all but 0 where none are named.
+        roi_values: of the organ in these masks; all from 0.5 on where none are named.
         margin_mm: around it.
         unlabelled: where cases without a label go: `Ts` or `Tr`.
         orientation: code of the axes along which all cases are stored, see `geometry.orientation`; None leaves them.

@@ -7,6 +7,7 @@ import numpy as np
 
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.files.soft_masks import inside_mask
 
 LARGEST_SUSCEPTIBILITY = 10.0
 """ppm, of the 99th percentile of |χ| inside the mask: tissue is within ±0.3, blood and calcium within a few."""
@@ -19,7 +20,7 @@ _SHARE = 99.0  # percentile
 def check_mask(mask: Path, image: Path, dataset_json: dict) -> None:
     """
     Args:
-        mask: file whose voxels other than 0 are inside.
+        mask: file whose voxels from 0.5 on are inside.
         image: file on whose grid it must lie.
         dataset_json: names nnU-Net's reader.
 
@@ -44,8 +45,9 @@ def check_not_empty(mask: np.ndarray, file: Path | str) -> None:
     Raises:
         XModalError: if nothing is inside.
     """
-    if not np.any(mask > 0):
-        raise XModalError(f"the mask {file} is empty: draw the brain in it, or leave the case out.")
+    if not inside_mask(mask).any():
+        soft = f" (its largest value is {np.max(mask):.3g}, and 0.5 is inside)" if np.any(mask > 0) else ""
+        raise XModalError(f"the mask {file} is empty{soft}: draw the brain in it, or leave the case out.")
 
 
 def check_susceptibility(target: np.ndarray, mask: np.ndarray, case: str) -> None:

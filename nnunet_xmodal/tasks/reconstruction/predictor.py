@@ -16,6 +16,7 @@ from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
 from nnunet_xmodal.files.images import read_image
+from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor, write_image
@@ -162,7 +163,7 @@ class ReconstructionPredictor(ImagePredictor):
         inputs, _ = reader.read_images([str(file) for file in source.images])
         if source.mask is None:
             return inputs, create_nonzero_mask(inputs)
-        return inputs, reader.read_seg(str(source.mask))[0][0] > 0
+        return inputs, inside_mask(reader.read_seg(str(source.mask))[0][0])
 
 
 def cases_to_reconstruct(

@@ -7,6 +7,7 @@ import torch
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.physics.measured_field import MeasuredField, direction_in_array, mirror_axes
 from nnunet_xmodal.tasks.reconstruction.checks import check_field
 from nnunet_xmodal.tasks.reconstruction.predictor import CaseToReconstruct, ReconstructionPredictor
@@ -50,7 +51,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         if case.mask is None:
             mask = create_nonzero_mask(field)
         else:
-            mask = reader.read_seg(str(case.mask))[0][0] > 0
+            mask = inside_mask(reader.read_seg(str(case.mask))[0][0])
         check_field(field[0], mask, str(case.images[0]), self.field.one_ppm, self.field.unit)
 
     def begin(self, properties: dict) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.files.tables import decimal, read_columns
 from nnunet_xmodal.files.volumes import read_volume
 from nnunet_xmodal.geometry.volume_grid import any_inside, to_index, to_physical
@@ -43,7 +44,7 @@ def grid_centre(case: RegistrationCase, fixed: sitk.Image, dataset_json: dict) -
     if case.roi is not None and case.roi.name.endswith(POINT_ENDINGS):
         found, file = GridCentre(_point(case.roi), "point"), case.roi
     elif case.roi is not None:
-        inside = _marked(case.roi, read_volume(case.roi, dataset_json), lambda voxels: voxels != 0)
+        inside = _marked(case.roi, read_volume(case.roi, dataset_json), inside_mask)
         found, file = GridCentre(_box_centre(inside, fixed), "mask"), case.roi
     elif case.label is not None:
         found, file = GridCentre(_box_centre(organ_points(case.label, dataset_json), fixed), "label"), case.label

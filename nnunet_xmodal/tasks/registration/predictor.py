@@ -21,7 +21,9 @@ from tqdm import tqdm
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.evaluation.figures.checkerboard import draw_checkerboards
 from nnunet_xmodal.files.atomic import write_atomically
-from nnunet_xmodal.files.volumes import check_same_unit, read_volume
+from nnunet_xmodal.files.remarks import remark
+from nnunet_xmodal.files.two_places import check_moved_alike, two_places
+from nnunet_xmodal.files.volumes import check_not_constant, check_same_unit, read_volume
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
@@ -30,7 +32,7 @@ from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.trained_axes import NEVER
 from nnunet_xmodal.tasks.registration import grad_cam
-from nnunet_xmodal.tasks.registration.case import RegistrationCase, cases_to_register
+from nnunet_xmodal.tasks.registration.case import POINT_ENDINGS, RegistrationCase, cases_to_register
 from nnunet_xmodal.tasks.registration.grid import OUTSIDE, GridCutter, RegistrationGrid
 from nnunet_xmodal.tasks.registration.grid_centre import GridCentre, grid_centre, organ_points
 from nnunet_xmodal.tasks.registration.initial_transform import initial_transform
@@ -168,6 +170,7 @@ class RegistrationPredictor(GuardedPredictor):
     def _start(self, case: RegistrationCase, init: str) -> Start:
         fixed, moving, _ = self._images(case)
         check_same_unit(fixed, moving, case.fixed, case.moving)
+        self._check_places(case)
         initial = initial_transform(init, fixed, moving)
         matrix = physical_matrix(initial)
         way_out = "begin with centre on centre, --init geometry" if init == "none" else "try --init none"
@@ -190,7 +193,17 @@ class RegistrationPredictor(GuardedPredictor):
                     f"{case.label} does not reach into the grid around {centre.point.round(1).tolist()} mm, the "
                     f"{centre.source} of {case.roi}: it lies elsewhere than the label."
                 )
+        for image, file in ((fixed, case.fixed), (moving, case.moving)):
+            check_not_constant(image, file)
         return Start(initial, centre)
+
+    def _check_places(self, case: RegistrationCase) -> None:
+        """A mask belongs to the fixed image, whoever reads the two; where the moving image begins is said at least."""
+        masks = [file for file in (case.roi, case.label) if file and not file.name.endswith(POINT_ENDINGS)]
+        check_moved_alike([case.fixed, *masks])
+        for places in (two_places(case.fixed), two_places(case.moving)):
+            if places is not None:
+                remark(f"{places.file} lies at two places: {places.described()}; transforms are for ITK's.")
 
     def _images(self, case: RegistrationCase) -> tuple[sitk.Image, sitk.Image, sitk.Image | None]:
         files = (case.fixed, case.moving, case.label)

@@ -18,6 +18,7 @@ from nnunet_xmodal.datasets.checks import Case, map_cases
 from nnunet_xmodal.datasets.organ_mask import in_organ, mask_file, organ_on_grid
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
+from nnunet_xmodal.files.two_places import check_moved_alike
 from nnunet_xmodal.geometry.organ_crop import box_around
 from nnunet_xmodal.prediction.native_geometry import with_geometry
 from nnunet_xmodal.prediction.turning import AS_STORED
@@ -31,7 +32,7 @@ class OrganRoi:
     """
     Attributes:
         masks: folder with one for every case, see `organ_mask.mask_file`.
-        values: of the organ in them; all but 0 where none are named.
+        values: of the organ in them; all from 0.5 on where none are named.
         margin_mm: around it.
     """
 
@@ -120,7 +121,8 @@ class _FindBox:
             image, properties = self._read(case.images[0])
             grid = with_geometry(np.zeros(image.shape[1:], np.uint8), _as_read(properties))
             if grid.GetDimension() == 3 and ("sitk_stuff" in properties or "nibabel_stuff" in properties):
-                mask = organ_on_grid(file, grid, self.roi.values)
+                check_moved_alike([case.images[0], file])
+                mask = organ_on_grid(file, grid, self.roi.values, by_nibabel="nibabel_stuff" in properties)
             else:
                 mask = self._of_the_same_voxels(file, image.shape[1:])
                 mask.SetSpacing([float(side) for side in properties["spacing"][::-1]])

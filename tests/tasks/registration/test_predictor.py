@@ -530,11 +530,15 @@ def test_axes_that_are_not_at_right_angles(make_predictor, write, tmp_path):
     write(fixed_of(), moving_of(np.eye(4)))
     file = tmp_path / "in" / "anna_0001.nii.gz"
     image = nibabel.load(file)
-    for affine in (np.array([[1, 0.3, 0, -20], [0, 1, 0, 0], [0, 0, 1, 150], [0, 0, 0, 1.0]]), np.diag([1, 1, 0, 1.0])):
+    sheared_axes = np.array([[1, 0.3, 0, -20], [0, 1, 0, 0], [0, 0, 1, 150], [0, 0, 0, 1.0]])
+    for affine, sentence in (
+        (sheared_axes, "the axes of .*anna_0001.nii.gz.* are not three at right angles"),
+        (np.diag([1, 1, 0, 1.0]), "anna_0001.nii.gz has the spacing 1×1×0 mm, which has to be positive"),
+    ):
         sheared = nibabel.Nifti1Image(image.get_fdata(dtype=np.float32), None)
         sheared.set_sform(affine, 1)
         nibabel.save(sheared, file)
-        with pytest.raises(XModalError, match="the axes of .*anna_0001.nii.gz.* are not three at right angles"):
+        with pytest.raises(XModalError, match=sentence):
             run(make_predictor(ANSWER), tmp_path)
     assert not (tmp_path / "out").exists()
 
