@@ -9,6 +9,7 @@ import torch
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
+from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.data.image_checks import Case
 from nnunet_xmodal.data.image_files import read_image
 from nnunet_xmodal.data.streams import channel_names_of
@@ -115,9 +116,9 @@ class RegistrationPlanner(UnchangedImages):
         fingerprint = self.dataset_fingerprint
         pairs = list(zip(fingerprint["spacings"], fingerprint["shapes_after_crop"]))
         median_shape = np.median([compute_new_shape(shape, mm, spacing) for mm, shape in pairs], 0)
-        shutil.copy(
-            Path(self.raw_dataset_folder) / "dataset.json",
+        write_atomically(
             Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
+            lambda name: shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name),
         )
         self.plans = {
             "dataset_name": self.dataset_name,

@@ -10,6 +10,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_xmodal.data.atomic_files import explained, flush
 from nnunet_xmodal.data.batch_check import check_batch, check_labels
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.streams import channel_names_of, describe_streams, streams_of
@@ -113,10 +114,12 @@ class XModalTrainer(nnUNetTrainer):
     def save_checkpoint(self, filename: str) -> None:
         if self.local_rank != 0 or self.disable_checkpointing:
             return super().save_checkpoint(filename)  # writes nothing
-        temporary = Path(f"{filename}.tmp")
+        temporary = Path(f"{filename}.tmp")  # always the same: what a killed training left is replaced
         try:
-            super().save_checkpoint(str(temporary))
-            temporary.replace(filename)
+            with explained(filename):
+                super().save_checkpoint(str(temporary))
+                flush(temporary)
+                temporary.replace(filename)
         finally:
             temporary.unlink(missing_ok=True)
 

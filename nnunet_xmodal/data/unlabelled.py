@@ -17,6 +17,7 @@ from nnunet_xmodal.data.image_checks import Case, cases_in_folder, label_values
 from nnunet_xmodal.data.image_files import read_image
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.volume_writer import write_label_map
 
 
 def partly_labelled_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
@@ -104,7 +105,7 @@ def _write_zeros(case: Case, dataset_json: dict) -> None:
         raise XModalError(f"{image} cannot be read ({error}): replace it by an intact file.") from error
     case.label.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".tmp_", dir=case.label.parent) as folder:
-        reader.write_seg(np.zeros(voxels.shape[1:], np.uint8), str(Path(folder) / case.label.name), properties)
+        write_label_map(np.zeros(voxels.shape[1:], np.uint8), Path(folder) / case.label.name, properties, reader)
         written = sorted(Path(folder).iterdir(), key=lambda file: file.name == case.label.name)
         for file in written:  # the label map last; TIFF has a file with the spacing beside it
             if not (case.label.parent / file.name).exists():

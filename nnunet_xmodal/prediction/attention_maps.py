@@ -11,8 +11,8 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch.nn import functional as F
 
-from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.prediction.tiles import padded
 
@@ -117,7 +117,7 @@ def write_attention_maps(
     for (stream, level), volume in maps.items():
         image = with_geometry(in_native_geometry(volume, predictor, properties), properties)
         path = folder / f"{case}_stream{stream}_level{level}.nii.gz"
-        write_atomically(path, lambda name, image=image: sitk.WriteImage(image, name))
+        write_volume(image, path)
         written.append(path)
     return written
 

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
@@ -16,8 +15,8 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
-from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.prediction.attention_maps import with_geometry
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 
@@ -258,5 +257,4 @@ def write_images(
 
 def write_image(image: np.ndarray, properties: dict, file: Path) -> None:
     """One volume `(*spatial)` as `write_images` writes each, under a name of its own."""
-    volume = with_geometry(np.ascontiguousarray(image, dtype=np.float32), properties)
-    write_atomically(file, lambda name: sitk.WriteImage(volume, name, True))
+    write_volume(with_geometry(np.ascontiguousarray(image, dtype=np.float32), properties), file, compress=True)

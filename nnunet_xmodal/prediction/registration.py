@@ -19,8 +19,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tqdm import tqdm
 
-from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.transform_writer import write_transform
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
@@ -233,8 +234,8 @@ def _write(
     tfm, image, figure = (output / f"{case.name}{ending}" for ending in WRITTEN)
     voxel = np.clip(to_index(fixed, start.centre.point).round().astype(int), 0, np.array(fixed.GetSize()) - 1)
     draw_checkerboards(fixed, before, after, voxel[::-1].tolist(), figure)
-    write_atomically(image, lambda name: sitk.WriteImage(after, name, True))
-    write_atomically(tfm, lambda name: sitk.WriteTransform(transform, name))
+    write_volume(after, image, compress=True)
+    write_transform(transform, tfm)
 
 
 def _write_heat(
@@ -242,8 +243,7 @@ def _write_heat(
 ) -> None:
     heat = grad_cam.attention_heat(step, grid)
     for side, ending in zip(grad_cam.SIDES, WRITTEN_HEAT):
-        image = grad_cam.on_image(heat[side], grid.chain, fixed)
-        write_atomically(output / f"{case.name}{ending}", lambda name, image=image: sitk.WriteImage(image, name, True))
+        write_volume(grad_cam.on_image(heat[side], grid.chain, fixed), output / f"{case.name}{ending}", compress=True)
 
 
 def _numbers(transform: sitk.Euler3DTransform, start: Start) -> dict[str, str | float]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.scan import read_volume_file
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry.organ_crop import empty_grid, paste_back
 from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
 from nnunet_xmodal.preparation.record import Record, read_records
@@ -58,7 +58,7 @@ def paste_file(cropped: Path, full: sitk.Image, output: Path) -> None:
         pasted = paste_back(image, full)
     except XModalError as error:
         raise XModalError(f"{cropped}: {error}") from error
-    write_atomically(output, lambda name: sitk.WriteImage(pasted, name, useCompression=True))
+    write_volume(pasted, output, compress=True)
 
 
 def _dataset_folder(dataset: str) -> Path:
