@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 from tqdm import tqdm
 
@@ -15,10 +14,11 @@ from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import foreground
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
+from nnunet_xmodal.prediction.export import WholeFilesPredictor
 from nnunet_xmodal.prediction.support_set import fill_support, labels_to_segment, relative_position
 
 
-class FewShotPredictor(nnUNetPredictor):
+class FewShotPredictor(WholeFilesPredictor):
     """nnU-Net's predictor, which also knows where in its scan a slice lies.
 
     A slice at the relative position r of its scan is segmented by the chunk whose support slices lie nearest to r in
@@ -129,7 +129,7 @@ class _AtPosition(nn.Module):
 class _Preprocessed:
     """Support cases as the plans preprocess them, in memory, with as much of nnU-Net's dataset as the support needs."""
 
-    def __init__(self, predictor: nnUNetPredictor, dataset_json: dict, label_manager, cases: list, progress: bool):
+    def __init__(self, predictor: FewShotPredictor, dataset_json: dict, label_manager, cases: list, progress: bool):
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         plans = (predictor.plans_manager, predictor.configuration_manager, dataset_json)
         self.cases = {}

@@ -7,7 +7,6 @@ from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.data.image_checks import Case, check_cases
@@ -16,6 +15,7 @@ from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
+from nnunet_xmodal.prediction.export import export_prediction
 from nnunet_xmodal.prediction.imputation import Imputation
 from nnunet_xmodal.prediction.organ_roi import CroppedConfiguration, OrganRoi, crop_to_organ
 from nnunet_xmodal.prediction.preprocessed import preprocessed
@@ -153,7 +153,6 @@ class _Prediction:
         files = [[str(file) for _, file in sorted(case.files.items())] for case in cases]
         common = {
             "save_probabilities": args.save_probabilities,
-            "overwrite": not args.continue_prediction,
             "folder_with_segs_from_prev_stage": args.prev_stage_predictions,
         }
         if args.npp == 0 and args.nps == 0:
@@ -178,9 +177,7 @@ class _Prediction:
             for case in preprocessed_cases:
                 logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
                 described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
-                export_prediction_from_logits(
-                    logits, case["data_properties"], *described, case["ofile"], args.save_probabilities
-                )
+                export_prediction(logits, case["data_properties"], *described, case["ofile"], args.save_probabilities)
 
     @contextmanager
     def _reading_only(self, channels: Sequence[int], present: Sequence[bool]) -> Iterator[None]:

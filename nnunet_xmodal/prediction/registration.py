@@ -27,6 +27,7 @@ from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
 from nnunet_xmodal.prediction import grad_cam
 from nnunet_xmodal.prediction.checkerboard import draw_checkerboards
+from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.grid_centre import GridCentre, grid_centre, organ_points
 from nnunet_xmodal.prediction.initial_transform import initial_transform
 from nnunet_xmodal.prediction.only_here import built_here
@@ -96,7 +97,9 @@ class RegistrationPredictor(nnUNetPredictor):
         table = RegistrationTable.of_folder(output, args.part_id, args.num_parts)
         if args.continue_prediction:
             endings = WRITTEN + (WRITTEN_HEAT if args.grad_cam else ())
-            cases = [case for case in cases if not _is_done(case, output, endings, table)]
+            listed = [case for case in cases if case.name in table.rows]
+            left = remaining_cases(listed, lambda case: [output / f"{case.name}{ending}" for ending in endings])
+            cases = [case for case in cases if case in left or case not in listed]
         starts = self._checked(cases, init, not args.disable_progress_bar)
         output.mkdir(parents=True, exist_ok=True)
         for case, start in tqdm(zip(cases, starts), total=len(cases), disable=args.disable_progress_bar):
@@ -216,10 +219,6 @@ def register(
         grids.append(grid)
         seconds += found.seconds if isinstance(step, NetworkStep) else 0.0
     return Registration(transform, grids[0], seconds)
-
-
-def _is_done(case: RegistrationCase, output: Path, endings: Sequence[str], table: RegistrationTable) -> bool:
-    return case.name in table.rows and all((output / f"{case.name}{ending}").is_file() for ending in endings)
 
 
 def _write(

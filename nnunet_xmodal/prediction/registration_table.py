@@ -41,8 +41,9 @@ class RegistrationTable:
         file = Path(folder) / ("registration.csv" if parts == 1 else f"registration_part{part}of{parts}.csv")
         rows = {}
         if file.is_file():
-            with open(file, newline="", encoding="utf-8") as stream:
-                rows = {row["case"]: row for row in csv.DictReader(stream)}
+            text = file.read_text(encoding="utf-8")
+            lines = text[: text.rfind("\n") + 1].splitlines()  # a last line that is cut off does not count
+            rows = {row["case"]: row for row in csv.DictReader(lines) if None not in row.values()}
         return cls(file, rows)
 
     def add(self, row: dict[str, str | float]) -> None:

@@ -18,6 +18,7 @@ from nnunet_xmodal.data.image_checks import Case, cases_in_folder, check_cases
 from nnunet_xmodal.data.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
+from nnunet_xmodal.prediction.finished import remaining_cases, segmentation_files
 from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
 from nnunet_xmodal.prediction.organ_roi import crop_to_organ, organ_roi
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
@@ -83,23 +84,19 @@ def predict(args: Namespace) -> None:
     output.mkdir(parents=True, exist_ok=True)
     common = {
         "save_probabilities": args.save_probabilities,
-        "overwrite": not args.continue_prediction,
         "folder_with_segs_from_prev_stage": args.prev_stage_predictions,
     }
+    files = [[str(image) for image in case.images] for case in cases]
     if args.npp == 0 and args.nps == 0:
         # files instead of the folder: nnU-Net's sequential way knows no parts
-        files = [[str(image) for image in case.images] for case in cases]
         predictor.predict_from_files_sequential(files, args.o, **common)
+        return
+    processes = {"num_processes_preprocessing": args.npp, "num_processes_segmentation_export": args.nps}
+    if args.continue_prediction:  # nnU-Net would take files that are cut off for finished ones
+        predictor.predict_from_files(files, args.o, **processes, **common)
     else:
-        predictor.predict_from_files(
-            args.i,
-            args.o,
-            num_processes_preprocessing=args.npp,
-            num_processes_segmentation_export=args.nps,
-            num_parts=args.num_parts,
-            part_id=args.part_id,
-            **common,
-        )
+        part = {"num_parts": args.num_parts, "part_id": args.part_id}
+        predictor.predict_from_files(args.i, args.o, **processes, **part, **common)
 
 
 def predictor_class(trainer_name: str) -> type[nnUNetPredictor]:
@@ -187,8 +184,10 @@ def _of_this_call(cases: list[AnyCase], args: Namespace, dataset_json: dict) -> 
             if not file.is_file():
                 raise XModalError(f"{file} is missing: predict the previous stage of {case.name} first.")
     if args.continue_prediction:
-        endings = [ending, ".npz"] if args.save_probabilities else [ending]
-        cases = [case for case in cases if not all((Path(args.o) / f"{case.name}{e}").is_file() for e in endings)]
+        output = Path(args.o)
+        return remaining_cases(
+            cases, lambda case: segmentation_files(output / case.name, ending, args.save_probabilities)
+        )
     return cases
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.prediction.attention_maps import attention_maps, write_attention_maps
+from nnunet_xmodal.prediction.export import WholeFilesPredictor
 
 
-class SegmentationPredictor(nnUNetPredictor):
+class SegmentationPredictor(WholeFilesPredictor):
     """nnU-Net's predictor; on request it writes each case's attention maps while its preprocessed data is at hand.
 
     Attributes:
