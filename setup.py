@@ -21,6 +21,7 @@ INSIDE = [
             "data",
             "demo",
             "evaluation",
+            "files",
             "geometry",
             "losses",
             "networks",

@@ -4,7 +4,8 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from nnunet_xmodal.files.temporary import temporary_folder
 
 
 def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
@@ -14,8 +15,8 @@ def write_atomically(path: str | Path, write: Callable[[str], None]) -> None:
     the ending.
     """
     path = Path(path)
-    with TemporaryDirectory(prefix=".tmp_", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
+    with temporary_folder(path.parent) as folder:
+        temporary = folder / path.name
         write(str(temporary))
         os.replace(temporary, path)
 
