@@ -1,7 +1,8 @@
 """From a raw dataset to plans and preprocessed data, by nnU-Net's own functions."""
 
-import json
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from nnunet_xmodal.data.streams import (
 )
 from nnunet_xmodal.data.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.claim import claimed
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.planners import PLANNERS, planner_class
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
@@ -64,7 +67,13 @@ def plan_and_preprocess(args: Namespace) -> None:
     if args.streams and own and "streams" not in own:
         raise XModalError(f"--streams says nothing to {args.pl}, whose networks have none: leave it out.")
     streams = {dataset: _checked(dataset, planner, args) for dataset in args.d}
+    with ExitStack() as outputs:
+        for dataset in args.d:
+            outputs.enter_context(claimed(Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset)))
+        _plan(args, planner, own, streams)
 
+
+def _plan(args: Namespace, planner: type, own: Sequence[str], streams: Mapping[int, Streams | None]) -> None:
     if args.unlabelled:
         for dataset in args.d:
             _complete_labels(dataset)
@@ -113,10 +122,7 @@ def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
     file = folder / "dataset.json"
     if not file.is_file():
         raise XModalError(f"{file} is missing.")
-    try:
-        dataset_json = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise XModalError(f"{file} is not valid JSON ({error}).") from error
+    dataset_json = read_json(file)
     names = getattr(planner, "input_names", channel_names_of)(dataset_json)
     if args.streams:
         streams = streams_from_command_line(args.streams, names)
@@ -136,7 +142,7 @@ def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
 def _complete_labels(dataset: int) -> None:
     """Of a raw dataset that has been checked; says how many files it wrote."""
     folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
-    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_json(folder / "dataset.json")
     cases = partly_labelled_cases(folder, dataset_json)
     written = write_empty_labels(cases, dataset_json)
     print(f"{folder.name}: {written} of {len(cases)} training cases had no label file and were given an empty one.")
@@ -144,6 +150,6 @@ def _complete_labels(dataset: int) -> None:
 
 def _write_streams(dataset: int, plans_name: str, streams: Streams) -> None:
     file = Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset) / f"{plans_name}.json"
-    plans = json.loads(file.read_text(encoding="utf-8"))
+    plans = read_json(file)
     plans["xmodal"] = {**plans.get("xmodal", {}), "streams": streams}
     write_json(plans, file)

@@ -1,6 +1,5 @@
 """What every trainer of this project adds to nnU-Net's."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,15 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_xmodal.data.atomic_files import explained, flush
+from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.data.batch_check import check_batch, check_labels
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.streams import channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
+from nnunet_xmodal.processes import tie_workers
 from nnunet_xmodal.trainers.names import without_length
 
 
@@ -44,6 +45,7 @@ class XModalTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         require_variables("nnUNet_preprocessed", "nnUNet_results")
+        tie_workers()  # a training that is killed leaves no loaders behind
         plans.setdefault("continue_training", False)
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
@@ -114,14 +116,7 @@ class XModalTrainer(nnUNetTrainer):
     def save_checkpoint(self, filename: str) -> None:
         if self.local_rank != 0 or self.disable_checkpointing:
             return super().save_checkpoint(filename)  # writes nothing
-        temporary = Path(f"{filename}.tmp")  # always the same: what a killed training left is replaced
-        try:
-            with explained(filename):
-                super().save_checkpoint(str(temporary))
-                flush(temporary)
-                temporary.replace(filename)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(filename, super().save_checkpoint)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Loads a checkpoint of this trainer.
@@ -151,7 +146,7 @@ class XModalTrainer(nnUNetTrainer):
         others = [path for path in model.glob("fold_*/checkpoint_*.pth") if path.parent.name != f"fold_{self.fold}"]
         if not others or not (model / "plans.json").is_file():
             return None, {}
-        return others[0].parent, json.loads((model / "plans.json").read_text(encoding="utf-8"))
+        return others[0].parent, read_json(model / "plans.json")
 
     def _check_checkpoint(self, filename: str) -> None:
         try:

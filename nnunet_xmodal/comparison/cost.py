@@ -1,6 +1,5 @@
 """What a model costs: parameters, FLOPs of a patch, seconds per epoch and per predicted case."""
 
-import json
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -17,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal.comparison.sources import TrainedModel
 from nnunet_xmodal.data.training_log import TrainingLog, read_training_log
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.prediction.only_here import built_here
 
 
@@ -44,7 +44,7 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
         Exception: whatever building or running a network of somebody else's trainer may raise.
     """
     plans = PlansManager(str(model / "plans.json"))
-    dataset_json = json.loads((model / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_json(model / "dataset.json")
     settings = plans.get_configuration(configuration)
     channels = determine_num_input_channels(plans, settings, dataset_json)
     read = channels - ("target_channel" in plans.plans.get("xmodal", {}))

@@ -1,12 +1,12 @@
 """What a trained model left: its validation cases over folds; or a folder of predictions from elsewhere."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import foreground, ignore_label, name_of_key
+from nnunet_xmodal.files.json_files import read_json
 
 _COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
 
@@ -185,6 +185,6 @@ def read_dataset_json(file: Path) -> dict:
 
 def _read_json(file: Path) -> dict:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise XModalError(f"{file} cannot be read ({error}): restore it, or validate again.") from error
+        return read_json(file)
+    except OSError as error:
+        raise XModalError(f"{file} cannot be read ({error.strerror}): restore it, or validate again.") from error

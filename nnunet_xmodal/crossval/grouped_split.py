@@ -1,13 +1,13 @@
 """Folds that do not leak: all cases of one subject (visits, orientations) on the same side of every split."""
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.json_files import read_json
 
 N_FOLDS = 5
 GROUPS_FILE = "splits_groups.json"
@@ -113,7 +113,7 @@ def read_split(file: Path) -> list[dict[str, list[str]]] | None:
     if not file.is_file():
         return None
     try:
-        split = json.loads(file.read_text(encoding="utf-8"))
+        split = read_json(file)
         if all({"train", "val"} <= set(fold) for fold in split):
             return split
     except (ValueError, TypeError):

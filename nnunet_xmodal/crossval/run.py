@@ -1,6 +1,5 @@
 """From the flags of `nnUNetXModal_crossval` to trained folds."""
 
-import json
 import os
 import sys
 from argparse import Namespace
@@ -26,6 +25,7 @@ from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.json_files import read_json
 
 
 def crossval(args: Namespace) -> int:
@@ -132,7 +132,7 @@ def _plans(preprocessed: Path, name: str) -> PlansManager:
     file = preprocessed / f"{name}.json"
     if not file.is_file():
         raise XModalError(f"{file} is missing: run nnUNetXModal_plan_and_preprocess, or check -d and -p.")
-    return PlansManager(str(file))
+    return PlansManager(read_json(file))
 
 
 def _check_preprocessed(manager: PlansManager, configuration: str, plans: str, preprocessed: Path) -> None:
@@ -240,6 +240,6 @@ def _cases(preprocessed: Path) -> list[str]:
     file = preprocessed / "dataset.json"
     if not file.is_file():
         raise XModalError(f"{file} is missing: run nnUNetXModal_plan_and_preprocess, or check -d.")
-    ending = json.loads(file.read_text(encoding="utf-8"))["file_ending"]
+    ending = read_json(file)["file_ending"]
     folder = preprocessed / "gt_segmentations"
     return sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}"))

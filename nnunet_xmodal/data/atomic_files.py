@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.temporary import temporary_folder
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # of disk, file and quota
 _PROBE = 1 << 20  # bytes
@@ -31,10 +32,10 @@ def write_atomically(
             was, and nothing else is left behind.
     """
     path = Path(path)
-    with explained(path), TemporaryDirectory(prefix=".tmp_", dir=path.parent) as folder, explained(path):
-        temporary = Path(folder) / path.name
+    with explained(path), temporary_folder(path.parent) as folder, explained(path):
+        temporary = folder / path.name
         write(str(temporary))
-        written = sorted(Path(folder).iterdir(), key=lambda file: file == temporary)
+        written = sorted(folder.iterdir(), key=lambda file: file == temporary)
         for file in written:
             flush(file)
         if temporary not in written or is_intact is not None and not is_intact(str(temporary)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from nnunet_xmodal.data.image_files import read_image, same_geometry, shown_geometry
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.processes import worker_pool
 
 SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
 """File endings of pictures."""
@@ -191,6 +191,8 @@ class _Check:
             return None
         except XModalError as error:  # returned, because the others are checked as well
             return str(error)
+        except MemoryError as error:
+            return f"{file} does not fit into the memory ({error}): is its header right?"
 
 
 def map_cases(function: Callable, cases: list[Case], processes: int, progress: bool, doing: str) -> Iterable:
@@ -199,5 +201,5 @@ def map_cases(function: Callable, cases: list[Case], processes: int, progress: b
     if processes <= 1 or len(cases) <= 1:
         yield from tqdm(map(function, cases), **bar)
         return
-    with multiprocessing.get_context("spawn").Pool(min(processes, len(cases))) as pool:
-        yield from tqdm(pool.imap(function, cases), **bar)
+    with worker_pool(min(processes, len(cases)), doing, "take fewer processes (-np, -npfp, -npp)") as pool:
+        yield from tqdm(pool.map(function, cases), **bar)

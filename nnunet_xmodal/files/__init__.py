@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read back, and told apart from what was cut off."""
+"""Files of any kind: written whole, claimed, read with care, and nothing temporary left behind."""

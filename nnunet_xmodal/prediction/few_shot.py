@@ -1,6 +1,5 @@
 """Prediction with few-shot models: supports matched by position, and supports that the model has never seen."""
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from nnunet_xmodal.data.image_checks import check_cases, training_cases
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.labels import foreground
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.prediction.export import WholeFilesPredictor
 from nnunet_xmodal.prediction.support_set import fill_support, labels_to_segment, relative_position
@@ -154,10 +154,7 @@ def _described(folder: Path) -> dict:
                 f"{folder / name} is missing: --support takes a folder like a raw dataset of nnU-Net, with "
                 "dataset.json, imagesTr and labelsTr."
             )
-    try:
-        dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise XModalError(f"{folder / 'dataset.json'} is not valid JSON ({error}).") from error
+    dataset_json = read_json(folder / "dataset.json")
     for key in ("channel_names", "labels", "file_ending"):
         if key not in dataset_json:
             raise XModalError(f'{folder / "dataset.json"} has no "{key}", which nnU-Net needs.')

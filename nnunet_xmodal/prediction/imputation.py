@@ -1,6 +1,5 @@
 """A missing modality is made of the others by a model of CMFT, for another model that needs it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunet_xmodal.data.partial_cases import PartialCase
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS
 from nnunet_xmodal.prediction.synthesis import SynthesisPredictor, source_cases
 
@@ -117,7 +117,7 @@ class Imputation:
         )
 
     def _check_channels(self, dataset_json: dict) -> None:
-        of_model = json.loads((self.folder / "dataset.json").read_text(encoding="utf-8"))
+        of_model = read_json(self.folder / "dataset.json")
         theirs, ours = channel_names_of(of_model), channel_names_of(dataset_json)
         if theirs != ours:
             raise XModalError(

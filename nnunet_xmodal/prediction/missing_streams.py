@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -13,6 +12,7 @@ from nnunet_xmodal.data.image_checks import Case, check_cases
 from nnunet_xmodal.data.partial_cases import PartialCase
 from nnunet_xmodal.data.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.temporary import temporary_folder
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.export import export_prediction
@@ -80,8 +80,8 @@ class _Prediction:
         origins = {case.name: self._origin(case, case in imputed) for case in cases}
         tell_of_cases(origins, provenance)
         self._tell(lacking, origins, provenance)
-        with TemporaryDirectory() as folder:
-            made = self.imputation.make(imputed, Path(folder), self.args.npp) if imputed else []
+        with temporary_folder() as folder:
+            made = self.imputation.make(imputed, folder, self.args.npp) if imputed else []
             self.imputation = None  # the generators' memory
             self._predict_complete(sorted(complete + made, key=lambda case: case.name))
         for given, group in _grouped(partial, lambda case: case.given(self.streams)):

@@ -1,6 +1,5 @@
 """From the flags of `nnUNetXModal_predict` to predicted files, with the predictor that the model's trainer names."""
 
-import json
 import multiprocessing
 from argparse import Namespace
 from pathlib import Path
@@ -17,6 +16,7 @@ from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.image_checks import Case, cases_in_folder, check_cases
 from nnunet_xmodal.data.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
 from nnunet_xmodal.prediction.finished import remaining_cases, segmentation_files
 from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
@@ -44,7 +44,7 @@ def predict(args: Namespace) -> None:
     """
     discovery.register()
     folder = model_folder(args)
-    dataset_json = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = read_json(folder / "dataset.json")
     _check_cascade(folder, args)
     _check_part(args)
     _check_options(args)
@@ -138,7 +138,7 @@ def _check_checkpoint(checkpoint: Path, trainer: str) -> None:
     if name != trainer:
         raise XModalError(f"{checkpoint} was written by {name}, not by {trainer}: it lies in the wrong folder.")
     plans = checkpoint.parents[1] / "plans.json"
-    shared = json.loads(plans.read_text(encoding="utf-8")).get("xmodal", {}).get("streams")
+    shared = read_json(plans).get("xmodal", {}).get("streams")
     if streams != shared:
         raise XModalError(
             f"{checkpoint} was trained with the streams {streams}, but {plans} says {shared}: train anew."
@@ -146,7 +146,7 @@ def _check_checkpoint(checkpoint: Path, trainer: str) -> None:
 
 
 def _check_cascade(model_folder: Path, args: Namespace) -> None:
-    previous = PlansManager(str(model_folder / "plans.json")).get_configuration(args.c).previous_stage_name
+    previous = PlansManager(read_json(model_folder / "plans.json")).get_configuration(args.c).previous_stage_name
     if previous is not None and args.prev_stage_predictions is None:
         raise XModalError(
             f"{args.c} is the second stage of a cascade: predict {previous} first and give its output folder with "

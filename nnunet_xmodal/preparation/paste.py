@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.scan import read_volume_file
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry.organ_crop import empty_grid, paste_back
 from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
@@ -41,9 +42,9 @@ def paste_folder(predictions: Path, dataset: str, output: Path, overwrite: bool 
     for file in files:
         if (output / file.name).exists() and not overwrite:
             raise XModalError(f"{output / file.name} exists: give another folder, or --overwrite.")
-    output.mkdir(parents=True, exist_ok=True)
-    for file, grid in grids.items():
-        paste_file(file, empty_grid(**grid), output / file.name)
+    with claimed(output):
+        for file, grid in grids.items():
+            paste_file(file, empty_grid(**grid), output / file.name)
     return [output / file.name for file in files]
 
 

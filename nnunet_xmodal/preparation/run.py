@@ -12,6 +12,8 @@ from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.organ_mask import mask_file
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.claim import claimed
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.preparation.case import CaseTask, prepare_case
 from nnunet_xmodal.preparation.dataset_json import dataset_json_of
 from nnunet_xmodal.preparation.record import FOLDER, Record, fingerprint_of, read_records
@@ -33,6 +35,11 @@ def prepare(words: PreparationWords) -> int:
     """
     require_variables("nnUNet_raw")
     dataset = _dataset_folder(words.output)
+    with claimed(dataset):
+        return _prepare(words, dataset)
+
+
+def _prepare(words: PreparationWords, dataset: Path) -> int:
     cases, settings = understood(words)
     records = read_records(dataset)
     _check_settings(dataset, settings, records, cases, words.overwrite)
@@ -69,7 +76,7 @@ def _check_settings(
             raise XModalError(f"{dataset} is a dataset that was not made here: give another name, or --overwrite.")
         return
     try:
-        earlier = json.loads(file.read_text(encoding="utf-8"))
+        earlier = read_json(file)
     except ValueError as error:
         raise XModalError(f"{file} is damaged: prepare anew with --overwrite, after deleting it.") from error
     now = json.loads(json.dumps(settings.as_json()))
@@ -123,7 +130,7 @@ def _write_dataset_json(
     content = dataset_json_of(settings, sum(record.split == "Tr" for record in done))
     file = dataset / "dataset.json"
     if file.is_file() and not overwrite:  # what somebody has added stays
-        content = {**json.loads(file.read_text(encoding="utf-8")), "numTraining": content["numTraining"]}
+        content = {**read_json(file), "numTraining": content["numTraining"]}
     write_json(content, file)
 
 

@@ -138,7 +138,8 @@ def test_a_half_written_file_of_someone_else_is_not_promoted(make, checkpoint, w
     trainer = make()
     trainer.save_checkpoint(checkpoint)
     intact = Path(checkpoint).read_bytes()
-    half = Path(f"{checkpoint}.tmp")
+    half = Path(checkpoint).with_name(".tmp_another") / Path(checkpoint).name
+    half.parent.mkdir()
     half.write_bytes(b"half")
     if who == "another rank":
         trainer.local_rank = 1
