@@ -1,7 +1,8 @@
 """From a raw dataset to plans and preprocessed data, by nnU-Net's own functions."""
 
-import json
 from argparse import Namespace
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -26,9 +27,11 @@ from nnunet_xmodal.datasets.streams import (
 from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
 from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.remarks import repeat_remarks
 from nnunet_xmodal.planners import PLANNERS, planner_class
 from nnunet_xmodal.planners.sized_planning import can_be_sized, check_sizes, sized
@@ -71,7 +74,16 @@ def plan_and_preprocess(args: Namespace) -> None:
     if args.streams and own and "streams" not in own:
         raise XModalError(f"--streams says nothing to {args.pl}, whose networks have none: leave it out.")
     streams = {dataset: _checked(dataset, planner, args) for dataset in args.d}
+    with ExitStack() as outputs:
+        for dataset in args.d:
+            outputs.enter_context(claimed(Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset)))
+        _plan(args, planner, sizes, streams)
 
+
+def _plan(
+    args: Namespace, planner: type, sizes: Mapping[str, int | list[int]], streams: Mapping[int, Streams | None]
+) -> None:
+    own = getattr(planner, "own_options", ())
     if args.unlabelled:
         for dataset in args.d:
             _complete_labels(dataset)
@@ -168,6 +180,6 @@ def _complete_labels(dataset: int) -> None:
 
 def _write_streams(dataset: int, plans_name: str, streams: Streams) -> None:
     file = Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset) / f"{plans_name}.json"
-    plans = json.loads(file.read_text(encoding="utf-8"))
+    plans = read_json(file)
     plans["xmodal"] = {**plans.get("xmodal", {}), "streams": streams}
     write_json(plans, file)

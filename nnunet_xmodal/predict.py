@@ -18,10 +18,12 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.model_files import find_checkpoint, read_model_dataset_json, read_model_plans
 from nnunet_xmodal.files.remarks import repeat_remarks
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
+from nnunet_xmodal.prediction.finished import remaining_cases, segmentation_files
 from nnunet_xmodal.prediction.trained_axes import follow_axes_of_training
 from nnunet_xmodal.tasks.segmentation.attention_maps import check_has_attention_maps
 from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
@@ -98,23 +100,19 @@ def _predict(args: Namespace) -> None:
     output.mkdir(parents=True, exist_ok=True)
     common = {
         "save_probabilities": args.save_probabilities,
-        "overwrite": not args.continue_prediction,
         "folder_with_segs_from_prev_stage": args.prev_stage_predictions,
     }
+    files = [[str(image) for image in case.images] for case in cases]
     if args.npp == 0 and args.nps == 0:
         # files instead of the folder: nnU-Net's sequential way knows no parts
-        files = [[str(image) for image in case.images] for case in cases]
         predictor.predict_from_files_sequential(files, args.o, **common)
+        return
+    processes = {"num_processes_preprocessing": args.npp, "num_processes_segmentation_export": args.nps}
+    if args.continue_prediction:  # nnU-Net would take files that are cut off for finished ones
+        predictor.predict_from_files(files, args.o, **processes, **common)
     else:
-        predictor.predict_from_files(
-            args.i,
-            args.o,
-            num_processes_preprocessing=args.npp,
-            num_processes_segmentation_export=args.nps,
-            num_parts=args.num_parts,
-            part_id=args.part_id,
-            **common,
-        )
+        part = {"num_parts": args.num_parts, "part_id": args.part_id}
+        predictor.predict_from_files(args.i, args.o, **processes, **part, **common)
 
 
 def predictor_class(trainer_name: str) -> type[nnUNetPredictor]:
@@ -161,7 +159,7 @@ def _check_checkpoint(checkpoint: Path, trainer: str, shared_plans: dict) -> Non
 
 
 def _check_cascade(model_folder: Path, args: Namespace) -> None:
-    previous = PlansManager(str(model_folder / "plans.json")).get_configuration(args.c).previous_stage_name
+    previous = PlansManager(read_json(model_folder / "plans.json")).get_configuration(args.c).previous_stage_name
     if previous is not None and args.prev_stage_predictions is None:
         raise XModalError(
             f"{args.c} is the second stage of a cascade: predict {previous} first and give its output folder with "
@@ -212,8 +210,10 @@ def _of_this_call(cases: list[AnyCase], args: Namespace, dataset_json: dict) -> 
             if not file.is_file():
                 raise XModalError(f"{file} is missing: predict the previous stage of {case.name} first.")
     if args.continue_prediction:
-        endings = [ending, ".npz"] if args.save_probabilities else [ending]
-        cases = [case for case in cases if not all((Path(args.o) / f"{case.name}{e}").is_file() for e in endings)]
+        output = Path(args.o)
+        return remaining_cases(
+            cases, lambda case: segmentation_files(output / case.name, ending, args.save_probabilities)
+        )
     return cases
 
 

@@ -12,6 +12,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.planners.unchanged_images import normalisation_and_resampling
 
 SIZE = (256, 256)
@@ -102,9 +103,9 @@ class FewShotPlanner(ExperimentPlanner):
         spacing = self.slice_spacing(forward)
         shapes, spacings = self._shapes_and_spacings()[:, :, forward].swapaxes(0, 1)
         new_shapes = [compute_new_shape(shape[1:], mm[1:], spacing) for shape, mm in zip(shapes, spacings)]
-        shutil.copy(
-            Path(self.raw_dataset_folder) / "dataset.json",
+        write_atomically(
             Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
+            lambda name: shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name),
         )
         self.plans = {
             "dataset_name": self.dataset_name,

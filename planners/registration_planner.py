@@ -12,6 +12,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.attention_reg import AttentionReg
@@ -115,9 +116,9 @@ class RegistrationPlanner(UnchangedImages):
         fingerprint = self.dataset_fingerprint
         pairs = list(zip(fingerprint["spacings"], fingerprint["shapes_after_crop"]))
         median_shape = np.median([compute_new_shape(shape, mm, spacing) for mm, shape in pairs], 0)
-        shutil.copy(
-            Path(self.raw_dataset_folder) / "dataset.json",
+        write_atomically(
             Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
+            lambda name: shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name),
         )
         self.plans = {
             "dataset_name": self.dataset_name,

@@ -33,7 +33,9 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings
 from nnunet_xmodal.evaluation.empty_labels import with_rule
 from nnunet_xmodal.evaluation.summary import summarise
+from nnunet_xmodal.files.complete import is_complete
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.volume_writer import write_volume
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def write_images(raw: Path, cases: Sequence[str], ending: str, n_channels: int, 
                 shutil.copy(source, folder)
             elif row.instead == "zeros":
                 image = sitk.ReadImage(str(source))
-                sitk.WriteImage(image * 0, str(folder / source.name))
+                write_volume(image * 0, folder / source.name)
 
 
 def predict_row(row: Row, names: Sequence[str], raw: Path, splits: list[dict], args: argparse.Namespace) -> Path:
@@ -80,7 +82,7 @@ def predict_row(row: Row, names: Sequence[str], raw: Path, splits: list[dict], a
     output = args.o / row.title(names).replace(": ", ", ").replace(", ", "__").replace(" ", "_")
     ending = dataset_json["file_ending"]
     for number in args.f:
-        cases = [case for case in splits[number]["val"] if not (output / f"{case}{ending}").is_file()]
+        cases = [case for case in splits[number]["val"] if not is_complete(output / f"{case}{ending}")]
         if not cases:
             continue
         images = args.o / "images"

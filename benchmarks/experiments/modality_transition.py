@@ -25,6 +25,7 @@ from nnunet_xmodal import discovery, trainers
 from nnunet_xmodal.commands.plan_and_preprocess import main as plan_and_preprocess
 from nnunet_xmodal.evaluation.image_similarity import image_similarity, range_inside
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.volume_writer import write_volume
 
 DATASET = "Dataset951_Transition"
 SHAPE = (16, 48, 48)
@@ -52,7 +53,7 @@ def make_dataset(raw: Path, n_cases: int) -> None:
         for name, array in (("imagesTr/{}_0000", a), ("imagesTr/{}_0001", a**4), ("labelsTr/{}", label)):
             array = array if array.dtype == np.uint8 else array.astype(np.float32)
             file = raw / DATASET / f"{name.format(f'head{number:02d}')}.nii.gz"
-            sitk.WriteImage(sitk.GetImageFromArray(array), str(file))
+            write_volume(sitk.GetImageFromArray(array), file)
     content = {"channel_names": {"0": "A", "1": "B"}, "labels": {"background": 0, "anything": 1}}
     write_json(content | {"numTraining": n_cases, "file_ending": ".nii.gz"}, raw / DATASET / "dataset.json")
 

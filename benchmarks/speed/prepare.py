@@ -19,6 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.commands.prepare import main as prepare
+from nnunet_xmodal.files.volume_writer import write_volume
 
 
 def write_cases(folder: Path, cases: int) -> None:
@@ -30,12 +31,12 @@ def write_cases(folder: Path, cases: int) -> None:
         for name, side, spacing in (("t2w", 64, 1.0), ("adc", 32, 2.0)):
             image = sitk.GetImageFromArray(rng.integers(0, 1000, (16, side, side)).astype(np.int16))
             image.SetSpacing((spacing, spacing, 3.0))
-            sitk.WriteImage(image, str(patient / f"{name}.mha"))
+            write_volume(image, patient / f"{name}.mha")
         label = np.zeros((16, 64, 64), np.uint8)
         label[5:10, 20:40, 20:40] = 1
         image = sitk.GetImageFromArray(label)
         image.SetSpacing((1.0, 1.0, 3.0))
-        sitk.WriteImage(image, str(patient / "lesion.nii.gz"))
+        write_volume(image, patient / "lesion.nii.gz")
 
 
 def main() -> None:

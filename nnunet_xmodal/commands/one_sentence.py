@@ -5,20 +5,33 @@ from collections.abc import Callable
 from functools import wraps
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.processes import ending_in_order, tied_workers
+from nnunet_xmodal.system_failures import sentence_of
 
 
 def one_sentence_errors(main: Callable) -> Callable:
-    """Prints an XModalError as one sentence on stderr and exits with 2; faults of ours keep their traceback."""
+    """Print what a user can mend as one sentence on stderr and exit with 2; faults of ours keep their traceback.
+
+    Ctrl-C exits with 130 and SIGTERM with 143, after temporary files and workers are gone; workers also end with a
+    process that is killed.
+    """
 
     @wraps(main)
     def wrapped(*args, **kwargs):
         try:
-            return main(*args, **kwargs)
+            with ending_in_order(), tied_workers():
+                return main(*args, **kwargs)
         except XModalError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise SystemExit(130) from None
+        except Exception as error:
+            sentence = sentence_of(error)
+            if sentence is None:
+                raise
+            print(f"error: {sentence}", file=sys.stderr)
+            raise SystemExit(2) from None
 
     return wrapped

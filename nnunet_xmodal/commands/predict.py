@@ -168,9 +168,11 @@ def _from_environment(variable: str) -> int:
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
     args = parser().parse_args(arguments)
+    from nnunet_xmodal.files.claim import claimed
     from nnunet_xmodal.predict import predict  # imports torch: not for --help
 
-    predict(args)
+    with claimed(args.o, f"part_{args.part_id}_of_{args.num_parts}" if args.num_parts > 1 else ""):
+        predict(args)
 
 
 if __name__ == "__main__":

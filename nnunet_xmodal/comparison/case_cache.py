@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class CaseCache:
 def kept(file: Path, labels: Collection[str]) -> dict[str, dict] | None:
     """What was kept of these labels; None if nothing was, or not all of it, as after a power failure."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError):
         return None
     is_whole = isinstance(content, dict) and set(content) == set(labels)

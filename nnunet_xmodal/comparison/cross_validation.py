@@ -1,6 +1,5 @@
 """What a trained model left: its validation cases over folds; or a folder of predictions from elsewhere."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
@@ -9,6 +8,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import read_dataset_json as read_dataset_json_as_nnunet
 from nnunet_xmodal.files.dataset_labels import check_labels
 from nnunet_xmodal.files.folders import check_input_folder
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.labels import foreground, name_of_key
 from nnunet_xmodal.files.remarks import remark
 
@@ -187,6 +187,6 @@ def read_dataset_json(file: Path) -> dict:
 
 def _read_json(file: Path) -> dict:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise XModalError(f"{file} cannot be read ({error}): restore it, or validate again.") from error
+        return read_json(file)
+    except OSError as error:
+        raise XModalError(f"{file} cannot be read ({error.strerror}): restore it, or validate again.") from error

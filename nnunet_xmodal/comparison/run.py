@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -30,6 +29,8 @@ from nnunet_xmodal.evaluation.case_metrics import MetricSettings
 from nnunet_xmodal.evaluation.empty_labels import with_rule
 from nnunet_xmodal.evaluation.statistics import compare_all
 from nnunet_xmodal.evaluation.summary import summarise
+from nnunet_xmodal.files.claim import claimed
+from nnunet_xmodal.files.temporary import temporary_folder
 
 _EMPTY = {
     "nan": "nan: what is undefined is left out, as nnU-Net does",
@@ -45,7 +46,9 @@ def compare(settings: ComparisonSettings) -> ReportContents:
             and for files that the system does not let us read or write.
     """
     try:
-        return _compare(settings)
+        _check_writable(settings.output)
+        with claimed(settings.output):
+            return _compare(settings)
     except OSError as error:
         file = error.filename2 or error.filename or settings.output
         raise XModalError(
@@ -57,7 +60,6 @@ def compare(settings: ComparisonSettings) -> ReportContents:
 def _compare(settings: ComparisonSettings) -> ReportContents:
     metric_settings = MetricSettings(settings.nsd_tolerance_mm, settings.lesion_iou)
     output = settings.output
-    _check_writable(output)
     trained = trained_models(settings)
     models = [model.results for model in trained]
     models += prediction_folders(settings, models[0].dataset_json if models else None)
@@ -111,7 +113,7 @@ def _check_writable(output: Path) -> None:
             existing = existing.parent
         if not existing.is_dir():
             raise NotADirectoryError("it is a file")
-        with TemporaryDirectory(prefix=".tmp_", dir=existing):
+        with temporary_folder(existing):
             pass
     except OSError as error:
         reason = error.strerror or str(error)

@@ -1,6 +1,5 @@
 """What the flags of `nnUNetXModal_compare` name: trained models, folders of predictions, references, subjects."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE, subjects_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files import dataset_names
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.trainers.base.names import without_length
 
 
@@ -134,7 +134,7 @@ def subjects(settings: ComparisonSettings, dataset: str | None, cases: Sequence[
 
 def _groups(file: Path, cases: Sequence[str]) -> Mapping[str, str]:
     try:
-        groups = json.loads(file.read_text(encoding="utf-8"))
+        groups = read_json(file)
         return {case: str(groups[case]) for case in cases}
     except (ValueError, TypeError, KeyError) as error:
         raise XModalError(

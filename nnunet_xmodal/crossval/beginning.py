@@ -1,12 +1,12 @@
 """How a job begins, by what it left on disk: anew, with `--c`, with `--val`, or not at all."""
 
-import json
 import zipfile
 import zlib
 from enum import Enum
 from pathlib import Path
 
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.files.json_files import read_json
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 """In the order in which nnU-Net's `--c` looks for them, newest first."""
@@ -50,7 +50,7 @@ def is_intact(checkpoint: Path, thorough: bool = False) -> bool:
 def has_results(job: Job) -> bool:
     """A readable summary and, where the job is to write probabilities, those of all its cases."""
     try:
-        summary = json.loads((job.folder / "validation" / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(job.folder / "validation" / "summary.json")
     except (OSError, ValueError):  # absent, or cut off: nnU-Net writes it in place
         return False
     if "foreground_mean" not in summary:

@@ -1,6 +1,5 @@
 """Trainer × fold on the terminal while trainings run: epoch, loss, pseudo Dice, remaining time."""
 
-import json
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from rich.text import Text
 from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.training_log import TrainingLog, read_training_log
 
 _TAIL = 30  # lines of the log of a job that failed: a dozen may be complaints of loader threads about the failure
@@ -134,7 +134,7 @@ def clock(seconds: float) -> str:
 def epochs_of(job: Job) -> int | None:
     """Length of a training that has begun, from nnU-Net's `debug.json`."""
     try:
-        return int(json.loads((job.folder / "debug.json").read_text(encoding="utf-8"))["num_epochs"])
+        return int(read_json(job.folder / "debug.json")["num_epochs"])
     except (OSError, ValueError, KeyError):
         return None
 
@@ -166,6 +166,6 @@ def _at_rest(job: Job) -> tuple[str, str]:
     beginning = beginning_of(job)
     if beginning is not Beginning.FINISHED:
         return ("waiting" if beginning is Beginning.NEW else "waiting, interrupted before"), "dim"
-    summary = json.loads((job.folder / "validation" / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(job.folder / "validation" / "summary.json")
     dice = summary["foreground_mean"].get("Dice")
     return ("done" if dice is None else f"done, Dice {dice:.3f}"), "green"

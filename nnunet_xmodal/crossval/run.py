@@ -1,6 +1,5 @@
 """From the flags of `nnUNetXModal_crossval` to trained folds."""
 
-import json
 import os
 import sys
 from argparse import Namespace
@@ -31,6 +30,7 @@ from nnunet_xmodal.files.dataset_json import read_trainable
 from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.folders import check_output_folder
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.files.trusted_plans import check_plans
 
@@ -141,10 +141,7 @@ def _plans(preprocessed: Path, name: str) -> PlansManager:
     file = preprocessed / f"{name}.json"
     if not file.is_file():
         raise XModalError(f"{file} is missing: run nnUNetXModal_plan_and_preprocess, or check -d and -p.")
-    try:
-        plans = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise XModalError(f"{file} cannot be read in full ({error}): plan again, or copy it anew.") from error
+    plans = read_json(file)
     check_plans(plans, file)
     return PlansManager(plans)
 

@@ -5,7 +5,6 @@ recognised by the name of its array, which is drawn and written down before sbat
 between, a job that is in the queue is known.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.json_files import read_json
 
 _WENT_ON = re.compile("DUE TO (JOB REQUEUE|PREEMPTION|NODE FAILURE)")  # earlier starts of the same job
 
@@ -61,7 +61,7 @@ class SlurmRecord:
 
     def read(self, job: Job) -> Submission | None:
         file = self._file(job)
-        return Submission(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+        return Submission(**read_json(file)) if file.is_file() else None
 
     def write(self, job: Job, submission: Submission) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

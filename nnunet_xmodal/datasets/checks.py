@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.files.scan import check_finite
 from nnunet_xmodal.files.two_places import TwoPlaces, two_places
 from nnunet_xmodal.files.whole_labels import cut_labels, rounded_labels
+from nnunet_xmodal.processes import worker_pool
 
 SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
 """File endings of pictures."""
@@ -181,6 +181,8 @@ class _Check:
             return fault, [places for file in files if (places := two_places(file)) is not None]
         except XModalError as error:  # returned, because the others are checked as well
             return str(error), []
+        except MemoryError as error:
+            return f"case {case.name} does not fit into the memory ({error}): are its headers right?", []
 
     def _fault(self, case: Case) -> str | None:
         first = None
@@ -223,5 +225,5 @@ def map_cases(function: Callable, cases: list[Case], processes: int, progress: b
     if processes <= 1 or len(cases) <= 1:
         yield from tqdm(map(function, cases), **bar)
         return
-    with multiprocessing.get_context("spawn").Pool(min(processes, len(cases))) as pool:
-        yield from tqdm(pool.imap(function, cases), **bar)
+    with worker_pool(min(processes, len(cases)), doing, "take fewer processes (-np, -npfp, -npp)") as pool:
+        yield from tqdm(pool.map(function, cases), **bar)

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
@@ -17,6 +16,8 @@ from nnunet_xmodal.datasets.checks import Case, cases_in_folder, label_values
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
+from nnunet_xmodal.files.temporary import temporary_folder
+from nnunet_xmodal.files.volume_writer import write_label_map
 
 
 def partly_labelled_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
@@ -103,8 +104,8 @@ def _write_zeros(case: Case, dataset_json: dict) -> None:
     except Exception as error:  # whatever readers raise
         raise XModalError(f"{image} cannot be read ({error}): replace it by an intact file.") from error
     case.label.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".tmp_", dir=case.label.parent) as folder:
-        reader.write_seg(np.zeros(voxels.shape[1:], np.uint8), str(Path(folder) / case.label.name), properties)
+    with temporary_folder(case.label.parent) as folder:
+        write_label_map(np.zeros(voxels.shape[1:], np.uint8), Path(folder) / case.label.name, properties, reader)
         written = sorted(Path(folder).iterdir(), key=lambda file: file.name == case.label.name)
         for file in written:  # the label map last; TIFF has a file with the spacing beside it
             if not (case.label.parent / file.name).exists():

@@ -100,8 +100,7 @@ def _leave_out(predictor, cases: Sequence[Case], condition: Condition, demo: Dem
 
 
 def _set_to_zero(predictor, cases: Sequence[Case], condition: Condition, output: Path) -> None:
-    from nnunetv2.inference.export_prediction import export_prediction_from_logits
-
+    from nnunet_xmodal.prediction.export import export_prediction
     from nnunet_xmodal.prediction.preprocessed import preprocessed
 
     described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
@@ -109,7 +108,7 @@ def _set_to_zero(predictor, cases: Sequence[Case], condition: Condition, output:
     for case in preprocessed(predictor, [case.images for case in cases], outputs, 0):
         case["data"][list(condition.missing)] = 0
         logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
-        export_prediction_from_logits(logits, case["data_properties"], *described, case["ofile"])
+        export_prediction(logits, case["data_properties"], *described, case["ofile"])
 
 
 def dice_of(demo: Demo) -> pd.DataFrame | None:

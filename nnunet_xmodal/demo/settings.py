@@ -1,6 +1,5 @@
 """Settings of the demo and where its files lie."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.json_files import read_json
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DEFAULT_TRAINERS = ("nnUNetTrainer", "nnUNetTrainerMultiStreamDropout")
@@ -105,7 +105,7 @@ class Demo:
 
     @cached_property
     def dataset_json(self) -> dict:
-        return json.loads((self.raw / "dataset.json").read_text(encoding="utf-8"))
+        return read_json(self.raw / "dataset.json")
 
     def validation_cases(self, fold: int) -> list[str]:
         return read_json(self.preprocessed / "splits_final.json")[fold]["val"]
@@ -134,10 +134,7 @@ def _check_dataset(folder: Path) -> None:
     same_number = [path.name for path in folder.parent.glob(f"{match[1]}*") if path.is_dir() and path != folder]
     if same_number:
         raise XModalError(f"{folder.parent} holds {same_number[0]} with the same number as {folder.name}: change one.")
-    try:
-        dataset = read_json(folder / "dataset.json")
-    except ValueError as error:
-        raise XModalError(f"{folder / 'dataset.json'} is not valid JSON ({error}).") from error
+    dataset = read_json(folder / "dataset.json")
     if "file_ending" not in dataset:
         raise XModalError(f'{folder / "dataset.json"} has no "file_ending": add for example ".nii.gz".')
     n_cases = len(list((folder / "labelsTr").glob(f"*{dataset['file_ending']}")))
@@ -145,7 +142,3 @@ def _check_dataset(folder: Path) -> None:
         raise XModalError(
             f"--dataset {folder} holds {n_cases} training cases in labelsTr, but five folds need at least 5: add cases."
         )
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))

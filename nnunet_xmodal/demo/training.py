@@ -2,8 +2,6 @@
 
 import multiprocessing
 import os
-import signal
-import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from nnunet_xmodal.demo.in_process import loading_in_this_thread, pools_of_threa
 from nnunet_xmodal.demo.progress import Progress, clock, printing_to
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.processes import tied_workers
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,8 @@ def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, proce
         ours, theirs = context.Pipe()
         arguments = (theirs, demo, device, progress.log_file, max(1, _cores() // processes))
         workers.append(context.Process(target=_work, args=arguments, daemon=True))
-        workers[-1].start()
+        with tied_workers():
+            workers[-1].start()
         theirs.close()
         connections.append(ours)
         ours.send(next(waiting))
@@ -129,7 +129,6 @@ def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, proce
 
 def _work(connection: Connection, demo: Demo, device, log_file: Path, threads: int) -> None:
     """Trains what arrives, until None does or the demo is gone."""
-    end_with_parent()
     import torch
 
     torch.set_num_threads(threads)
@@ -138,22 +137,6 @@ def _work(connection: Connection, demo: Demo, device, log_file: Path, threads: i
             connection.send(_train(job, demo, device, log_file))
     except (EOFError, OSError):  # the demo is gone
         return
-
-
-def end_with_parent() -> None:
-    """Ends this process as soon as the one that started it is gone, in the middle of a step too.
-
-    For processes of multiprocessing: daemons are terminated by a parent that ends in order, but not by one that is
-    killed. Ctrl-C, which a terminal sends to all of them, is left to the parent.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sentinel = multiprocessing.parent_process().sentinel
-
-    def watch() -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(job: Job, demo: Demo, device, log_file: Path) -> Trained:

@@ -17,6 +17,7 @@ from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.demo.training import train_all
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.claim import claimed, is_claim
 from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.phantoms.prostate import write_prostate_dataset
 
@@ -25,12 +26,22 @@ _FINGERPRINT_VOXELS = 1e6
 
 
 def run(demo: Demo) -> None:
+    """Walk the whole way, one demo in a folder at a time.
+
+    Raises:
+        XModalError: see `_run`; if another one is at work in the folder.
+    """
+    device = _torch_device(demo)
+    with claimed(demo.folder):
+        _run(demo, device)
+
+
+def _run(demo: Demo, device) -> None:
     """Everything, each step printed as it begins; what was finished before is skipped.
 
     Raises:
         XModalError: if the folder holds something else, or the device or configuration does not exist.
     """
-    device = _torch_device(demo)
     _claim_folder(demo)
     _set_environment(demo)
     progress = Progress(demo.folder / "log.txt")
@@ -69,10 +80,9 @@ def _claim_folder(demo: Demo) -> None:
                 f"{demo.folder} holds a demo on {theirs}, but this one is to run on {ours}: take another --folder, "
                 "or delete that one."
             )
-    elif demo.folder.exists() and (not demo.folder.is_dir() or any(demo.folder.iterdir())):
+    elif any(not is_claim(file) for file in demo.folder.iterdir()):
         raise XModalError(f"{demo.folder} exists and is no folder of this demo: take another --folder.")
     else:
-        demo.folder.mkdir(parents=True, exist_ok=True)
         write_json({"data": ours}, record)
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.files.atomic import write_atomically, write_json
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.volume_writer import write_volume
 
 Split = Literal["Tr", "Ts"]
 
@@ -77,4 +78,4 @@ def _write(volume: np.ndarray, case: RawCase, file: Path) -> None:
     image.SetSpacing([float(mm) for mm in case.spacing][::-1])
     if case.direction is not None:
         image.SetDirection(case.direction.ravel().tolist())
-    write_atomically(file, lambda name: sitk.WriteImage(image, name))
+    write_volume(image, file)

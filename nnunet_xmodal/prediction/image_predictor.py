@@ -7,14 +7,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from tqdm import tqdm
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry, with_geometry
 from nnunet_xmodal.prediction.preprocessed import preprocessed
@@ -229,5 +228,4 @@ def write_images(
 
 def write_image(image: np.ndarray, properties: dict, file: Path) -> None:
     """One volume `(*spatial)` as `write_images` writes each, under a name of its own."""
-    volume = with_geometry(np.ascontiguousarray(image, dtype=np.float32), properties)
-    write_atomically(file, lambda name: sitk.WriteImage(volume, name, True))
+    write_volume(with_geometry(np.ascontiguousarray(image, dtype=np.float32), properties), file, compress=True)

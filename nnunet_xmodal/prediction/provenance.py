@@ -1,10 +1,10 @@
 """Beside predictions: what they were made of, case by case."""
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.json_files import read_json
 
 
 def provenance_file(name: str, args: Namespace) -> Path:
@@ -15,5 +15,5 @@ def provenance_file(name: str, args: Namespace) -> Path:
 
 def tell_of_cases(entries: dict[str, dict], file: Path) -> None:
     """Writes the entries; those of cases that an earlier call predicted stay."""
-    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    told = read_json(file) if file.is_file() else {}
     write_json(told | entries, file)

@@ -9,9 +9,10 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.datasets.organ_mask import in_organ, organ_on_grid
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.scan import Scan, read_volume_file
+from nnunet_xmodal.files.transform_writer import write_transform
 from nnunet_xmodal.files.two_places import check_moved_alike
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry.organ_crop import Box, box_around, crop
 from nnunet_xmodal.geometry.orientation import code_of, oriented
 from nnunet_xmodal.geometry.resampling import coverage, onto_grid, outside_value, same_grid
@@ -361,10 +362,10 @@ def _write(task: CaseTask, record: Record, images: dict, label: sitk.Image | Non
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
     for file, image in volumes.items():
         if file not in kept:
-            write_atomically(folder / file, lambda name, image=image: sitk.WriteImage(image, name))
+            write_volume(image, folder / file)
     for file, transform in transforms.values():
         if file not in kept:
-            write_atomically(folder / file, lambda name, t=transform: sitk.WriteTransform(t, name))
+            write_transform(transform, folder / file)
     draw_case(
         {name: sitk.GetArrayViewFromImage(image) for name, image in images.items()},
         None if label is None else sitk.GetArrayViewFromImage(label),

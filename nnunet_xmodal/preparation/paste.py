@@ -7,10 +7,11 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
 from nnunet_xmodal.files.scan import read_volume_file
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry.organ_crop import empty_grid, paste_back
 from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
 from nnunet_xmodal.preparation.record import Record, read_records
@@ -44,9 +45,9 @@ def paste_folder(predictions: Path, dataset: str, output: Path, overwrite: bool 
     for file in files:
         if (output / file.name).exists() and not overwrite:
             raise XModalError(f"{output / file.name} exists: give another folder, or --overwrite.")
-    output.mkdir(parents=True, exist_ok=True)
-    for file, grid in grids.items():
-        paste_file(file, empty_grid(**grid), output / file.name)
+    with claimed(output):
+        for file, grid in grids.items():
+            paste_file(file, empty_grid(**grid), output / file.name)
     return [output / file.name for file in files]
 
 
@@ -61,7 +62,7 @@ def paste_file(cropped: Path, full: sitk.Image, output: Path) -> None:
         pasted = paste_back(image, full)
     except XModalError as error:
         raise XModalError(f"{cropped}: {error}") from error
-    write_atomically(output, lambda name: sitk.WriteImage(pasted, name, useCompression=True))
+    write_volume(pasted, output, compress=True)
 
 
 def _dataset_folder(dataset: str) -> Path:

@@ -6,10 +6,10 @@
 Only "about" and "channels" are needed; what the command line says wins.
 """
 
-import json
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.json_files import read_json
 
 KEYS = {
     "about",
@@ -43,10 +43,7 @@ def read_recipe(name: str) -> dict:
     file = Path(name) if name.endswith(".json") else _FOLDER / f"{name}.json"
     if not file.is_file():
         raise XModalError(f"there is no recipe {name}: take one of {', '.join(recipe_names())}, or a file that is one.")
-    try:
-        recipe = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise XModalError(f"{file} is not valid JSON ({error}).") from error
+    recipe = read_json(file)
     unknown = sorted(set(recipe) - KEYS)
     if unknown:
         raise XModalError(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.json_files import read_json
 
 FOLDER = "preparation"
 
@@ -63,7 +64,7 @@ def read_records(dataset: Path) -> dict[str, Record]:
     records = {}
     for file in sorted((dataset / FOLDER / "records").glob("*.json")):
         try:
-            record = Record(**json.loads(file.read_text(encoding="utf-8")))
+            record = Record(**read_json(file))
         except (ValueError, TypeError) as error:
             raise XModalError(f"{file} is damaged: delete it, and its case is prepared again.") from error
         records[record.case] = record

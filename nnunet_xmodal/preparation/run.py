@@ -10,8 +10,10 @@ from pathlib import Path
 from nnunet_xmodal.datasets.organ_mask import mask_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.folders import check_output_folder
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.parallel import run_all
 from nnunet_xmodal.preparation.case import CaseTask, prepare_case
 from nnunet_xmodal.preparation.dataset_json import dataset_json_of
@@ -35,6 +37,11 @@ def prepare(words: PreparationWords) -> int:
     require_variables("nnUNet_raw")
     dataset = _dataset_folder(words.output)
     check_output_folder(dataset)
+    with claimed(dataset):
+        return _prepare(words, dataset)
+
+
+def _prepare(words: PreparationWords, dataset: Path) -> int:
     cases, settings = understood(words)
     records = read_records(dataset)
     _check_settings(dataset, settings, records, cases, words.overwrite)
@@ -71,7 +78,7 @@ def _check_settings(
             raise XModalError(f"{dataset} is a dataset that was not made here: give another name, or --overwrite.")
         return
     try:
-        earlier = json.loads(file.read_text(encoding="utf-8"))
+        earlier = read_json(file)
     except ValueError as error:
         raise XModalError(f"{file} is damaged: prepare anew with --overwrite, after deleting it.") from error
     now = json.loads(json.dumps(settings.as_json()))
@@ -125,7 +132,7 @@ def _write_dataset_json(
     content = dataset_json_of(settings, sum(record.split == "Tr" for record in done))
     file = dataset / "dataset.json"
     if file.is_file() and not overwrite:  # what somebody has added stays
-        content = {**json.loads(file.read_text(encoding="utf-8")), "numTraining": content["numTraining"]}
+        content = {**read_json(file), "numTraining": content["numTraining"]}
     write_json(content, file)
 
 

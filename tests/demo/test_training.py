@@ -1,10 +1,6 @@
 """What the demo expects of trainings that are left, and how its processes end."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -57,44 +53,3 @@ def test_a_checkpoint_that_may_not_be_read_stays(tmp_path, monkeypatch):
     with pytest.raises(PermissionError):
         _readable_checkpoints(tmp_path)
     assert (tmp_path / "checkpoint_latest.pth").is_file()
-
-
-PARENT = """
-import multiprocessing, os, time
-from nnunet_xmodal.demo.training import end_with_parent
-
-def work():
-    end_with_parent()
-    print(os.getpid(), flush=True)
-    while True:
-        sum(range(1000))
-
-if __name__ == "__main__":
-    multiprocessing.get_context("spawn").Process(target=work, daemon=True).start()
-    time.sleep(60)
-"""
-
-
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_process_that_trains_ends_with_the_demo(tmp_path, sent):
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    worker = int(parent.stdout.readline())
-    assert is_alive(worker)
-    os.kill(parent.pid, sent)
-    parent.communicate(timeout=20)  # returns when the worker, too, has closed its output
-    deadline = time.monotonic() + 5
-    while is_alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_alive(worker)

@@ -157,7 +157,7 @@ def test_ctrl_c_and_sigkill_leave_no_process_and_the_same_command_goes_on(space)
     assert "continuing from its last readable checkpoint" in output
     assert (fold / "checkpoint_latest.pth.unreadable").is_file() and summary(space, trainer, "2d", 0).is_file()
     assert epochs_begun(space.log(DATASET, trainer, "2d"))[-1] == 7
-    assert not list(fold.glob("*.tmp"))
+    assert not list(fold.glob(".tmp*"))
 
 
 def test_a_cascade_in_one_command(space):

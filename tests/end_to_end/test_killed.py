@@ -53,7 +53,7 @@ def test_killed_between_checkpoints_and_while_one_is_written(workspace, tmp_path
         return epochs_begun(workspace.log(DATASET, TRAINER, "2d"))
 
     def half_written() -> bool:
-        return any(file.read_bytes() == b"half of a checkpoint" for file in fold.glob("*.tmp"))
+        return any(file.read_bytes() == b"half of a checkpoint" for file in fold.glob(".tmp_*/*.pth"))
 
     def train_until(condition, hangs: str, *arguments) -> None:
         """Starts a training and kills its process group as soon as the condition holds."""

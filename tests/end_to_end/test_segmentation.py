@@ -47,7 +47,7 @@ def test_a_training_leaves_what_nnunet_users_expect(trained):
     fold = trained.model(DATASET, CSAD, "2d") / "fold_0"
     for name in ("checkpoint_final.pth", "checkpoint_best.pth", "progress.png", "attention.json", "debug.json"):
         assert (fold / name).is_file(), name
-    assert not list(fold.glob("*.tmp")) and not (fold / "checkpoint_latest.pth").exists()
+    assert not list(fold.glob(".tmp*")) and not (fold / "checkpoint_latest.pth").exists()
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == len(list((fold / "validation").glob("*.npz"))) == 2
     plans = json.loads((fold.parent / "plans.json").read_text())

@@ -60,7 +60,7 @@ def test_the_final_name_is_there_in_full_or_not_at_all(make, checkpoint, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", half_a_save)
         for path in (checkpoint, checkpoint.replace("latest", "best")):
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(XModalError, match="No space left"):
                 trainer.save_checkpoint(path)
     assert not Path(checkpoint.replace("latest", "best")).exists()
     assert Path(checkpoint).read_bytes() == bytes_of_saved
@@ -138,7 +138,8 @@ def test_a_half_written_file_of_someone_else_is_not_promoted(make, checkpoint, w
     trainer = make()
     trainer.save_checkpoint(checkpoint)
     intact = Path(checkpoint).read_bytes()
-    half = Path(f"{checkpoint}.tmp")
+    half = Path(checkpoint).with_name(".tmp_another") / Path(checkpoint).name
+    half.parent.mkdir()
     half.write_bytes(b"half")
     if who == "another rank":
         trainer.local_rank = 1

@@ -1,6 +1,5 @@
 """What every trainer of this project adds to nnU-Net's."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,14 @@ from torch import nn
 from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
 from nnunet_xmodal.datasets.streams import channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.trusted_checkpoints import guard_pretrained_weights, only_weights, read_checkpoint
 from nnunet_xmodal.files.trusted_plans import check_plans
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.processes import tie_workers
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers.base.names import without_length
 
@@ -56,6 +58,7 @@ class XModalTrainer(nnUNetTrainer):
         require_variables("nnUNet_preprocessed", "nnUNet_results")
         check_plans(plans, "the plans")
         guard_pretrained_weights()
+        tie_workers()  # a training that is killed leaves no loaders behind
         plans.setdefault("continue_training", False)
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
@@ -126,12 +129,7 @@ class XModalTrainer(nnUNetTrainer):
     def save_checkpoint(self, filename: str) -> None:
         if self.local_rank != 0 or self.disable_checkpointing:
             return super().save_checkpoint(filename)  # writes nothing
-        temporary = Path(f"{filename}.tmp")
-        try:
-            super().save_checkpoint(str(temporary))
-            temporary.replace(filename)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(filename, super().save_checkpoint)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Loads a checkpoint of this trainer.
@@ -162,7 +160,7 @@ class XModalTrainer(nnUNetTrainer):
         others = [path for path in model.glob("fold_*/checkpoint_*.pth") if path.parent.name != f"fold_{self.fold}"]
         if not others or not (model / "plans.json").is_file():
             return None, {}
-        return others[0].parent, json.loads((model / "plans.json").read_text(encoding="utf-8"))
+        return others[0].parent, read_json(model / "plans.json")
 
     def _check_checkpoint(self, filename: str) -> None:
         checkpoint = read_checkpoint(filename, mmap=True, way_out="rename it to go on from an older one")

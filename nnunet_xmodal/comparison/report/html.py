@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,9 @@ from markupsafe import Markup, escape
 from nnunet_xmodal.comparison.report import numbers, plots, tables
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
+from nnunet_xmodal.files.atomic import explained, flush
 from nnunet_xmodal.files.csv_cells import table_as_text
+from nnunet_xmodal.files.temporary import temporary_folder
 
 _SIGNIFICANT = 6  # digits of the numbers in the page; the CSV files hold all
 _TABLES = ("cases", "summary", "statistics", "detection", "cost")
@@ -42,10 +43,11 @@ def write_report(contents: ReportContents, folder: str | Path) -> None:
             texts[f"{name}.csv"] = table_as_text(table).to_csv(index=False, lineterminator="\n")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".tmp_", dir=folder) as temporary:
+    with explained(folder), temporary_folder(folder) as temporary:
         for name, text in texts.items():
             # \n everywhere: the hashes in the page's policy are of these very bytes; names of files need not be UTF-8
             Path(temporary, name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+            flush(Path(temporary, name))
         for name in texts:
             os.replace(Path(temporary, name), folder / name)
     for name in _TABLES:

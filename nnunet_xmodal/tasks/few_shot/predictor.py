@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 from tqdm import tqdm
 
@@ -16,12 +15,12 @@ from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_js
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.numerics import unwrapped
-from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.export import WholeFilesPredictor
 from nnunet_xmodal.prediction.trained_axes import ALWAYS
 from nnunet_xmodal.tasks.few_shot.support import fill_support, labels_to_segment, relative_position
 
 
-class FewShotPredictor(GuardedPredictor):
+class FewShotPredictor(WholeFilesPredictor):
     """nnU-Net's predictor, which also knows where in its scan a slice lies.
 
     A slice at the relative position r of its scan is segmented by the chunk whose support slices lie nearest to r in
@@ -134,7 +133,7 @@ class _AtPosition(nn.Module):
 class _Preprocessed:
     """Support cases as the plans preprocess them, in memory, with as much of nnU-Net's dataset as the support needs."""
 
-    def __init__(self, predictor: nnUNetPredictor, dataset_json: dict, label_manager, cases: list, progress: bool):
+    def __init__(self, predictor: FewShotPredictor, dataset_json: dict, label_manager, cases: list, progress: bool):
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         plans = (predictor.plans_manager, predictor.configuration_manager, dataset_json)
         self.cases = {}

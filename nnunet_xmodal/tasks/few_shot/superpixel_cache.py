@@ -129,5 +129,5 @@ def _write(file: Path, maps: np.ndarray, source: list[int]) -> np.ndarray:
         array.schunk.vlmeta["counts"] = counts.tolist()
         array.schunk.vlmeta["source"] = source
 
-    write_atomically(file, write)
+    write_atomically(file, write, lambda name: np.array_equal(_opened(Path(name))[:], maps))
     return counts

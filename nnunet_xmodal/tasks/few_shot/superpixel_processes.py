@@ -5,21 +5,16 @@ this file and what it needs, no torch and nothing that reads cases, so that it s
 what no worker has begun when it would have to wait, it does itself, from the first moment on.
 """
 
-import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.processes import worker_pool
 from nnunet_xmodal.tasks.few_shot.superpixels import SuperpixelSettings, felzenszwalb_superpixels, intensity_range
 
 
@@ -48,7 +43,8 @@ def computed(
             yield case, np.stack([of_slice(volume[:, index]) for index in range(volume.shape[1])])
         return
     pending: deque[_Pending] = deque()
-    with _workers(processes - 1) as pool, threadpool_limits(1):
+    fewer = "take fewer processes (nnUNet_def_n_proc)"
+    with worker_pool(processes - 1, "making superpixels", fewer, _one_thread) as pool, threadpool_limits(1):
         for case, volume in volumes:
             of_slice = partial(felzenszwalb_superpixels, settings=settings, intensities=intensity_range(volume))
             slices = [pool.submit(of_slice, np.ascontiguousarray(part)) for part in volume.swapaxes(0, 1)]
@@ -69,26 +65,5 @@ def _finished(pending: _Pending) -> tuple[str, np.ndarray]:
     return pending.case, np.stack(list(slices))
 
 
-@contextmanager
-def _workers(processes: int) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_one_thread_as_long_as_its_parent)
-    try:
-        yield pool
-    except BrokenProcessPool as error:
-        raise XModalError(
-            "making superpixels: a process was killed, probably for want of memory: take fewer processes "
-            "(nnUNet_def_n_proc)."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _one_thread_as_long_as_its_parent() -> None:
+def _one_thread() -> None:
     threadpool_limits(1)
-
-    def end() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=end, daemon=True).start()

@@ -1,6 +1,5 @@
 """The paper's protocol: organ by organ, only between its first and last slice, from the chunk at its position."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch.distributed as dist
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.tasks.few_shot.episodes import on_patch
 from nnunet_xmodal.tasks.few_shot.support import Label, labels_to_segment
@@ -56,7 +56,7 @@ def add_protocol(
     means = {key: _mean([dice[key] for dice in measured.values()]) for key in labels}
     mean = _mean(list(means.values()))
     if rank == 0:
-        summary = json.loads(Path(summary_file).read_text(encoding="utf-8"))
+        summary = read_json(summary_file)
         for case in summary["metric_per_case"]:
             name = Path(case["prediction_file"]).name.removesuffix(file_ending)
             for key, value in measured[name].items():

@@ -19,6 +19,7 @@ from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
+from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor, write_image
 from nnunet_xmodal.tasks.reconstruction.checks import check_mask, first_fault
 
@@ -85,7 +86,7 @@ class ReconstructionPredictor(ImagePredictor):
         self._target_name = channel_names_of(self.dataset_json)[target.index]
         cases = cases_to_reconstruct(args.i, self.dataset_json, target, args.mask)[args.part_id :: args.num_parts]
         if args.continue_prediction:
-            cases = [case for case in cases if not all(file.is_file() for file in self._files(output / case.name))]
+            cases = remaining_cases(cases, lambda case: self._files(output / case.name))
         self.plans_manager, self.configuration_manager, self.dataset_json = with_channels_only(
             range(target.index), self.plans_manager, args.c, self.dataset_json
         )

@@ -95,7 +95,7 @@ def _point(file: Path) -> np.ndarray:
             point = np.array(control["position"], float) * sign
         if point.shape != (3,) or not np.isfinite(point).all():
             raise ValueError
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise XModalError(
             f"{file} does not hold a single point: write a .csv with the header x,y,z and one row of physical LPS "
             "coordinates in mm, or save one point list with one point as .mrk.json from 3D Slicer."

@@ -20,15 +20,17 @@ from tqdm import tqdm
 
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.evaluation.figures.checkerboard import draw_checkerboards
-from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.remarks import remark
+from nnunet_xmodal.files.transform_writer import write_transform
 from nnunet_xmodal.files.two_places import check_moved_alike, two_places
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.files.volumes import check_not_constant, check_same_unit, read_volume
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.trained_axes import NEVER
 from nnunet_xmodal.tasks.registration import grad_cam
@@ -100,7 +102,9 @@ class RegistrationPredictor(GuardedPredictor):
         table = RegistrationTable.of_folder(output, args.part_id, args.num_parts)
         if args.continue_prediction:
             endings = WRITTEN + (WRITTEN_HEAT if args.grad_cam else ())
-            cases = [case for case in cases if not _is_done(case, output, endings, table)]
+            listed = [case for case in cases if case.name in table.rows]
+            left = remaining_cases(listed, lambda case: [output / f"{case.name}{ending}" for ending in endings])
+            cases = [case for case in cases if case in left or case not in listed]
         starts = self._checked(cases, init, not args.disable_progress_bar)
         output.mkdir(parents=True, exist_ok=True)
         for case, start in tqdm(zip(cases, starts), total=len(cases), disable=args.disable_progress_bar):
@@ -232,10 +236,6 @@ def register(
     return Registration(transform, grids[0], seconds)
 
 
-def _is_done(case: RegistrationCase, output: Path, endings: Sequence[str], table: RegistrationTable) -> bool:
-    return case.name in table.rows and all((output / f"{case.name}{ending}").is_file() for ending in endings)
-
-
 def _write(
     case: RegistrationCase,
     fixed: sitk.Image,
@@ -248,8 +248,8 @@ def _write(
     tfm, image, figure = (output / f"{case.name}{ending}" for ending in WRITTEN)
     voxel = np.clip(to_index(fixed, start.centre.point).round().astype(int), 0, np.array(fixed.GetSize()) - 1)
     draw_checkerboards(fixed, before, after, voxel[::-1].tolist(), figure)
-    write_atomically(image, lambda name: sitk.WriteImage(after, name, True))
-    write_atomically(tfm, lambda name: sitk.WriteTransform(transform, name))
+    write_volume(after, image, compress=True)
+    write_transform(transform, tfm)
 
 
 def _write_heat(
@@ -257,8 +257,7 @@ def _write_heat(
 ) -> None:
     heat = grad_cam.attention_heat(step, grid)
     for side, ending in zip(grad_cam.SIDES, WRITTEN_HEAT):
-        image = grad_cam.on_image(heat[side], grid.chain, fixed)
-        write_atomically(output / f"{case.name}{ending}", lambda name, image=image: sitk.WriteImage(image, name, True))
+        write_volume(grad_cam.on_image(heat[side], grid.chain, fixed), output / f"{case.name}{ending}", compress=True)
 
 
 def _numbers(transform: sitk.Euler3DTransform, start: Start) -> dict[str, str | float]:

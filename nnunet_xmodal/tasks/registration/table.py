@@ -42,8 +42,10 @@ class RegistrationTable:
         file = Path(folder) / ("registration.csv" if parts == 1 else f"registration_part{part}of{parts}.csv")
         rows = {}
         if file.is_file():
-            with open(file, newline="", encoding="utf-8") as stream:
-                for row in csv.DictReader(stream):
+            text = file.read_text(encoding="utf-8")
+            lines = text[: text.rfind("\n") + 1].splitlines()  # a last line that is cut off does not count
+            for row in csv.DictReader(lines):
+                if None not in row.values():
                     row["case"] = as_written(row["case"])
                     rows[row["case"]] = row
         return cls(file, rows)

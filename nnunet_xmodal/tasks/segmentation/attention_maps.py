@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
@@ -11,7 +10,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.native_geometry import in_native_geometry, with_geometry
@@ -100,7 +99,7 @@ def write_attention_maps(
     for (stream, level), volume in maps.items():
         image = with_geometry(_in_native_geometry(volume, predictor, properties), properties)
         path = folder / f"{case}_stream{stream}_level{level}.nii.gz"
-        write_atomically(path, lambda name, image=image: sitk.WriteImage(image, name))
+        write_volume(image, path)
         written.append(path)
     return written
 

@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.datasets.checks import Case, check_cases
 from nnunet_xmodal.datasets.partial_cases import PartialCase
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.temporary import temporary_folder
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
+from nnunet_xmodal.prediction.export import export_prediction
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
 from nnunet_xmodal.tasks.segmentation.imputation import Imputation
@@ -81,8 +81,8 @@ class _Prediction:
         origins = {case.name: self._origin(case, case in imputed) for case in cases}
         tell_of_cases(origins, provenance)
         self._tell(lacking, origins, provenance)
-        with TemporaryDirectory() as folder:
-            made = self.imputation.make(imputed, Path(folder), self.args.npp) if imputed else []
+        with temporary_folder() as folder:
+            made = self.imputation.make(imputed, folder, self.args.npp) if imputed else []
             self.imputation = None  # the generators' memory
             self._predict_complete(sorted(complete + made, key=lambda case: case.name))
         for given, group in _grouped(partial, lambda case: case.given(self.streams)):
@@ -154,7 +154,6 @@ class _Prediction:
         files = [[str(file) for _, file in sorted(case.files.items())] for case in cases]
         common = {
             "save_probabilities": args.save_probabilities,
-            "overwrite": not args.continue_prediction,
             "folder_with_segs_from_prev_stage": args.prev_stage_predictions,
         }
         if args.npp == 0 and args.nps == 0:
@@ -179,9 +178,7 @@ class _Prediction:
             for case in preprocessed_cases:
                 logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
                 described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
-                export_prediction_from_logits(
-                    logits, case["data_properties"], *described, case["ofile"], args.save_probabilities
-                )
+                export_prediction(logits, case["data_properties"], *described, case["ofile"], args.save_probabilities)
 
     @contextmanager
     def _reading_only(self, channels: Sequence[int], present: Sequence[bool]) -> Iterator[None]:

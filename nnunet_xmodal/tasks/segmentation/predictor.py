@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.export import WholeFilesPredictor
 from nnunet_xmodal.tasks.segmentation.attention_maps import attention_maps, write_attention_maps
 
 
-class SegmentationPredictor(GuardedPredictor):
+class SegmentationPredictor(WholeFilesPredictor):
     """nnU-Net's predictor; on request it writes each case's attention maps while its preprocessed data is at hand.
 
     Attributes:

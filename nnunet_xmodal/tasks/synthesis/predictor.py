@@ -15,6 +15,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
+from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
 from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
 
@@ -76,7 +77,7 @@ class SynthesisPredictor(ImagePredictor):
             if clash:
                 raise XModalError(f"{min(clash)} is an input and would be replaced: write to another folder with -o.")
         if args.continue_prediction:
-            cases = [case for case in cases if not all(file.is_file() for file in made[case.name])]
+            cases = remaining_cases(cases, lambda case: made[case.name])
         self._check(_by_given(cases), args)
         output.mkdir(parents=True, exist_ok=True)
         provenance = provenance_file(PROVENANCE, args)

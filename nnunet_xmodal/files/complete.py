@@ -1,0 +1,94 @@
+"""Whether a file is there to its last byte: what was written when a disk ran full or a process was killed is not."""
+
+import gzip
+import json
+import pickletools
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from nnunet_xmodal.files.complete_images import (
+    gipl_is_complete,
+    itk_reads,
+    nifti_is_complete,
+    picture_is_complete,
+    tiff_is_complete,
+)
+
+
+def is_complete(file: str | Path) -> bool:
+    """Read a file to its end.
+
+    Compressed streams have to end with the right checksum, headers to agree with the number of bytes, JSON, CSV,
+    transforms and pickles to be closed. Nothing that a pickle names is imported.
+
+    Returns:
+        False also for a file that is missing, and for one of a format that nobody here can read.
+    """
+    file = Path(file)
+    try:
+        return file.is_file() and _check_of(file)(file)
+    except MemoryError:
+        raise
+    except Exception:  # every library raises its own where a file ends too early
+        return False
+
+
+def _check_of(file: Path) -> Callable[[Path], bool]:
+    name = file.name.lower()
+    return next((check for endings, check in _CHECKS.items() if name.endswith(endings)), itk_reads)
+
+
+def json_is_complete(file: Path) -> bool:
+    """Whether a file holds JSON."""
+    json.loads(file.read_text(encoding="utf-8"))
+    return True
+
+
+def _zip_is_complete(file: Path) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        return archive.testzip() is None
+
+
+def _pickle_is_complete(file: Path) -> bool:
+    with open(file, "rb") as stream:
+        for _ in pickletools.genops(stream):  # ends with STOP, or raises
+            pass
+        return not stream.read(1)
+
+
+def _table_is_complete(file: Path) -> bool:
+    return file.read_bytes().endswith(b"\n")
+
+
+def _transform_is_complete(file: Path) -> bool:
+    """ITK reads numbers that were cut short, and transforms without the line of fixed parameters."""
+    text = file.read_text(encoding="utf-8")
+    transforms = re.findall(r"^Transform: (?!Composite)", text, re.MULTILINE)
+    whole = len(transforms) == text.count("\nFixedParameters:") and text.endswith("\n")
+    return whole and sitk.ReadTransform(str(file)) is not None
+
+
+def _gzip_is_complete(file: Path) -> bool:
+    with gzip.open(file) as stream:
+        while stream.read(1 << 20):
+            pass
+    return True
+
+
+_CHECKS: dict[tuple[str, ...], Callable[[Path], bool]] = {
+    (".nii", ".nii.gz", ".img", ".img.gz", ".hdr", ".mgh", ".mgz"): nifti_is_complete,
+    (".gipl", ".gipl.gz"): gipl_is_complete,
+    (".tif", ".tiff"): tiff_is_complete,
+    (".png", ".bmp"): picture_is_complete,
+    (".json",): json_is_complete,
+    (".npz", ".pth", ".zip"): _zip_is_complete,
+    (".pkl",): _pickle_is_complete,
+    (".csv",): _table_is_complete,
+    (".tfm",): _transform_is_complete,
+    (".gz",): _gzip_is_complete,
+}
+"""By ending, the first that fits; ITK reads the others: .mha and .nrrd raise where they are cut off."""

@@ -1,0 +1,97 @@
+"""Whether images of the formats that nnU-Net writes are there to their last byte.
+
+Readers raise whatever they like for a file that is cut off; `complete.is_complete` takes that for a no.
+"""
+
+import gzip
+import logging
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+import tifffile
+from PIL import Image
+
+_CHUNK = 1 << 20  # bytes
+_GIPL_HEADER = 256  # bytes
+_GIPL_BITS = {1: 1, 7: 8, 8: 8, 15: 16, 16: 16, 31: 32, 32: 32, 64: 32, 65: 64}  # by the format's number for a type
+
+
+def nifti_is_complete(file: Path) -> bool:
+    """Compare what the header promises with the bytes; a compressed file is read to its checksum."""
+    image = nibabel.load(file)
+    voxels = image.dataobj
+    expected = voxels.offset + int(np.prod(voxels.shape, dtype=np.int64)) * voxels.dtype.itemsize
+    return _size(Path(image.file_map["image"].filename)) >= expected
+
+
+def gipl_is_complete(file: Path) -> bool:
+    """Compare the header of Guy's Image Processing Lab with the bytes; ITK fills up what is missing."""
+    with open(file, "rb") as plain, gzip.open(file) as compressed:
+        header = (compressed if _is_gzip(file) else plain).read(_GIPL_HEADER)
+    if len(header) < _GIPL_HEADER:
+        return False
+    *sides, kind = struct.unpack(">5H", header[:10])
+    bits = int(np.prod([max(side, 1) for side in sides], dtype=np.int64)) * _GIPL_BITS.get(kind, 8)
+    return _size(file) >= _GIPL_HEADER + bits // 8
+
+
+def tiff_is_complete(file: Path) -> bool:
+    """Read all pages; tifffile only logs where a page is missing."""
+    heard = _Heard()
+    log = logging.getLogger("tifffile")
+    log.addHandler(heard)
+    propagates, log.propagate = log.propagate, False
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            ends = [
+                offset + count for page in tiff.pages for offset, count in zip(page.dataoffsets, page.databytecounts)
+            ]
+            tiff.asarray()
+    finally:
+        log.removeHandler(heard)
+        log.propagate = propagates
+    return not heard.anything and max(ends, default=0) <= file.stat().st_size
+
+
+class _Heard(logging.Handler):
+    """Notes whether there was a warning."""
+
+    anything = False
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.anything = True
+
+
+def picture_is_complete(file: Path) -> bool:
+    """Read a PNG or BMP to its last byte."""
+    with Image.open(file) as picture:
+        picture.load()
+        is_png = picture.format == "PNG"
+    return not is_png or file.read_bytes().rstrip(b"\0").endswith(b"IEND\xaeB`\x82")
+
+
+def itk_reads(file: Path) -> bool:
+    """Whether ITK reads the image; its readers of .mha and .nrrd raise where voxels are missing."""
+    return sitk.ReadImage(str(file)) is not None
+
+
+def _is_gzip(file: Path) -> bool:
+    with open(file, "rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+def _size(file: Path) -> int:
+    """Bytes, without compression; reads a compressed file to its checksum."""
+    if not _is_gzip(file):
+        return file.stat().st_size
+    size = 0
+    with gzip.open(file) as stream:
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+    return size

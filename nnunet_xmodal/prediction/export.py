@@ -1,0 +1,94 @@
+"""Predicted segmentations on disk as nnU-Net writes them, but read back, flushed and renamed."""
+
+import pickle
+from collections.abc import Iterable
+from functools import wraps
+
+import numpy as np
+import torch
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference import predict_from_raw_data
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.complete import is_complete
+from nnunet_xmodal.files.stand_ins import save_json, stand_ins
+from nnunet_xmodal.files.volume_writer import write_label_map
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+
+
+def export_prediction(
+    logits: np.ndarray | torch.Tensor,
+    properties: dict,
+    configuration: ConfigurationManager,
+    plans: PlansManager,
+    dataset_json: dict,
+    output: str,
+    save_probabilities: bool = False,
+    num_threads_torch: int = default_num_processes,
+) -> None:
+    """Resample logits `(heads, *spatial)` to the case's grid and write what nnU-Net's export writes.
+
+    The segmentation comes last: where it is new, its probabilities are.
+
+    Args:
+        properties: what nnU-Net's reader and preprocessor have noted about the case.
+        output: folder and name of the case.
+
+    Raises:
+        XModalError: if a file cannot be written or does not read back, as on a full disk.
+    """
+    made = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits,
+        plans,
+        configuration,
+        plans.get_label_manager(dataset_json),
+        properties,
+        return_probabilities=save_probabilities,
+        num_threads_torch=num_threads_torch,
+    )
+    segmentation = made
+    if save_probabilities:
+        segmentation, probabilities = made
+        write_atomically(
+            f"{output}.npz", lambda name: np.savez_compressed(name, probabilities=probabilities), is_complete
+        )
+        write_atomically(f"{output}.pkl", lambda name: _save_pickle(properties, name), is_complete)
+    writer = plans.image_reader_writer_class()
+    write_label_map(segmentation, f"{output}{dataset_json['file_ending']}", properties, writer)
+
+
+def _save_pickle(content: object, name: str) -> None:
+    with open(name, "wb") as stream:
+        pickle.dump(content, stream)
+
+
+WRITERS = {"export_prediction_from_logits": export_prediction, "save_json": save_json}
+"""What stands in for nnU-Net's functions, see `files.stand_ins`; worker processes get them with their task."""
+
+
+class WholeFilesPredictor(GuardedPredictor):
+    """nnU-Net's predictor, whose files are all there in full or not at all.
+
+    Signatures stay nnU-Net's, which looks at them for a record of its arguments.
+    """
+
+    @wraps(nnUNetPredictor.predict_from_files)
+    def predict_from_files(self, *args, **kwargs):
+        with stand_ins(WRITERS, predict_from_raw_data):
+            return super().predict_from_files(*args, **kwargs)
+
+    @wraps(nnUNetPredictor.predict_from_files_sequential)
+    def predict_from_files_sequential(self, *args, **kwargs):
+        with stand_ins(WRITERS, predict_from_raw_data):
+            return super().predict_from_files_sequential(*args, **kwargs)
+
+    def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args, **kwargs):
+        with stand_ins(WRITERS, predict_from_raw_data):
+            return super().predict_from_data_iterator(data_iterator, *args, **kwargs)
+
+    def predict_single_npy_array(self, *args, **kwargs):
+        with stand_ins(WRITERS, predict_from_raw_data):
+            return super().predict_single_npy_array(*args, **kwargs)

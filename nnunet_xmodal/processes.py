@@ -1,0 +1,166 @@
+"""Worker processes that end with the process that started them, and an end in order on SIGTERM.
+
+A process that is killed cannot end its workers, and those of multiprocessing do not notice: they wait for tasks, each
+with half a gigabyte of libraries. Within `tied_workers` every process that multiprocessing starts, by whatever method
+and for whomever (our pools, nnU-Net's, the loaders of batchgenerators), is told to look after itself.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.system_failures import sentence_of
+
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+_PATIENCE = 20  # seconds from SIGTERM to an end without ado; Slurm waits 30 before it kills
+_start = BaseProcess.start
+
+
+class _Tied:
+    """The target of a process, run after the process has been tied to the one that starts it; pickles."""
+
+    def __init__(self, target: Callable, ignores_interrupts: bool):
+        self.target, self.ignores_interrupts = target, ignores_interrupts
+        self.parent = os.getpid()
+        self.by_main_thread = threading.current_thread() is threading.main_thread()
+
+    def __call__(self, *args, **kwargs) -> object:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has its parent's
+        if self.ignores_interrupts:  # a terminal sends Ctrl-C to all, and the parent ends its workers
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with_parent(self.parent if self.by_main_thread else None)
+        tie_workers(self.ignores_interrupts)
+        try:
+            return self.target(*args, **kwargs)
+        except Exception as error:
+            sentence = sentence_of(error)
+            if sentence is None:
+                raise
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from None
+
+
+def tie_workers(ignore_interrupts: bool = False) -> None:
+    """From now on, let all that multiprocessing starts in this process end with it.
+
+    Args:
+        ignore_interrupts: whether workers leave Ctrl-C to this process.
+    """
+
+    def start(process: BaseProcess) -> None:
+        target = process._target
+        if target is not None and not isinstance(target, _Tied):
+            process._target = _Tied(target, ignore_interrupts)
+        _start(process)
+
+    BaseProcess.start = start
+
+
+@contextmanager
+def tied_workers(ignore_interrupts: bool = True) -> Iterator[None]:
+    """Within, all that multiprocessing starts in this process ends with it; see `tie_workers`."""
+    before = BaseProcess.start
+    tie_workers(ignore_interrupts)
+    try:
+        yield
+    finally:
+        BaseProcess.start = before
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """End this process, a worker of multiprocessing, as soon as the one that started it is gone.
+
+    Args:
+        parent: its process id if its main thread started this one; then Linux does it, in the middle of a long
+            computation, too. Else, or elsewhere, a thread waits for the parent's end.
+    """
+    if parent is not None and sys.platform == "linux" and os.getppid() == parent:
+        # Linux takes the end of the thread that forked for that of the parent, hence the main thread; a fork server's
+        # children have another parent than the process that asked for them.
+        if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) == 0 and os.getppid() == parent:
+            return
+    starter = multiprocessing.parent_process()
+
+    def watch() -> None:
+        starter.join()
+        os._exit(1)
+
+    if starter is not None:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def terminate_workers(workers: list[BaseProcess] | None = None) -> None:
+    """End workers of this process, all of them by default, and wait until they are gone."""
+    workers = multiprocessing.active_children() if workers is None else workers
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(_PATIENCE / 4)
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
+
+
+@contextmanager
+def worker_pool(processes: int, doing: str, fewer: str, initializer: Callable | None = None) -> Iterator:
+    """Yield a ProcessPoolExecutor whose workers are fresh interpreters, and end with this process.
+
+    Args:
+        doing: what a sentence about a killed worker begins with.
+        fewer: how a user asks for fewer processes: "give fewer processes with -np".
+
+    Raises:
+        XModalError: if a worker was killed. Whatever ends the block early ends the workers at once.
+    """
+    others = multiprocessing.active_children()
+    with tied_workers():
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(processes, context, initializer=initializer)
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise XModalError(f"{doing}: a process was killed, probably for want of memory: {fewer}.") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            terminate_workers([worker for worker in multiprocessing.active_children() if worker not in others])
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Within, SIGTERM and a closed terminal raise SystemExit(128 + their number), so that `finally` is done.
+
+    A second signal, or 20 seconds, end the process as it is. `nohup` stays in force.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        timer = threading.Timer(_PATIENCE, os._exit, [128 + number])
+        timer.daemon = True
+        timer.start()
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            if signal.getsignal(number) is leave:
+                signal.signal(number, signal.SIG_DFL)

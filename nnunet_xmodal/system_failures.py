@@ -1,0 +1,48 @@
+"""What the machine refuses (a full disk, a folder that must not be written, memory), in one sentence each."""
+
+import errno
+
+_OF_THE_DISK = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENAMETOOLONG", "EMFILE", "ENFILE")
+    + ("EEXIST", "ENOTDIR", "EISDIR", "ESTALE", "ENOTEMPTY")
+    if hasattr(errno, name)
+}
+_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_DEAD_WORKERS = (  # as nnU-Net 2.8 words it in RuntimeErrors
+    "Background workers died",
+    "Some background worker",
+    "Segmentation export worker died",
+    "One or more background workers are no longer alive",
+)
+_FEWER = "take fewer processes (-np, -npfp, -npp, -nps, nnUNet_def_n_proc, nnUNet_n_proc_DA)"
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """Return what a user can do about an error that is not the program's fault; None for all others."""
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        return _of_the_disk(error)
+    if isinstance(error, MemoryError) or _is_torch_memory(error):
+        reason = str(error).strip().splitlines()
+        shown = f" ({reason[0].rstrip('.')})" if reason else ""
+        return f"the memory does not suffice{shown}: {_FEWER}, smaller images, or a machine with more of it."
+    if isinstance(error, RecursionError):
+        return "a file nests lists or objects too deeply to be read: look at the JSON files that were given."
+    if isinstance(error, RuntimeError) and str(error).startswith(_DEAD_WORKERS):
+        return f"a worker process ended too early; unless it has said why, the memory was full: {_FEWER}."
+    return None
+
+
+def _of_the_disk(error: OSError) -> str:
+    file = error.filename2 or error.filename
+    what = f"{file} cannot be read or written" if file else "a file cannot be written"
+    if error.errno in _SPACE:
+        return f"{what} ({error.strerror}): make room on that disk, and give the same command again."
+    return f"{what} ({error.strerror or error}): see to its permissions, or name another place."
+
+
+def _is_torch_memory(error: BaseException) -> bool:
+    """Whether torch ran out of the memory of a GPU, or (a plain RuntimeError) of the computer."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

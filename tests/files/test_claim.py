@@ -1,0 +1,141 @@
+"""One command at a time for every output."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files import claim, temporary
+from nnunet_xmodal.files.claim import claimed
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="there are no such locks on Windows")
+
+HOLDER = """
+import sys
+from nnunet_xmodal.files.claim import claimed
+with claimed(sys.argv[1], *sys.argv[2:]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """`(part)` → a process that holds `tmp_path / "out"`."""
+    processes = []
+
+    def start(*part: str) -> subprocess.Popen:
+        words = [sys.executable, "-c", HOLDER, str(tmp_path / "out"), *part]
+        processes.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert processes[-1].stdout.readline() == "held\n"
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_one_says_who_is_at_it_and_writes_nothing(hold, tmp_path):
+    other, folder = hold(), tmp_path / "out"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(XModalError) as error:
+        with claimed(folder):
+            raise AssertionError("both hold it")
+    said = str(error.value)
+    assert said.startswith(f"{folder} is being written by process {other.pid} on {claim.socket.gethostname()} since 2")
+    assert f"(-c {folder})" in said and said.endswith(": wait until that has ended, or give another output.")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_killed_owner_holds_nothing(hold, tmp_path):
+    other = hold()
+    left = tmp_path / "out" / "below" / f".tmp_{temporary._HOST}.{other.pid}.ab"
+    left.mkdir(parents=True)
+    other.kill()
+    other.wait()
+    with claimed(tmp_path / "out"):
+        assert not left.exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["below"]
+
+
+def test_parts_share_a_folder_but_not_with_the_whole(hold, tmp_path):
+    hold("part_0_of_2")
+    with claimed(tmp_path / "out", "part_1_of_2"):
+        pass
+    for part in ("", "part_0_of_2"):
+        with pytest.raises(XModalError, match="is being written by process"):
+            with claimed(tmp_path / "out", part):
+                raise AssertionError("both hold it")
+
+
+def test_the_whole_excludes_parts(hold, tmp_path):
+    hold()
+    with pytest.raises(XModalError, match="is being written by process"):
+        with claimed(tmp_path / "out", "part_1_of_2"):
+            raise AssertionError("both hold it")
+
+
+def test_an_output_that_stays_empty_was_never_there(tmp_path):
+    with pytest.raises(XModalError, match="^faulty.$"):
+        with claimed(tmp_path / "a" / "b"):
+            raise XModalError("faulty.")
+    assert not list(tmp_path.iterdir())
+    with claimed(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "result").touch()
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["result"]
+
+
+def test_what_workers_leave_is_swept_after_an_error(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with pytest.raises(KeyboardInterrupt):
+        with claimed(tmp_path / "out"):
+            (tmp_path / "out" / f".tmp_{temporary._HOST}.{ended.pid}.ab").mkdir()
+            raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_a_file(tmp_path):
+    (tmp_path / "out").write_text("a thesis")
+    for path in (tmp_path / "out", tmp_path / "out" / "below"):
+        with pytest.raises(XModalError, match="is a file: give a folder"):
+            with claimed(path):
+                raise AssertionError
+    assert (tmp_path / "out").read_text() == "a thesis"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("call", ["open", "write", "mkdir"])
+def test_a_disk_that_refuses(tmp_path, monkeypatch, number, call):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(XModalError, match=rf"out cannot be written \({os.strerror(number)}\): see to"):
+        with claimed(tmp_path / "out"):
+            raise AssertionError
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with claimed(tmp_path / "out"):
+        (tmp_path / "out" / "result").touch()
+    assert (tmp_path / "out" / "result").is_file()
+
+
+def test_the_owner_is_told_in_json(tmp_path):
+    with claimed(tmp_path / "out"):
+        (file,) = (tmp_path / "out").iterdir()
+        assert claim.is_claim(file) and json.loads(file.read_text())["process"] == os.getpid()

@@ -1,0 +1,57 @@
+"""Temporary folders say whose they are, and those of dead processes are swept."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_xmodal.files import temporary
+from nnunet_xmodal.files.temporary import sweep, temporary_folder
+
+
+@pytest.fixture
+def dead() -> int:
+    """Number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_folder_carries_host_and_process_and_goes_afterwards(tmp_path):
+    with temporary_folder(tmp_path) as folder:
+        assert folder.name.startswith(f".tmp_{temporary._HOST}.{temporary.os.getpid()}.")
+        (folder / "half").write_text("half")
+        sweep(tmp_path)
+        assert folder.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_dead_processes_are_swept_and_no_others(tmp_path, dead):
+    host, alive = temporary._HOST, temporary.os.getppid()
+    left = [f".tmp_{host}.{dead}.a_b8", f".tmp_{host}.{temporary.os.getpid()}.of_an_earlier_one"]
+    kept = [f".tmp_{host}.{alive}.ab", f".tmp_else-{host}.{dead}.ab", ".tmp_abcdef", "images"]
+    for name in (*left, *kept):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.nii.gz").write_bytes(b"half")
+    with temporary_folder(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_below_a_folder_on_request_only(tmp_path, dead):
+    left = tmp_path / "fold_0" / "validation" / f".tmp_{temporary._HOST}.{dead}.ab"
+    left.mkdir(parents=True)
+    sweep(tmp_path)
+    assert left.is_dir()
+    sweep(tmp_path, below=True)
+    assert not left.exists() and left.parent.is_dir()
+
+
+def test_links_are_not_followed(tmp_path, dead):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "kept").mkdir(parents=True)
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / f".tmp_{temporary._HOST}.{dead}.ab").symlink_to(elsewhere, target_is_directory=True)
+    sweep(place, below=True)
+    assert (elsewhere / "kept").is_dir()

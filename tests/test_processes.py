@@ -1,0 +1,156 @@
+"""Workers end with the process that started them, whoever started them and however it ends."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.processes import ending_in_order, terminate_workers, tied_workers, worker_pool
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+
+PARENT = """
+import multiprocessing, os, sys, threading, time
+from nnunet_xmodal.processes import ending_in_order, tied_workers, worker_pool
+
+def work(seconds=600):
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(seconds)
+
+def pool():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        pool.map(work, [600])
+
+def executor():
+    with worker_pool(1, "waiting", "take fewer") as pool:
+        pool.submit(work).result()
+
+def daemon(method="spawn"):
+    process = multiprocessing.get_context(method).Process(target=work, daemon=True)
+    process.start()
+    process.join()
+
+def fork():
+    daemon("fork")
+
+def forkserver():
+    daemon("forkserver")
+
+def thread():
+    thread = threading.Thread(target=daemon)
+    thread.start()
+    thread.join()
+
+def nested():
+    process = multiprocessing.get_context("spawn").Process(target=fork)
+    process.start()
+    process.join()
+
+if __name__ == "__main__":
+    with ending_in_order(), tied_workers():
+        globals()[sys.argv[1]]()
+"""
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    try:  # a container without an init keeps dead orphans
+        with open(f"/proc/{process}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return os.path.isdir("/proc/self") is False
+
+
+def ends(process: int, seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while is_alive(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@posix
+def test_workers_of_every_kind_end_with_a_killed_process(tmp_path):
+    kinds = ("pool", "executor", "daemon", "fork", "forkserver", "thread", "nested")
+    parents = [_start(tmp_path, kind) for kind in kinds]
+    for kind, parent in zip(kinds, parents):
+        worker = int(parent.stdout.readline())
+        assert is_alive(worker), kind
+        parent.kill()
+        parent.wait()
+        assert ends(worker), kind
+        parent.stdout.close()
+
+
+@posix
+def test_sigterm_ends_workers_and_exits_with_143(tmp_path):
+    for kind in ("pool", "executor", "daemon"):
+        parent = _start(tmp_path, kind)
+        worker = int(parent.stdout.readline())
+        parent.terminate()
+        assert parent.wait(20) == 143
+        assert ends(worker), kind
+        parent.stdout.close()
+
+
+def _start(folder, kind: str) -> subprocess.Popen:
+    script = folder / "parent.py"
+    script.write_text(PARENT)
+    words = [sys.executable, str(script), kind]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+@posix
+def test_sigterm_is_as_before_afterwards():
+    with ending_in_order():
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        with pytest.raises(SystemExit) as end:
+            signal.raise_signal(signal.SIGTERM)
+        assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@posix
+def test_what_ignores_sighup_goes_on_ignoring_it(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_in_order():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _wait() -> None:
+    time.sleep(600)
+
+
+def test_workers_are_terminated_and_gone():
+    context = multiprocessing.get_context("fork" if os.name == "posix" else "spawn")
+    with tied_workers():
+        process = context.Process(target=_wait)
+        process.start()
+    terminate_workers([process])
+    assert not process.is_alive()
+
+
+def test_a_killed_worker_is_told_in_a_sentence():
+    with pytest.raises(XModalError, match=r"^Looking: a process was killed, .*: take fewer\.$"):
+        with worker_pool(1, "Looking", "take fewer"):
+            raise BrokenProcessPool
+
+
+def test_what_a_process_runs_is_tied_within_only():
+    before = multiprocessing.process.BaseProcess.start
+    with tied_workers():
+        assert multiprocessing.process.BaseProcess.start is not before
+    assert multiprocessing.process.BaseProcess.start is before
