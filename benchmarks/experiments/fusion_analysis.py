@@ -29,7 +29,7 @@ CANDIDATES = 2
 def read_results(root: Path) -> pd.DataFrame:
     """Return `COLUMNS`, a row per case of every finished training below `root/results`; Dice in percent.
 
-    A file `root` is read as a table that `write_table` wrote.
+    If `root` is a file, read it as a table that `write_table` wrote.
     """
     if root.is_file():
         return pd.read_csv(root)
@@ -81,7 +81,7 @@ def differences(results: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame
 
 
 def over_trainings(gains: pd.DataFrame) -> pd.DataFrame:
-    """Return per method the mean gain over all its trainings, and its interval by Student's t: the unit is the training.
+    """Return per method the mean gain over all its trainings, the unit here, and its interval by Student's t.
 
     Columns: method, trainings, gain, low, high, ahead (trainings), sorted by gain.
     """

@@ -29,7 +29,7 @@ class Method:
 
         if self.trainer == "nnUNetTrainer":
             return nnUNetTrainer
-        return getattr(fusion_controls if hasattr(fusion_controls, self.trainer) else trainers, self.trainer)
+        return getattr(trainers if self.trainer.startswith("nnUNetTrainer") else fusion_controls, self.trainer)
 
 
 METHODS = {

@@ -4,10 +4,11 @@
     python benchmarks/experiments/fusion_study.py train -o study --seeds 1 2 --methods MultiStream SCFF CSAD --part 0 2
     python benchmarks/experiments/fusion_study.py table -o study --choose 1 2 --confirm 11 12
 
-`prepare` writes each regime's phantoms of each seed as a dataset of its own, 300 cases in five folds, and plans a narrow
-2d configuration. `train` trains in this process, on one thread, what has no result yet; several calls with other
+`prepare` writes each regime's phantoms of each seed as a dataset of its own, 300 cases in five folds, and plans a
+narrow 2d configuration. `train` trains in this process, on one thread, what has no result yet; several calls with other
 `--part K N` share it. A training leaves one small JSON file below `results/`, written when all of it is done, and an
-interrupted training starts again. `table` prints the tables of `fusion_analysis.py`.
+interrupted training starts again. `table` prints the tables of `fusion_analysis.py`, from that folder or from the CSV
+file that `--csv` wrote of it.
 
 The rule, written down before the first training that is reported. Baseline is concatenation (MultiStream). On the
 seeds of the choice every method is measured; the two candidates (no controls) with the highest mean difference over all
@@ -140,7 +141,7 @@ def train(root: Path, regime: str, seed: int, fold: int, name: str, steps: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["prepare", "train", "table"])
-    parser.add_argument("-o", dest="root", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("-o", dest="root", type=Path, required=True, metavar="FOLDER", help="of the study")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], help="of phantoms and trainings")
     parser.add_argument("--folds", nargs="+", type=int, default=[0])
@@ -149,12 +150,16 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th, from K")
     parser.add_argument("--choose", nargs="+", type=int, default=[1, 2], help="seeds of the choice, for the table")
     parser.add_argument("--confirm", nargs="+", type=int, default=[11, 12], help="fresh seeds, for the table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="where the table writes the Dice of every case")
     args = parser.parse_args()
     root = args.root.resolve()
     if args.what == "table":
-        from fusion_analysis import read_results, report
+        from fusion_analysis import read_results, report, write_table
 
-        print(report(read_results(root), args.choose, args.confirm))
+        results = read_results(root)
+        if args.csv:
+            write_table(results, args.csv)
+        print(report(results, args.choose, args.confirm))
         return
     for variable in VARIABLES:
         (root / variable).mkdir(parents=True, exist_ok=True)
