@@ -153,3 +153,15 @@ def test_results_read_from_files_are_those_read_from_the_table(tmp_path):
     pd.testing.assert_frame_equal(read_results(tmp_path / "table.csv"), table)
     text = report(table, [1], [11])
     assert "| SCFF | +1.0 [" in text and "Candidates: SCFF." in text
+
+
+def test_a_training_is_summarised_by_its_cost_and_its_attention(tmp_path):
+    from fusion_analysis import read_trainings
+
+    file = tmp_path / "results" / "few" / "SCFF.json"
+    file.parent.mkdir(parents=True)
+    result = {"regime": "few", "seed": 1, "fold": 0, "method": "SCFF", "steps": 1000, "dice": {"a": 60, "b": 80}}
+    attention = {"peaks_in_a_corner": [[0, 1], [0, 0]], "foreground_mass": [[1, 2], [3, 8]], "correlation": 0.4}
+    file.write_text(json.dumps(result | {"training_seconds": 9.0, "parameters": 7, "attention": attention}))
+    row = read_trainings(tmp_path).iloc[0]
+    assert (row["Dice"], row["corners"], row["foreground_mass"], row["correlation"]) == (70, 0.25, 2.5, 0.4)

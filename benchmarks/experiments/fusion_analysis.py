@@ -41,6 +41,28 @@ def read_results(root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def read_trainings(root: Path) -> pd.DataFrame:
+    """Return a row per finished training below `root/results`: cost, and where the streams' attention ended.
+
+    Columns: regime, seed, fold, method, steps, Dice (mean over cases), training_seconds, parameters, and of the streams'
+    maps at the end of training corners (share that peaks in one), foreground_mass (median, 1 = uniform), correlation
+    (of the pairs); NaN for one encoder.
+    """
+    rows = []
+    for file in sorted((root / "results").glob("*/*.json")):
+        result = json.loads(file.read_text())
+        attention = result["attention"]
+        row = {name: result[name] for name in (*TRAINING, "method", "steps")}
+        row["Dice"] = float(np.mean(list(result["dice"].values())))
+        row |= {name: result[name] for name in ("training_seconds", "parameters")}
+        if attention:
+            row["corners"] = float(np.mean(attention["peaks_in_a_corner"]))
+            row["foreground_mass"] = float(np.median(attention["foreground_mass"]))
+            row["correlation"] = attention["correlation"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def write_table(results: pd.DataFrame, file: Path) -> None:
     """Write per-case results as CSV, one decimal each."""
     results.to_csv(file, index=False, float_format="%.1f")
