@@ -150,7 +150,12 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th, from K")
     parser.add_argument("--choose", nargs="+", type=int, default=[1, 2], help="seeds of the choice, for the table")
     parser.add_argument("--confirm", nargs="+", type=int, default=[11, 12], help="fresh seeds, for the table")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="where to write the Dice of every case; a line per training goes to `FILE_trainings.csv` beside it")
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="where to write the Dice of every case; a line per training goes to `FILE_trainings.csv` beside it",
+    )
     args = parser.parse_args()
     root = args.root.resolve()
     if args.what == "table":
