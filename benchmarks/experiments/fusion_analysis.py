@@ -44,8 +44,8 @@ def read_results(root: Path) -> pd.DataFrame:
 def read_trainings(root: Path) -> pd.DataFrame:
     """Return a row per finished training below `root/results`: cost, and where the streams' attention ended.
 
-    Columns: regime, seed, fold, method, steps, Dice (mean over cases), training_seconds, parameters, and of the streams'
-    maps at the end of training corners (share that peaks in one), foreground_mass (median, 1 = uniform), correlation
+    Columns: regime, seed, fold, method, steps, Dice (mean over cases), training_seconds, parameters, and of attention
+    maps at the end of training: corners (share that peaks in one), foreground_mass (median, 1 = uniform), correlation
     (of the pairs); NaN for one encoder.
     """
     rows = []
