@@ -165,3 +165,11 @@ def test_a_training_is_summarised_by_its_cost_and_its_attention(tmp_path):
     file.write_text(json.dumps(result | {"training_seconds": 9.0, "parameters": 7, "attention": attention}))
     row = read_trainings(tmp_path).iloc[0]
     assert (row["Dice"], row["corners"], row["foreground_mass"], row["correlation"]) == (70, 0.25, 2.5, 0.4)
+
+
+def test_the_figure_has_a_panel_per_regime_and_leaves_an_empty_group_out(tmp_path):
+    from fusion_analysis import differences
+    from fusion_figure import draw
+
+    draw({"choice": differences(results([2.0])), "confirmation": pd.DataFrame()}, tmp_path / "gains.png")
+    assert (tmp_path / "gains.png").stat().st_size > 1000

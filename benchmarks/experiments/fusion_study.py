@@ -150,22 +150,23 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th, from K")
     parser.add_argument("--choose", nargs="+", type=int, default=[1, 2], help="seeds of the choice, for the table")
     parser.add_argument("--confirm", nargs="+", type=int, default=[11, 12], help="fresh seeds, for the table")
-    parser.add_argument(
-        "--csv",
-        type=Path,
-        metavar="FILE",
-        help="where to write the Dice of every case; a line per training goes to `FILE_trainings.csv` beside it",
-    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="of the Dice of every case, and FILE_trainings.csv")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="of the gains, a PNG")
     args = parser.parse_args()
     root = args.root.resolve()
     if args.what == "table":
-        from fusion_analysis import read_results, read_trainings, report, write_table
+        from fusion_analysis import differences, read_results, read_trainings, report, write_table
 
         results = read_results(root)
         if args.csv:
             write_table(results, args.csv)
             beside = args.csv.with_name(f"{args.csv.stem}_trainings.csv")
             read_trainings(root).to_csv(beside, index=False, float_format="%.3f")
+        if args.figure:
+            from fusion_figure import draw
+
+            seeds = {"choice": args.choose, "confirmation": args.confirm}
+            draw({group: differences(results[results["seed"].isin(of)]) for group, of in seeds.items()}, args.figure)
         print(report(results, args.choose, args.confirm))
         return
     for variable in VARIABLES:
