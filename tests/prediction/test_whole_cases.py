@@ -1,10 +1,10 @@
 import pytest
 from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
 
-from nnunet_xmodal.commands.predict import parser
-from nnunet_xmodal.datasets.checks import files_by_channel
+from nnunet_xmodal.commands.predict import parser, request_of
+from nnunet_xmodal.datasets.checks import cases_in_folder, files_by_channel
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.predict import _cases, _check_part
+from nnunet_xmodal.prediction.whole_cases import cases_to_segment
 
 DATASET = {"channel_names": {"0": "T2W", "1": "ADC"}, "labels": {"background": 0}, "file_ending": ".nii.gz"}
 
@@ -22,8 +22,7 @@ def names(tmp_path):
 
     def names(*flags):
         args = parser().parse_args(["-i", str(images), "-o", str(output), "-d", "1", "-c", "2d", *flags])
-        _check_part(args)
-        return [case.name for case in _cases(args, DATASET)]
+        return [case.name for case in cases_to_segment(cases_in_folder(images, DATASET), request_of(args), DATASET)]
 
     return names
 
