@@ -6,6 +6,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
+from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprints,
     plan_experiment_dataset,
@@ -13,8 +16,9 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnunet_xmodal.data.atomic_files import write_json
+from nnunet_xmodal.data.atomic_files import told_if_full, write_json
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.image_checks import check_cases, training_cases
 from nnunet_xmodal.data.streams import (
@@ -27,7 +31,14 @@ from nnunet_xmodal.data.streams import (
 from nnunet_xmodal.data.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.claim import claimed
+from nnunet_xmodal.files.in_place import (
+    discard_cut_fingerprint,
+    discard_cut_plans,
+    discard_cut_split,
+    discard_other_labels,
+)
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.stand_ins import json_written_whole
 from nnunet_xmodal.planners import PLANNERS, planner_class
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
@@ -78,6 +89,18 @@ def _plan(args: Namespace, planner: type, own: Sequence[str], streams: Mapping[i
         for dataset in args.d:
             _complete_labels(dataset)
 
+    with ExitStack() as safely:
+        safely.enter_context(json_written_whole(fingerprint_extractor, default_experiment_planner))
+        for dataset in args.d:
+            name = convert_id_to_dataset_name(dataset)
+            folder = Path(nnUNet_preprocessed) / name
+            discard_cut_fingerprint(folder)
+            discard_cut_split(folder, Path(nnUNet_raw) / name)
+            safely.enter_context(told_if_full(folder))
+        _plan_whole(args, planner, own, streams)
+
+
+def _plan_whole(args: Namespace, planner: type, own: Sequence[str], streams: Mapping[int, Streams | None]) -> None:
     print("Fingerprint extraction...")
     extract_fingerprints(
         args.d,
@@ -93,7 +116,7 @@ def _plan(args: Namespace, planner: type, own: Sequence[str], streams: Mapping[i
         chosen = {**vars(args), "streams": streams[dataset]}
         _, plans_name = plan_experiment_dataset(
             dataset,
-            partial(planner, **{name: chosen[name] for name in own}),
+            partial(_ready, planner, **{name: chosen[name] for name in own}),
             args.gpu_memory_target,
             args.preprocessor_name,
             args.overwrite_target_spacing,
@@ -103,8 +126,25 @@ def _plan(args: Namespace, planner: type, own: Sequence[str], streams: Mapping[i
             _write_streams(dataset, plans_name, streams[dataset])
     if not args.no_pp:
         print("Preprocessing...")
+        for dataset in args.d:
+            _discard_other_labels(dataset)
         processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
         preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
+
+
+def _ready(planner: type, *args, **kwargs) -> ExperimentPlanner:
+    """A planner that finds no plans which are cut off where it writes its own."""
+    made = planner(*args, **kwargs)
+    discard_cut_plans(Path(nnUNet_preprocessed) / made.dataset_name / f"{made.plans_identifier}.json")
+    return made
+
+
+def _discard_other_labels(dataset: int) -> None:
+    name = convert_id_to_dataset_name(dataset)
+    dataset_json = read_json(Path(nnUNet_raw) / name / "dataset.json")
+    files = get_filenames_of_train_images_and_targets(str(Path(nnUNet_raw) / name), dataset_json)
+    labels = {case: Path(of_case["label"]) for case, of_case in files.items()}
+    discard_other_labels(labels, Path(nnUNet_preprocessed) / name, dataset_json["file_ending"])
 
 
 def _with_option(name: str) -> str:

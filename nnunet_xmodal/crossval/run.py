@@ -22,6 +22,7 @@ from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
 from nnunet_xmodal.crossval.printed import script
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
+from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files
 from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.errors import XModalError
@@ -61,7 +62,10 @@ def crossval(args: Namespace) -> int:
     cases = _cases(preprocessed)
     subjects = grouped_split.subjects_of(cases, args.group_by) if args.group_by else None
     split = _split(args.f, preprocessed, results / dataset, cases, subjects)
-    check_previous_stages(jobs, {**dict(enumerate(split)), "all": {"train": cases, "val": cases}})
+    cases_of = {**dict(enumerate(split)), "all": {"train": cases, "val": cases}}
+    check_previous_stages(jobs, cases_of)
+    check_inputs(jobs, cases_of, preprocessed)
+    restore_model_files(jobs)
     _write_split(split, preprocessed, results / dataset, subjects)
 
     if args.executor == "print":
