@@ -6,6 +6,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
+from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprints,
     plan_experiment_dataset,
@@ -13,6 +16,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_xmodal.datasets.checks import Case, check_cases, training_cases
 from nnunet_xmodal.datasets.foreground_check import check_some_foreground
@@ -26,13 +30,20 @@ from nnunet_xmodal.datasets.streams import (
 )
 from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.atomic import told_if_full, write_json
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
 from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.in_place import (
+    discard_cut_fingerprint,
+    discard_cut_plans,
+    discard_cut_split,
+    discard_other_labels,
+)
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.remarks import repeat_remarks
+from nnunet_xmodal.files.stand_ins import json_written_whole
 from nnunet_xmodal.planners import PLANNERS, planner_class
 from nnunet_xmodal.planners.sized_planning import can_be_sized, check_sizes, sized
 
@@ -83,11 +94,25 @@ def plan_and_preprocess(args: Namespace) -> None:
 def _plan(
     args: Namespace, planner: type, sizes: Mapping[str, int | list[int]], streams: Mapping[int, Streams | None]
 ) -> None:
-    own = getattr(planner, "own_options", ())
     if args.unlabelled:
         for dataset in args.d:
             _complete_labels(dataset)
 
+    with ExitStack() as safely:
+        safely.enter_context(json_written_whole(fingerprint_extractor, default_experiment_planner))
+        for dataset in args.d:
+            name = convert_id_to_dataset_name(dataset)
+            folder = Path(nnUNet_preprocessed) / name
+            discard_cut_fingerprint(folder)
+            discard_cut_split(folder, Path(nnUNet_raw) / name)
+            safely.enter_context(told_if_full(folder))
+        _plan_whole(args, planner, sizes, streams)
+
+
+def _plan_whole(
+    args: Namespace, planner: type, sizes: Mapping[str, int | list[int]], streams: Mapping[int, Streams | None]
+) -> None:
+    own = getattr(planner, "own_options", ())
     print("Fingerprint extraction...")
     extract_fingerprints(
         args.d,
@@ -103,7 +128,7 @@ def _plan(
         chosen = {**vars(args), "streams": streams[dataset]}
         _, plans_name = plan_experiment_dataset(
             dataset,
-            partial(sized(planner) if sizes else planner, **{name: chosen[name] for name in own}, **sizes),
+            partial(_ready, sized(planner) if sizes else planner, **{name: chosen[name] for name in own}, **sizes),
             args.gpu_memory_target,
             args.preprocessor_name,
             args.overwrite_target_spacing,
@@ -113,6 +138,8 @@ def _plan(
             _write_streams(dataset, plans_name, streams[dataset])
     if not args.no_pp:
         print("Preprocessing...")
+        for dataset in args.d:
+            _discard_other_labels(dataset)
         processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
         preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
     repeat_remarks()
@@ -131,6 +158,21 @@ def _checked_sizes(planner: type, args: Namespace) -> dict[str, int | list[int]]
     if "patch" in given and not can_be_sized(planner) and len(args.patch) != 3:
         raise XModalError(f"--patch takes three numbers Z Y X for {args.pl}, and got {len(args.patch)}.")
     return {name: value for name, value in given.items() if name not in own}
+
+
+def _ready(planner: type, *args, **kwargs) -> ExperimentPlanner:
+    """A planner that finds no plans which are cut off where it writes its own."""
+    made = planner(*args, **kwargs)
+    discard_cut_plans(Path(nnUNet_preprocessed) / made.dataset_name / f"{made.plans_identifier}.json")
+    return made
+
+
+def _discard_other_labels(dataset: int) -> None:
+    name = convert_id_to_dataset_name(dataset)
+    dataset_json = read_json(Path(nnUNet_raw) / name / "dataset.json")
+    files = get_filenames_of_train_images_and_targets(str(Path(nnUNet_raw) / name), dataset_json)
+    labels = {case: Path(of_case["label"]) for case, of_case in files.items()}
+    discard_other_labels(labels, Path(nnUNet_preprocessed) / name, dataset_json["file_ending"])
 
 
 def _with_option(name: str) -> str:

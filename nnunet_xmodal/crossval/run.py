@@ -22,6 +22,7 @@ from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
 from nnunet_xmodal.crossval.printed import script
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.crossval.trusted_jobs import check_trusted
+from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files
 from nnunet_xmodal.datasets import grouped_split
 from nnunet_xmodal.datasets.split_file import check_split, known_cases
 from nnunet_xmodal.errors import XModalError
@@ -76,8 +77,11 @@ def _crossval(args: Namespace) -> int:
     subjects = grouped_split.subjects_of(cases, args.group_by) if args.group_by else None
     split = _split(args.f, preprocessed, results / dataset, cases, subjects)
     check_split(split, args.f, preprocessed / "splits_final.json", known_cases(_data_folders(args, preprocessed)))
-    check_previous_stages(jobs, {**dict(enumerate(split)), "all": {"train": cases, "val": cases}})
+    cases_of = {**dict(enumerate(split)), "all": {"train": cases, "val": cases}}
+    check_previous_stages(jobs, cases_of)
     check_trusted(jobs)
+    check_inputs(jobs, cases_of, preprocessed)
+    restore_model_files(jobs)
     _write_split(split, preprocessed, results / dataset, subjects)
 
     if args.executor == "print":

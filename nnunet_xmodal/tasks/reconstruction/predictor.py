@@ -14,7 +14,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
-from nnunet_xmodal.files.folders import check_input_folder
+from nnunet_xmodal.files.folders import check_no_file
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
@@ -77,7 +77,7 @@ class ReconstructionPredictor(ImagePredictor):
         if output.resolve() == Path(request.images).resolve():
             raise XModalError(f"-o {output} is the folder of the input images: write to another one.")
         if masks is not None:
-            check_input_folder(masks)
+            check_no_file(masks)
             if output.resolve() == Path(masks).resolve():
                 raise XModalError(
                     f"-o {output} is the folder of the masks, which have the maps' names: write to another one."

@@ -11,7 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_xmodal.datasets.checks import Case, cases_in_folder
 from nnunet_xmodal.datasets.partial_cases import partial_cases
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.folders import check_input_folder
+from nnunet_xmodal.files.folders import check_no_file
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
 from nnunet_xmodal.prediction.export import WholeFilesPredictor
 from nnunet_xmodal.prediction.request import PredictionRequest
@@ -53,7 +53,7 @@ class SegmentationPredictor(WholeFilesPredictor):
             )
         for folder in (request.previous_stage, self.options.roi):
             if folder is not None:
-                check_input_folder(folder)
+                check_no_file(folder)
         options = self.options
         self._roi = organ_roi(options.roi, options.roi_label, options.margin, read_model_dataset_json(model))
 

@@ -253,9 +253,9 @@ def test_parts_and_what_is_there_already(make_model, scans, run, tmp_path):
     (tmp_path / "masks" / "bert.nii.gz").unlink()
     output = run(model, "out", "--roi", tmp_path / "masks", "-num_parts", 2, "-part_id", 0)
     assert sorted(file.name for file in output.glob("*.nii.gz")) == ["anna.nii.gz"]
-    (output / "bert.nii.gz").write_text("there")
+    (output / "bert.nii.gz").write_bytes((tmp_path / "in" / "bert_0000.nii.gz").read_bytes())
     run(model, "out", "--roi", tmp_path / "masks", "--continue_prediction")
-    assert (output / "bert.nii.gz").read_text() == "there"
+    assert (output / "bert.nii.gz").read_bytes() == (tmp_path / "in" / "bert_0000.nii.gz").read_bytes()
 
 
 def far(image):
