@@ -129,8 +129,8 @@ def _check_file_ending(ending: object, content: Mapping, file: Path) -> None:
         raise XModalError(f'"file_ending" of {file} is {json.dumps(ending)}: write for example ".nii.gz".')
     plain = "." + ending.strip().lstrip("*_.0123456789")
     if not _PLAIN_ENDING.fullmatch(ending):
-        example = plain if _PLAIN_ENDING.fullmatch(plain) else ".nii.gz"
-        raise XModalError(f'"file_ending" of {file} is {json.dumps(ending)}: write for example "{example}".')
+        way_out = f'write "{plain}"' if _PLAIN_ENDING.fullmatch(plain) else 'write for example ".nii.gz"'
+        raise XModalError(f'"file_ending" of {file} is {json.dumps(ending)}: {way_out}.')
     if content.get("overwrite_image_reader_writer", "None") != "None":
         return
     from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES  # imports every reader

@@ -133,7 +133,7 @@ def test_file_endings_lead_nowhere(make_model, tmp_path, ending):
     model = make_model()
     content = json.loads((model.folder / "dataset.json").read_text())
     (model.folder / "dataset.json").write_text(json.dumps({**content, "file_ending": ending}))
-    assert "file_ending in" in refused(model, tmp_path)
+    assert '"file_ending" of' in refused(model, tmp_path)
 
 
 @pytest.mark.parametrize("key", ["labels", "channel_names"])
