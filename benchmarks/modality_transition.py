@@ -1,7 +1,7 @@
 """CMFT on phantoms whose stream B is a known function of A: does the translation find it without a label?
 
     python benchmarks/modality_transition.py -o transition.png      # minutes on two cores
-    python benchmarks/modality_transition.py -tr nnUNetTrainerCMFT  # without identity term: may invert contrasts
+    python benchmarks/modality_transition.py -tr nnUNetTrainerCMFT  # neither identity term nor pairs: may invert
 
 Phantoms are heads of three tissues with a texture, B = A⁴ voxel by voxel: a perfect translation exists. They are
 planned and preprocessed by nnU-Net, and the trainer trains a narrow network with Adam 1e-3 and β₁ = 0.5, which suits
@@ -79,7 +79,7 @@ def ssim_of_a_and_b(dataset, cases: list[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-tr", default="nnUNetTrainerCMFTIdentity", help="trainer")
+    parser.add_argument("-tr", default="nnUNetTrainerCMFTPaired", help="trainer")
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--iterations", type=int, default=100, help="of an epoch")
     parser.add_argument("--cases", type=int, default=15)
