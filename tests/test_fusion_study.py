@@ -126,6 +126,13 @@ def test_controls_are_no_candidates():
     assert candidates(gains(**better)) == ["SCFF", "CSAD"]
 
 
+def test_who_lacks_a_regime_is_no_candidate():
+    from fusion_analysis import candidates
+
+    table = gains(SCFF=[(1, 0, 2), (1, 0, 2)], CSAD=[(9, 8, 9)], StreamGates=[(0, -1, 1), (0, -1, 1)])
+    assert candidates(table) == ["SCFF", "StreamGates"]
+
+
 @pytest.mark.parametrize(
     "regimes, passing",
     [

@@ -119,8 +119,9 @@ def over_trainings(gains: pd.DataFrame) -> pd.DataFrame:
 
 
 def candidates(gains: pd.DataFrame, number: int = CANDIDATES) -> list[str]:
-    """Return the methods with the highest mean gain over all trainings, controls left out."""
-    ranked = over_trainings(gains)["method"]
+    """Return the methods with the highest mean gain over all trainings; no controls, none that lacks a regime."""
+    regimes = gains.groupby("method")["regime"].nunique()
+    ranked = [method for method in over_trainings(gains)["method"] if regimes[method] == regimes.max()]
     return [method for method in ranked if method not in CONTROLS][:number]
 
 
