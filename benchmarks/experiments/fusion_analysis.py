@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fusion_methods import BASELINE, CONTROLS, METHODS
+from fusion_methods import AGAIN, BASELINE, CONTROLS, METHODS
 from scipy import stats
 
 from nnunet_xmodal.evaluation.statistics import compare_pair
@@ -118,6 +118,18 @@ def over_trainings(gains: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("gain", ascending=False, ignore_index=True)
 
 
+def training_noise(gains: pd.DataFrame) -> float:
+    """Return by how much the means of two trainings of the baseline differ, root mean square; NaN if never repeated."""
+    again = gains.loc[gains["method"] == AGAIN, "per_training"]
+    return float(np.sqrt(np.mean(np.square(np.concatenate(again.tolist()))))) if len(again) else float("nan")
+
+
+def with_training_noise(gains: pd.DataFrame, noise: float) -> pd.DataFrame:
+    """Return the gains with intervals as wide as the bootstrap's half width and `noise` per training make together."""
+    half = np.sqrt(((gains["high"] - gains["low"]) / 2) ** 2 + (1.96 * noise) ** 2 / gains["trainings"])
+    return gains.assign(low=gains["gain"] - half, high=gains["gain"] + half)
+
+
 def candidates(gains: pd.DataFrame, number: int = CANDIDATES) -> list[str]:
     """Return the methods with the highest mean gain over all trainings; no controls, none that lacks a regime."""
     regimes = gains.groupby("method")["regime"].nunique()
@@ -145,14 +157,27 @@ def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int])
         )
         parts += [f"## {title}: seeds {', '.join(map(str, seeds))}", f"Dice of {BASELINE}: {means}."]
         parts += [_markdown(gains), _markdown_of_trainings(over_trainings(gains))]
+        noise = training_noise(gains)
+        if np.isfinite(noise):
+            parts.append(
+                f"Two trainings of {BASELINE} differ by {noise:.1f} points (root mean square). For an interval of ±1 "
+                f"point in one regime that alone takes {np.ceil((1.96 * noise) ** 2):.0f} pairs of trainings."
+            )
         if seeds is choose:
             parts.append(f"Candidates: {', '.join(candidates(gains))}.")
-        else:
-            verdicts = [
-                f"{method}: {'passes' if passes(gains, method) else 'no'}" for method in gains["method"].unique()
-            ]
-            parts.append(f"By the rule: {'; '.join(verdicts)}.")
+            continue
+        parts.append(f"By the rule: {_verdicts(gains)}.")
+        if np.isfinite(noise):
+            parts.append(
+                f"With the noise of trainings in the intervals: {_verdicts(with_training_noise(gains, noise))}."
+            )
     return "\n\n".join(parts)
+
+
+def _verdicts(gains: pd.DataFrame) -> str:
+    """Say of every method but the controls whether it passes."""
+    methods = [method for method in gains["method"].unique() if method not in CONTROLS]
+    return "; ".join(f"{method} {'passes' if passes(gains, method) else 'does not pass'}" for method in methods)
 
 
 def _in_order(methods: Sequence[str]) -> list[str]:
