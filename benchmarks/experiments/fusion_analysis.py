@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fusion_methods import AGAIN, BASELINE, CONTROLS, METHODS
+from fusion_phantoms import REGIMES
 from scipy import stats
 
 from nnunet_xmodal.evaluation.statistics import compare_pair
@@ -34,11 +35,15 @@ def read_results(root: Path) -> pd.DataFrame:
     if root.is_file():
         return pd.read_csv(root)
     rows = []
-    for file in sorted((root / "results").glob("*/*.json")):
+    for file in _result_files(root):
         result = json.loads(file.read_text())
         of_training = [result[name] for name in (*TRAINING, "method", "steps")]
         rows += [(*of_training, case, dice) for case, dice in result["dice"].items()]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _result_files(root: Path) -> list[Path]:
+    return [file for regime in REGIMES for file in sorted((root / "results" / regime).glob("*.json"))]
 
 
 def read_trainings(root: Path) -> pd.DataFrame:
@@ -49,7 +54,7 @@ def read_trainings(root: Path) -> pd.DataFrame:
     (of the pairs); NaN for one encoder.
     """
     rows = []
-    for file in sorted((root / "results").glob("*/*.json")):
+    for file in _result_files(root):
         result = json.loads(file.read_text())
         attention = result["attention"]
         row = {name: result[name] for name in (*TRAINING, "method", "steps")}
@@ -145,7 +150,13 @@ def passes(gains: pd.DataFrame, method: str) -> bool:
 
 def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int]) -> str:
     """Return everything in Markdown: the choice, the confirmation, and what follows."""
-    parts = []
+    parts, noise = [], training_noise(differences(results))
+    if np.isfinite(noise):
+        pairs = np.ceil((1.96 * noise) ** 2)
+        parts.append(
+            f"Two trainings of {BASELINE} differ by {noise:.1f} points (root mean square over regimes and seeds). For "
+            f"an interval of ±1 point in one regime that alone takes {pairs:.0f} pairs of trainings."
+        )
     for title, seeds in (("Choice", choose), ("Confirmation", confirm)):
         of_seeds = results[results["seed"].isin(seeds)]
         gains = differences(of_seeds)
@@ -157,12 +168,6 @@ def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int])
         )
         parts += [f"## {title}: seeds {', '.join(map(str, seeds))}", f"Dice of {BASELINE}: {means}."]
         parts += [_markdown(gains), _markdown_of_trainings(over_trainings(gains))]
-        noise = training_noise(gains)
-        if np.isfinite(noise):
-            parts.append(
-                f"Two trainings of {BASELINE} differ by {noise:.1f} points (root mean square). For an interval of ±1 "
-                f"point in one regime that alone takes {np.ceil((1.96 * noise) ** 2):.0f} pairs of trainings."
-            )
         if seeds is choose:
             parts.append(f"Candidates: {', '.join(candidates(gains))}.")
             continue
