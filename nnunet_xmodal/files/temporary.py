@@ -64,7 +64,7 @@ def _is_left(name: str, path: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine exists; yes where that cannot be asked."""
+    """Whether a process of this machine runs; yes where that cannot be asked."""
     if os.name == "nt":  # there os.kill ends what it is asked about
         return True
     try:
@@ -73,4 +73,8 @@ def is_alive(pid: int) -> bool:
         return False
     except (OSError, OverflowError):
         return True
-    return True
+    try:  # in containers without an init nobody fetches the status of orphans that have ended
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in "ZX"
