@@ -12,9 +12,8 @@ _BEGUN = re.compile(
 def owner_of(job: Job) -> str:
     """Return process, host, time and command of the training that began last, as `run_job` writes them into the log."""
     text = job.log.read_text(encoding="utf-8", errors="replace") if job.log.is_file() else ""
-    begun = None
-    for begun in _BEGUN.finditer(text):
-        pass
-    if begun is None:  # it is about to write
+    trainings = list(_BEGUN.finditer(text))
+    if not trainings:  # it is about to write
         return "another scheduler"
+    begun = trainings[-1]
     return f"process {begun['group']} on {begun['host']} since {begun['since']} ({begun['command']})"

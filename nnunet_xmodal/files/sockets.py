@@ -15,9 +15,7 @@ def sockets_that_are_swept() -> Iterator[None]:
 
     Where that cannot be made, or its name is too long for sockets, everything stays as it is.
     """
-    configuration = (
-        multiprocessing.current_process()._config
-    )  # where multiprocessing keeps the folder, for children too
+    configuration = multiprocessing.current_process()._config  # where multiprocessing keeps it, for workers too
     with ExitStack() as stack:
         if "tempdir" not in configuration:
             with suppress(OSError):

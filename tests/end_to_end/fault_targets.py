@@ -46,7 +46,7 @@ def targets(root: Path) -> list[Target]:
     fold = f"{SEGMENTATION}/*__2d/fold_0"
     trained = (f"{fold}/checkpoint_final.pth", f"{fold}/validation/summary.json", f"{fold}/progress.png")
     scans = ["-i", f"{root}/scans", "-o", "Dataset910_Kill", "--channels", "T1=*t1*", "T2=*t2*", "--label", "*seg*"]
-    plan = ["-d", "901", "-c", "2d", "3d_fullres", "-np", "2", "-npfp", "2", "--no_pbar"]
+    plan = ["-d", "901", "-c", "2d", "-np", "2", "-npfp", "2", "--no_pbar"]
     go_on = ("--continue_prediction",)
     return [
         Target("prepare", "nnUNetXModal_prepare", [*scans, "--labels", "lesion=1", "-np", "2"], variable="nnUNet_raw"),

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
 import sys
 import time
 import zipfile
@@ -21,6 +22,7 @@ from conftest import BIN, Workspace
 from fault_targets import Target
 
 _FAULTY = str(Path(__file__).with_name("faulty.py"))
+_NO_LIMIT = 1 << 40  # bytes
 _LOGS = ("*.txt", "*.log", "*/debug.json", "*/.crossval/*")
 
 
@@ -69,13 +71,22 @@ class Trials:
         status = command.wait()
         assert status == 0, f"{target.name} ended with {status}:\n{command.output()[-4000:]}"
         self.seconds = time.monotonic() - began
-        moments = Path(f"{out.parent}.moments")
-        self.moments = int(moments.read_text()) if moments.is_file() else 0
+        self.moments = (out.parent / "moments").read_text().splitlines()
         self.reference = self._tree(out)
         assert self.reference and not self._missing(out)
         sizes = [file.stat().st_size for file in out.rglob("*") if file.is_file()]
-        self.largest = max(sizes)
-        assert not list(_temporary(out.parent)), list(_temporary(out.parent))
+        self.largest, self.total = max(sizes), sum(sizes)
+        assert not _temporary(out.parent), _temporary(out.parent)
+
+    def first_sights(self) -> list[int]:
+        """The moments at which each kind of file (by folder and ending, numbers aside) is seen for the first time."""
+        kinds: dict[str, int] = {}
+        for index, line in enumerate(self.moments):
+            event, _, path = line.partition(" ")
+            path = re.sub(r"\.tmp_[^/]*", "tmp", path)
+            parts = [re.sub(r"\d+", "", part) for part in Path(path).parts]
+            kinds.setdefault(" ".join([event, *parts[:-1], "".join(Path(path).suffixes)]), index)
+        return sorted(kinds.values())
 
     def killed(self, fault: str, number: int) -> Outcome:
         """A signal at one of `self.moments`; `fault` is kill, main or term, see faulty.py."""
@@ -90,7 +101,7 @@ class Trials:
         """SIGKILL for the group after a time."""
         out = self._new_folder()
         began = time.monotonic()
-        command = self._start(out, "full", 1 << 40)
+        command = self._start(out, "full", _NO_LIMIT)
         while command.poll() is None and time.monotonic() - began < seconds:
             time.sleep(0.005)
         with suppress(ProcessLookupError):
@@ -101,21 +112,41 @@ class Trials:
     def full(self, size: int) -> Outcome:
         """No file may be larger than so many bytes."""
         out = self._new_folder()
-        began = time.monotonic()
-        command = self._start(out, "full", size)
-        outcome = Outcome(self.target.name, "full", size, command.wait())
+        return self._filled("full", size, out, time.monotonic())
+
+    def disk(self, size: int) -> Outcome:
+        """The output lies on a disk of so many bytes, which is larger when the command is given again; for root alone.
+
+        Raises:
+            CalledProcessError: if this user, or system, cannot mount one.
+        """
+        out = self._new_folder()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(out)], check=True)
+        try:
+            outcome = self._filled("disk", size, out, time.monotonic())
+        finally:
+            subprocess.run(["umount", "-l", str(out)], check=True)
+        return outcome
+
+    def _filled(self, fault: str, size: int, out: Path, began: float) -> Outcome:
+        command = self._start(out, "full", size if fault == "full" else _NO_LIMIT)
+        outcome = Outcome(self.target.name, fault, size, command.wait())
         if outcome.status == 0:
-            outcome.wrong += [f"{name} is other, with status 0" for name in self._different(out)]
+            outcome.wrong += [
+                f"{name} is other, with status 0" for name in [*self._missing(out), *self._different(out)]
+            ]
+        if fault == "disk":
+            subprocess.run(["mount", "-o", "remount,size=1g", str(out)], check=True)
         return self._judged(outcome, out, command, began)
 
     def _judged(self, outcome: Outcome, out: Path, command, began: float) -> Outcome:
         outcome.left += self._processes(out)
         said = command.output()
         outcome.traceback = "Traceback" in said
-        if outcome.fault in ("term", "full"):  # ended in order
+        if outcome.fault in ("term", "full", "disk") and self.target.command != "nnUNetv2_train":  # ended in order
             outcome.left += _temporary(out.parent)
         outcome.cut = [str(file.relative_to(out)) for file in _unreadable(out)]
-        again = self._start(out, "full", 1 << 40, *(self.target.again if self._has_begun(out) else ()))
+        again = self._start(out, "full", _NO_LIMIT, *self.target.again)
         status = again.wait()
         if status != 0:
             words = [line for line in again.output().splitlines() if line.strip()]
@@ -127,12 +158,8 @@ class Trials:
         outcome.left += _temporary(out.parent)
         outcome.seconds = time.monotonic() - began
         if outcome.is_good:
-            shutil.rmtree(out.parent)
+            shutil.rmtree(out.parent, ignore_errors=outcome.fault == "disk")
         return outcome
-
-    def _has_begun(self, out: Path) -> bool:
-        """nnU-Net's --c wants a checkpoint or warns; a prediction goes on wherever it is."""
-        return True
 
     def _new_folder(self) -> Path:
         self.count += 1

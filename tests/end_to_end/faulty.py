@@ -3,8 +3,8 @@
     python faulty.py FAULT NUMBER FOLDER SCRIPT ARGUMENTS…
 
 FAULT is one of
-    none    counts the moments at which the script, or a process that it forks, opens a file below FOLDER for writing,
-            renames or removes one there, or makes a folder; their number is left in the file FOLDER.moments
+    none    lists the moments at which the script, or a process that it forks, opens a file below FOLDER for writing,
+            renames or removes one there, or makes a folder: a line each in a file `moments` beside FOLDER
     kill    SIGKILL for the group shortly after moment NUMBER
     main    SIGKILL for the first process alone, which leaves its workers to themselves
     term    SIGTERM for the first process
@@ -52,8 +52,8 @@ class Moments:
         (count,) = struct.unpack("q", self.count[:])
         self.count[:] = struct.pack("q", count + 1)
         if self.fault == "none":
-            with open(f"{os.path.dirname(self.folder)}.moments", "w") as file:
-                file.write(str(count + 1))
+            with open(os.path.join(os.path.dirname(self.folder), "moments"), "a") as file:
+                file.write(f"{event} {os.path.relpath(os.fsdecode(path), self.folder)}\n")
         elif self.fault != "full" and count == self.number:
             threading.Thread(target=self.strike, daemon=True).start()
 
