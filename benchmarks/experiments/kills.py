@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> None:
         rng = random.Random(args.seed * 1_000_003 + number)
         one = trials[number % len(trials)]
         kills = sum(outcome["fault"] in _KILLS for outcome in done)
-        if kills < args.kills and (number // len(trials)) % 5 < 3 or len(done) - kills >= args.disks:
+        if one.target.seconds is not None:
+            outcome = one.killed_after(rng.uniform(0.05, one.seconds))
+        elif kills < args.kills and (number // len(trials)) % 5 < 3 or len(done) - kills >= args.disks:
             outcome = killed(one, rng)
         elif mountable and rng.random() < 0.5:
             try:

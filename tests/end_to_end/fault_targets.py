@@ -25,6 +25,7 @@ class Target:
         variable: of nnU-Net's, that is to point at `{out}`.
         needed: files, as patterns, that there must be at the end; where results are random, instead of a comparison.
         ignored: patterns of files that differ from run to run.
+        seconds: that it takes about, where its work is done by processes that are no forks and cannot be watched.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Target:
     needed: Sequence[str] = ()
     ignored: Sequence[str] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    seconds: float | None = None
 
 
 def targets(root: Path) -> list[Target]:
@@ -92,9 +94,10 @@ def targets(root: Path) -> list[Target]:
         Target(
             "crossval",
             "nnUNetXModal_crossval",
-            ["-d", "901", "-c", "2d", "-tr", TRAINER, OTHER, "-f", "0", "-device", "cpu"],
+            ["-d", "901", "-c", "2d", "-tr", TRAINER, "-f", "0", "-device", "cpu"],
             variable="nnUNet_results",
             needed=trained,
+            seconds=20,
         ),
     ]
 
