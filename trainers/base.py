@@ -15,6 +15,7 @@ from nnunet_xmodal.data.environment import require_variables
 from nnunet_xmodal.data.streams import channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
 from nnunet_xmodal.processes import tie_workers
@@ -46,6 +47,7 @@ class XModalTrainer(nnUNetTrainer):
     ):
         require_variables("nnUNet_preprocessed", "nnUNet_results")
         tie_workers()  # a training that is killed leaves no loaders behind
+        keep_sockets_in_a_swept_folder()
         plans.setdefault("continue_training", False)
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
