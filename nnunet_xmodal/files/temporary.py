@@ -28,13 +28,15 @@ def temporary_folder(place: str | Path | None = None) -> Iterator[Path]:
     if (os.getpid(), place) not in _swept:  # once: a dataset's folder has thousands of files
         _swept.add((os.getpid(), place))
         sweep(place)
-    folder = tempfile.mkdtemp(prefix=f".tmp_{_HOST}.{os.getpid()}.", dir=place)
+    owner = os.getpid()
+    folder = tempfile.mkdtemp(prefix=f".tmp_{_HOST}.{owner}.", dir=place)
     _in_use.add(folder)
     try:
         yield Path(folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _in_use.discard(folder)
+        if os.getpid() == owner:  # a fork that ends, or forgets, removes nothing
+            shutil.rmtree(folder, ignore_errors=True)
+            _in_use.discard(folder)
 
 
 def sweep(place: str | Path, below: bool = False) -> None:

@@ -60,6 +60,20 @@ def test_links_are_not_followed(tmp_path, dead):
     assert (elsewhere / "kept").is_dir()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_fork_removes_nothing(tmp_path):
+    made = temporary_folder(tmp_path)
+    folder = made.__enter__()
+    child = os.fork()
+    if child == 0:
+        made.__exit__(None, None, None)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert folder.is_dir()
+    made.__exit__(None, None, None)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="there is no /proc")
 def test_a_process_whose_status_nobody_has_fetched_is_dead():
     with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as process:
