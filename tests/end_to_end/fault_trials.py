@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -146,7 +147,9 @@ class Trials:
         outcome.left += self._processes(out)
         said = command.output()
         outcome.traceback = "Traceback" in said
-        if outcome.fault in ("term", "full", "disk") and self.target.command != "nnUNetv2_train":  # ended in order
+        # the stock command, and the last moments of every process, know no other end by SIGTERM than at once
+        at_once = outcome.status == -signal.SIGTERM or self.target.command == "nnUNetv2_train"
+        if outcome.fault in ("term", "full", "disk") and not at_once:
             outcome.left += _temporary(out.parent)
         outcome.cut = [str(file.relative_to(out)) for file in _unreadable(out)]
         again = self._start(out, "full", _NO_LIMIT, *self.target.again)
