@@ -101,7 +101,7 @@ def main() -> None:
         make_dataset(raw, args.cases)
         plan_and_preprocess(["-d", "951", "-c", "2d", "-np", "1", "-npfp", "1"])
         plans = narrow_plans(preprocessed / DATASET / "nnUNetPlans.json", args.width, args.batch_size)
-        settings = {"learning_rate": args.learning_rate, "betas": (0.5, 0.999)}
+        settings = {"initial_lr": args.learning_rate, "betas": (0.5, 0.999)}
         trainer_class = type(args.tr, (getattr(trainers, args.tr),), settings)
         dataset_json = json.loads((raw / DATASET / "dataset.json").read_text())
         torch.manual_seed(args.seed)

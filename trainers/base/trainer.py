@@ -18,6 +18,7 @@ from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.complete import is_complete
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
 from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.files.trusted_checkpoints import guard_pretrained_weights, only_weights, read_checkpoint
 from nnunet_xmodal.files.trusted_plans import check_plans
@@ -64,6 +65,7 @@ class XModalTrainer(nnUNetTrainer):
         check_plans(plans, "the plans")
         guard_pretrained_weights()
         tie_workers()  # a training that is killed leaves no loaders behind
+        keep_sockets_in_a_swept_folder()
         plans.setdefault("continue_training", False)
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
