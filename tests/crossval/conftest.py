@@ -2,13 +2,18 @@
 
 import json
 import os
+import pickle
 import sys
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+import blosc2
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from nnunet_xmodal.crossval import local
 from nnunet_xmodal.crossval.job import Job
@@ -164,5 +169,23 @@ def write_summary():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content or {"foreground_mean": {"Dice": 0.5}, "metric_per_case": []}))
         return file
+
+    return write
+
+
+@pytest.fixture
+def write_preprocessed():
+    """`(folder, cases)` → files of every case as nnU-Net leaves them, small and whole."""
+
+    def write(folder: Path, cases: Iterable[str]) -> None:
+        label, data = folder / "gt_segmentations" / "first.nii.gz", folder / "nnUNetPlans_2d" / "first.b2nd"
+        sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkUInt8), str(label))
+        blosc2.asarray(np.zeros((1, 4, 4, 4), np.float32), urlpath=str(data), mode="w")
+        for case in cases:
+            (label.parent / f"{case}.nii.gz").write_bytes(label.read_bytes())
+            for ending in (".b2nd", "_seg.b2nd"):
+                (data.parent / f"{case}{ending}").write_bytes(data.read_bytes())
+            (data.parent / f"{case}.pkl").write_bytes(pickle.dumps({}))
+        label.unlink(), data.unlink()
 
     return write

@@ -2,13 +2,9 @@
 
 import json
 import os
-import pickle
 from pathlib import Path
 
-import blosc2
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
@@ -26,7 +22,7 @@ CASES = [f"patient{index // 2}_visit{index % 2}" for index in range(12)]
 
 
 @pytest.fixture
-def preprocessed(nnunet_folders, make_plans, make_dataset_json) -> Path:
+def preprocessed(nnunet_folders, make_plans, make_dataset_json, write_preprocessed) -> Path:
     """A dataset with the configurations 2d, 3d_lowres and 3d_cascade_fullres, preprocessed; one that is not."""
     folder = nnunet_folders / "nnUNet_preprocessed" / DATASET
     plans = make_plans(2)
@@ -36,14 +32,7 @@ def preprocessed(nnunet_folders, make_plans, make_dataset_json) -> Path:
     configurations["unprocessed"] = {"inherits_from": "2d", "data_identifier": "nnUNetPlans_unprocessed"}
     for name in ("gt_segmentations", "nnUNetPlans_2d"):
         (folder / name).mkdir(parents=True)
-    label, data = folder / "gt_segmentations" / f"{CASES[0]}.nii.gz", folder / "nnUNetPlans_2d" / f"{CASES[0]}.b2nd"
-    sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkUInt8), str(label))
-    blosc2.asarray(np.zeros((1, 4, 4, 4), np.float32), urlpath=str(data), mode="w")
-    for case in CASES:
-        (label.parent / f"{case}.nii.gz").write_bytes(label.read_bytes())
-        for ending in (".b2nd", "_seg.b2nd"):
-            (data.parent / f"{case}{ending}").write_bytes(data.read_bytes())
-        (data.parent / f"{case}.pkl").write_bytes(pickle.dumps({}))
+    write_preprocessed(folder, CASES)
     (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(make_dataset_json()))
     return folder

@@ -186,7 +186,7 @@ def test_landmarks_of_all_files_are_in_lps(scans, tmp_path):
         found = list(read_landmarks(file).values())
         assert np.abs(np.array(found) - scans.landmarks).max() < 0.3
     (tmp_path / "bad.csv").write_text("a,b\n1,2")
-    with pytest.raises(XModalError, match="holds no landmarks"):
+    with pytest.raises(XModalError, match="has no column x"):
         read_landmarks(tmp_path / "bad.csv")
 
 
