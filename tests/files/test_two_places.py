@@ -39,7 +39,10 @@ def test_both_places_are_told_with_their_distance(tmp_path, nifti):
     places = two_places(file)
     told = places.described()
     assert np.allclose(places.itk[:3, 3], sitk.ReadImage(str(file)).GetOrigin())
-    assert "[-3.0, 4.0, 0.0] mm for ITK" in told and "[0.0, 0.0, 0.0] mm (LPS) for nibabel" in told and "5 mm" in told
+    assert "its sform and qform differ" in told and "5 mm apart" in told
+    assert "[-3.0, 4.0, 0.0] mm for ITK" in told and "[0.0, 0.0, 0.0] mm (LPS) for nibabel" in told
+    nibabel.save(nifti.with_forms(nifti.voxels(), None, None), file)
+    assert "it has neither sform nor qform" in two_places(file).described()
 
 
 def test_a_label_drawn_in_itk_on_an_image_of_two_places_is_accepted(raw, nifti, capsys):
@@ -124,3 +127,13 @@ def test_a_mask_lies_where_the_images_reader_puts_it(tmp_path, nifti):
     assert np.array_equal(sitk.GetArrayFromImage(organ_on_grid(file, grid, by_nibabel=True)).T, nifti.label())
     with pytest.raises(XModalError, match="lies beside the image"):
         organ_on_grid(file, grid)
+
+
+def test_what_itk_cannot_read_is_fine_where_nnunet_reads_with_nibabel(raw, nifti):
+    folder, description = raw(".nii")
+    for file in folder.glob("*Tr/b*"):
+        voxels = np.array(nibabel.load(file).dataobj)  # no view of the file that is replaced
+        nibabel.save(nibabel.Nifti2Image(voxels, nifti.affine), file)
+    check(folder, description)
+    with pytest.raises(XModalError, match="is a NIfTI-2 file, which ITK does not read"):
+        check(folder, description | {"overwrite_image_reader_writer": "SimpleITKIO"})
