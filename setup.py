@@ -71,14 +71,14 @@ setup(
     ],
     extras_require={
         "detection": ["picai_eval"],
-        "dicom": ["highdicom>=0.24", "pydicom>=3"],
+        "dicom": ["highdicom>=0.28", "pydicom>=3"],
         "gradcam": ["captum>=0.9"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3",
             "captum>=0.9",
             "filelock",
-            "highdicom>=0.24",
+            "highdicom>=0.28",
             "hypothesis",
             "monai",
             "picai_eval",
