@@ -69,6 +69,8 @@ class RegistrationPlanner(UnchangedImages):
         _check_dataset_json(dataset_json)
         _checked_feature_map_size(grid or GRID)
         for case in cases:
+            for file in case.images:
+                _check_shows_something(read_image(file, dataset_json, is_label=False)[0], file)
             label, geometry = read_image(case.label, dataset_json, is_label=True)
             _extent(case.name, case.label, label[0], geometry["spacing"], _organ(dataset_json))
 
@@ -176,6 +178,13 @@ def _check_dataset_json(dataset_json: dict) -> None:
         raise XModalError(
             "dataset.json names no label but background: registration needs that of the organ whose surface measures "
             "the error."
+        )
+
+
+def _check_shows_something(voxels: np.ndarray, file: Path) -> None:
+    if voxels.min() == voxels.max():
+        raise XModalError(
+            f"{file} has the value {voxels.flat[0]:g} everywhere: there is nothing to register, leave the case out."
         )
 
 

@@ -11,8 +11,8 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.itk_header import check_header, itk_header, last_line
-from nnunet_xmodal.files.nifti import is_nifti, nibabel_affine, nifti_header, nifti_image, nifti_voxels
-from nnunet_xmodal.files.placement import check_grid, grid_of
+from nnunet_xmodal.files.nifti import is_nifti, nibabel_grid, nifti_header, nifti_image, nifti_voxels
+from nnunet_xmodal.files.placement import check_grid
 
 _TOLERANCE = 1e-3
 """Of spacing and origin in mm and of direction cosines; single precision headers differ by less."""
@@ -67,13 +67,13 @@ def nnunet_reader(file: Path, dataset_json: dict) -> type[BaseReaderWriter]:
 def _read_nifti(file: Path, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict]:
     image = nifti_image(file)
     voxels = nifti_voxels(file, image)
-    header = nifti_header(file, image)
     if issubclass(reader, NibabelIO | NibabelIOWithReorient):
         _check_volume(file, image.shape, reader)
-        _, origin, direction = grid_of(nibabel_affine(image))
+        _, origin, direction = nibabel_grid(file, image)
         spacing = np.array(image.header.get_zooms()[:3], float)
         check_grid(file, spacing, origin, direction)
     else:
+        header = nifti_header(file, image)
         _check_volume(file, header.size, reader)
         spacing, origin, direction = header.spacing, header.origin, header.direction
     voxels = voxels.reshape(image.shape[: len(spacing)])  # ITK leaves out a last axis of length one

@@ -51,7 +51,8 @@ def nifti_voxels(file: Path, image: nibabel.spatialimages.SpatialImage) -> np.nd
     try:
         return np.asanyarray(image.dataobj)
     except Exception as error:
-        raise XModalError(f"{file} cannot be read ({last_line(error)}): replace it by an intact file.") from error
+        reason = str(error).split("\n")[0].strip() or type(error).__name__
+        raise XModalError(f"{file} cannot be read ({reason}): replace it by an intact file.") from error
 
 
 def nibabel_affine(image: nibabel.spatialimages.SpatialImage) -> np.ndarray:
@@ -69,10 +70,7 @@ def nifti_header(file: Path, image: nibabel.spatialimages.SpatialImage) -> ItkHe
     """
     affine = nibabel_affine(image)
     spacing, origin, direction = grid_of(affine)
-    if not np.isfinite(affine).all():
-        raise XModalError(f"the header of {file} does not say where it lies: it holds NaN or infinity; correct it.")
-    if not _by_sform(image):
-        _check_pixdim(file, image)
+    _check_place(file, image, affine)
     try:
         header = itk_header(file)
     except XModalError:
@@ -86,9 +84,35 @@ def nifti_header(file: Path, image: nibabel.spatialimages.SpatialImage) -> ItkHe
     return header
 
 
+def nibabel_grid(file: Path, image: nibabel.spatialimages.SpatialImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return spacing, origin and direction as nibabel understands the header, for what nnU-Net reads with it.
+
+    Raises:
+        XModalError: for a header that says NaN, for a spacing that was lost, and for axes that are not at right angles.
+    """
+    affine = nibabel_affine(image)
+    _check_place(file, image, affine)
+    grid = grid_of(affine)
+    check_grid(file, *grid)
+    return grid
+
+
+def _check_place(file: Path, image: nibabel.spatialimages.SpatialImage, affine: np.ndarray) -> None:
+    if not np.isfinite(affine).all():
+        raise XModalError(f"the header of {file} does not say where it lies: it holds NaN or infinity; correct it.")
+    if not _by_sform(image):
+        _check_pixdim(file, image)
+
+
 def itk_affine(header: ItkHeader) -> np.ndarray:
     """Return `(4, 4)`, index → LPS mm, of the first three dimensions."""
     return affine_of(header.spacing[:3], header.origin[:3], header.direction[:3, :3])
+
+
+def has_form(image: nibabel.spatialimages.SpatialImage) -> bool:
+    """Whether a header says where the volume lies: not that of Analyze, nor of NIfTI with both codes 0."""
+    is_nifti_header = isinstance(image, nibabel.Nifti1Pair)
+    return is_nifti_header and bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
 
 
 def _by_sform(image: nibabel.spatialimages.SpatialImage) -> bool:

@@ -11,8 +11,7 @@ from nnunet_xmodal.files.dicom_kinds import is_dicom, is_without_pixels, storage
 from nnunet_xmodal.files.itk_header import check_header, check_numbers, itk_header, last_line
 from nnunet_xmodal.files.kept_locale import kept_locale
 from nnunet_xmodal.files.multi_frame_dicom import read_multi_frame
-from nnunet_xmodal.files.nifti import is_nifti, nibabel_affine, nifti_header, nifti_image, nifti_voxels
-from nnunet_xmodal.files.placement import check_grid, grid_of
+from nnunet_xmodal.files.nifti import is_nifti, nibabel_grid, nifti_header, nifti_image, nifti_voxels
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ def read_volume_file(file: Path, component: int | None = None, by_nibabel: bool 
     for key in image.GetMetaDataKeys():  # a NIfTI file would inherit them
         image.EraseMetaData(key)
     if by_nibabel and is_nifti(file):
-        spacing, origin, direction = grid_of(nibabel_affine(nifti_image(file)))
-        check_grid(file, spacing, origin, direction)
+        spacing, origin, direction = nibabel_grid(file, nifti_image(file))
         image.SetSpacing(spacing.tolist())
         image.SetOrigin(origin.tolist())
         image.SetDirection(direction.ravel().tolist())

@@ -14,6 +14,7 @@ import numpy as np
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.nifti import (
     are_apart,
+    has_form,
     is_nifti,
     itk_affine,
     nibabel_affine,
@@ -33,12 +34,14 @@ class TwoPlaces:
     Attributes:
         itk, nibabel: `(4, 4)`, index x, y, z → LPS mm.
         size: voxels along x, y, z.
+        has_none: whether the header has neither sform nor qform, so that each program has a place of its own for it.
     """
 
     file: Path
     itk: np.ndarray
     nibabel: np.ndarray
     size: tuple[int, ...]
+    has_none: bool = False
 
     @property
     def shift(self) -> np.ndarray:
@@ -49,27 +52,29 @@ class TwoPlaces:
         """Return a clause with both places, of which the first is ITK's."""
         first, second = (np.round(affine[:3, 3], 2).tolist() for affine in (self.itk, self.nibabel))
         distance = largest_distance(self.itk, self.nibabel, self.size)
+        why = "it has neither sform nor qform" if self.has_none else "its sform and qform differ"
         return (
-            f"its first voxel is at {first} mm for ITK (nnU-Net's reader of .nii.gz, 3D Slicer) and at {second} mm "
-            f"(LPS) for nibabel, up to {distance:.3g} mm apart in all: sform and qform differ, or there is neither"
+            f"{why}, so the first voxel is at {first} mm for ITK (nnU-Net's reader of .nii.gz, 3D Slicer) and at "
+            f"{second} mm (LPS) for nibabel, up to {distance:.3g} mm apart"
         )
 
 
 def two_places(file: Path) -> TwoPlaces | None:
-    """Return both places of a volume, None where there is but one.
-
-    Raises:
-        XModalError: see `nifti.nifti_header`.
-    """
+    """Return both places of a volume, None where there is but one, or none for ITK."""
     if not is_nifti(file):
         return None
     image = nifti_image(file)
-    header = nifti_header(file, image)
+    try:
+        header = nifti_header(file, image)
+    except XModalError:  # such as NIfTI-2, which nnU-Net may read with nibabel
+        return None
     size = header.size
     if len(size) < 3:
         return None
     itk, nibabel = itk_affine(header), nibabel_affine(image)
-    return TwoPlaces(file, itk, nibabel, size) if are_apart(itk, nibabel, size) else None
+    if not are_apart(itk, nibabel, size):
+        return None
+    return TwoPlaces(file, itk, nibabel, size, not has_form(image))
 
 
 def check_moved_alike(files: Sequence[Path]) -> dict[Path, TwoPlaces]:

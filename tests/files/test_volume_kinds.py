@@ -16,6 +16,7 @@ from nnunet_xmodal.files.volumes import check_not_constant, read_volume
 
 SHEARED = np.array([[-1, 0.1, 0, 0], [0, -1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
 LOST = np.diag([-1.0, -1.0, 0.0, 1.0])
+SEVERAL = r"is 4D .*\d volumes|6×5×4×\d voxels .*no single volume"
 
 
 def of_sform(voxels, sform):
@@ -142,7 +143,7 @@ def other_formats(voxels):
     return {
         "vector": (sitk.Compose([image] * 3), "holds 3 numbers per voxel"),
         "RGBA": (sitk.Compose([sitk.Cast(image, sitk.sitkUInt8)] * 4), "holds 4 numbers per voxel"),
-        "time series": (sitk.JoinSeries([image] * 2), r"is 4D .*2 volumes|6×5×4×2 voxels .*no single volume"),
+        "time series": (sitk.JoinSeries([image] * 2), SEVERAL),
         "NaN": (image + float("nan"), "holds NaN or infinite"),
     }
 

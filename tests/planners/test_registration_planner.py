@@ -143,6 +143,8 @@ def test_it_is_refused_before_anything_is_written(tmp_path):
     check = planner_class("RegistrationPlanner").check_raw
     with pytest.raises(XModalError, match="the label of case is empty"):
         check(dataset_json | {"file_ending": ".nii.gz"}, [Case("case", [], file)])
+    with pytest.raises(XModalError, match="case.nii.gz has the value 0 everywhere: there is nothing to register"):
+        check(dataset_json | {"file_ending": ".nii.gz"}, [Case("case", [file], file)])
     with pytest.raises(XModalError, match="takes two channels"):
         check(dataset_json | {"channel_names": {"0": "MR"}}, [])
     with pytest.raises(XModalError, match="at least 4×8×8 voxels"):

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -262,6 +263,49 @@ def test_bad_cases_are_a_sentence_each_and_the_others_are_done(patients, scans, 
     assert "% of its volume" in rows["half", "label"]["note"]
     assert all(rows[name, "T2W"]["status"] == "done" for name in ("anna", "bert", "carl", "lost_header", "half"))
     assert json.loads((raw / NAME / "dataset.json").read_text())["numTraining"] == 5
+
+
+def test_the_advice_to_map_a_negative_value_works(patients, scans, raw):
+    outside = sitk.Cast(scans.ball_of(scans.grid_around(*T2W, scans.oblique)), sitk.sitkInt16) * 2 - 1
+    for name in ("anna", "bert", "carl"):
+        scans.write(outside, patients / name / "seg.nii.gz")
+    run(patients, *USUAL, code=1)
+    assert "give --map -1:0" in rows_of(raw)["anna", ""]["note"]
+    run(patients, *USUAL, "--map", "-1:0", output="Dataset511_Map")
+    label = sitk.GetArrayFromImage(image(raw, "labelsTr/anna.nii.gz", "Dataset511_Map"))
+    assert set(np.unique(label)) == {0, 1}
+
+
+def test_files_at_two_places_are_a_remark_or_a_fault(scans, tmp_path, raw):
+    """SPM moves the sform of what it registers; as long as it moves all files, they lie on each other for everyone."""
+    grid = scans.grid_around((20, 18, 12), (1, 1, 2), np.eye(3))
+
+    def patient(name, *moved):
+        files = {"t2w": scans.scan_of(grid), "adc": scans.scan_of(grid), "seg": scans.ball_of(grid, 5)}
+        for part, content in files.items():
+            file = scans.write(content, tmp_path / "patients" / name / f"{part}.nii.gz")
+            if part in moved:
+                old = nibabel.load(file)
+                affine = old.affine.copy()
+                affine[0, 3] += 6
+                header = old.header.copy()
+                voxels = np.array(old.dataobj)
+                new = nibabel.Nifti1Image(voxels, None, header)
+                new.set_sform(affine, 2)
+                new.set_qform(old.affine, 1)
+                nibabel.save(new, file)
+
+    patient("alike", "t2w", "adc", "seg")
+    patient("apart", "adc")
+    patient("label", "seg")
+    run(tmp_path / "patients", *USUAL, code=1)
+    rows = rows_of(raw)
+    for part in ("T2W", "ADC", "label"):
+        note = rows["alike", part]["note"]
+        assert "lies at two places: its sform and qform differ" in note and "6 mm apart" in note
+    for name, file in (("apart", "adc.nii.gz"), ("label", "seg.nii.gz")):
+        note = rows[name, ""]["note"]
+        assert file in note and "at two places" in note and "t2w.nii.gz not along with it" in note
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -110,6 +111,19 @@ def test_values_change_at_once(scans, tmp_path):
         mapped(image, tmp_path, {}, labels)
     with pytest.raises(XModalError, match="holds 0.5, which is no label"):
         mapped(sitk.GetImageFromArray([[[0, 0.5]]]), tmp_path, {}, labels)
+
+
+def test_a_negative_value_can_be_mapped(tmp_path):
+    image = sitk.GetImageFromArray(np.array([[[-1, 0, 1]]], np.int16))
+    labels = parse_labels(["lesion=1"])
+    with pytest.raises(XModalError, match="give --map -1:0"):
+        mapped(image, tmp_path, {}, labels)
+    for word in ("-1:0", " -1:0"):  # as the command hands it on
+        changed = mapped(image, tmp_path, parse_map([word]), labels)
+        assert sitk.GetArrayFromImage(changed).ravel().tolist() == [0, 0, 1]
+    for word in ("-:0", "1:-1", "--1:0", "-1"):
+        with pytest.raises(XModalError, match="--map takes pairs such as 4:3"):
+            parse_map([word])
 
 
 def test_the_order_of_regions_gives_every_value_back():

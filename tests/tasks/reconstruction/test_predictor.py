@@ -149,6 +149,16 @@ def test_outside_the_mask_there_is_nothing(make_predictor, write, field, tmp_pat
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), everywhere * mask, rtol=1e-4, atol=1e-6)
 
 
+def test_a_soft_mask_counts_from_a_half_on(make_predictor, write, field, tmp_path):
+    everywhere = field + 1
+    mask = np.full(SHAPE, 0.001, np.float32)
+    mask[1:6, 4:10, 3:9], mask[2:5, 5:9, 4:8] = 0.4, 0.9
+    write("anna_0000.nii.gz", everywhere), write("anna.nii.gz", mask, folder="masks")
+    run(make_predictor(), tmp_path, "--mask", tmp_path / "masks")
+    inside = mask > 0.5
+    np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), everywhere * inside, rtol=1e-4, atol=1e-6)
+
+
 def test_without_a_mask_the_region_of_the_field_with_its_holes_counts(make_predictor, write, field, tmp_path):
     field[4:6, 8:10, 6:8] = 0  # a hole
     write("anna_0000.nii.gz", field)

@@ -471,6 +471,8 @@ def shifted(image, *mm):
         (lambda i: spoilt(i, voxels={(3, 4, 5): np.inf}), None, [], "anna_0000.nii.gz holds NaN or infinite voxels"),
         (lambda i: i * 0, None, [], "anna_0000.nii.gz is zero everywhere"),
         (None, lambda i: i * 0 + 3, ["--init", "moments"], "needs images with a centre of mass, and one is 3 everyw"),
+        (None, lambda i: i * 0 + 3, [], "anna_0001.nii.gz has the value 3 everywhere: there is nothing to register"),
+        (lambda i: i * 0 + 5, None, [], "anna_0000.nii.gz has the value 5 everywhere: there is nothing to register"),
         (None, None, ["--save_probabilities"], "there are no probabilities to save"),
         (None, None, ["--labels", "."], "--labels does not apply to models of nnUNetTrainerAttentionReg"),
         (None, None, ["--roi", "."], r"anna.nii.gz \(or one that ends in .csv, .mrk.json\) is missing: --roi needs"),
