@@ -71,8 +71,7 @@ def _files(args: Namespace, dataset_json: dict) -> dict[str, dict[int, Path]]:
 
 
 def _axes_of_support(folder: Path) -> str | None:
-    """Return those of most of its cases, running to fixed ends of the patient: which slices show a label in the middle
-    of its chunk does not depend on how they are stored."""
+    """Return those of most of its cases, running to fixed ends of the patient, from which slices are counted."""
     try:
         described = read_dataset_json(folder / "dataset.json")
         files = files_by_channel(folder / "imagesTr", described["file_ending"])
