@@ -98,6 +98,16 @@ def only_backwards(stored: str, wanted: str) -> bool:
     return _plan(stored, wanted)[0] == [0, 1, 2]
 
 
+def towards_lps(code: str) -> str:
+    """Return the code of the same axes in the same places, all running to the left, the back and the head."""
+    return "".join(next(letter for letter in "LPS" if pair_of(letter) == pair_of(other)) for other in code)
+
+
+def pair_of(letter: str) -> str:
+    """Return both ends of the patient's axis that a letter is an end of."""
+    return next(pair for pair in _PAIRS if letter in pair)
+
+
 def backward_axes(stored: str, wanted: str) -> list[int]:
     """Return which of the wanted axes 0, 1, 2 (x, y, z) run the other way than the stored ones."""
     return [axis for axis, backwards in enumerate(_plan(stored, wanted)[1]) if backwards]
@@ -107,8 +117,7 @@ def _plan(stored: str, wanted: str) -> tuple[list[int], list[bool]]:
     """For each wanted axis x, y, z the stored one that it is, and whether it runs backwards."""
     sources, backwards = [], []
     for letter in wanted:
-        pair = next(pair for pair in _PAIRS if letter in pair)
-        source = next(axis for axis, other in enumerate(stored) if other in pair)
+        source = next(axis for axis, other in enumerate(stored) if other in pair_of(letter))
         sources.append(source)
         backwards.append(stored[source] != letter)
     return sources, backwards

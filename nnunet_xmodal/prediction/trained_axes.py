@@ -14,6 +14,7 @@ from nnunet_xmodal.datasets.stored_axes import (
 )
 from nnunet_xmodal.files.dataset_json import read_dataset_json
 from nnunet_xmodal.files.remarks import remark
+from nnunet_xmodal.geometry.orientation import towards_lps
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.turning import turn_as_trained
 
@@ -66,10 +67,12 @@ def follow_axes_of_training(predictor: nnUNetPredictor, model: Path, request: Pr
 
 
 def _axes_of_support(folder: Path) -> str | None:
+    """Return those of most of its cases, running to fixed ends of the patient, from which slices are counted."""
     try:
         described = read_dataset_json(folder / "dataset.json")
         files = files_by_channel(folder / "imagesTr", described["file_ending"])
     except (ValueError, KeyError):  # said by whoever reads the support
         return None
     reader = described.get("overwrite_image_reader_writer")
-    return most_common(axes_of_cases({case: numbers[min(numbers)] for case, numbers in files.items()}, reader))
+    usual = most_common(axes_of_cases({case: numbers[min(numbers)] for case, numbers in files.items()}, reader))
+    return None if usual is None else towards_lps(usual)

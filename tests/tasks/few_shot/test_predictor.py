@@ -191,6 +191,64 @@ def test_position_asks_the_chunk_there_and_best_asks_all(make_model, tmp_path):
     np.testing.assert_array_equal(stock(folder, tmp_path), best)
 
 
+def store_along(folder: Path, code: str) -> None:
+    """Every image of a folder, and of those in it, along other axes; voxels stay where they are in the patient."""
+    for file in sorted(folder.rglob("*.nii.gz")):
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), code), str(file))
+
+
+def run_along(code, tmp_path, volume, *flags):
+    """As `run`, of the scan stored along other axes; the result as it lies in the patient, and how it is stored."""
+    run(tmp_path, volume, *flags)
+    store_along(tmp_path / "in", code)
+    args = ["-i", tmp_path / "in", "-o", tmp_path / "again", "-d", DATASET, "-p", PLANS, "-c", "2d", "-tr", TRAINER]
+    args += ["-device", "cpu", "--disable_progress_bar", "-npp", 0, "-nps", 0, "-f", 0, *flags]
+    predict(parser().parse_args([str(word) for word in args]))
+    scanned, found = (sitk.ReadImage(str(tmp_path / name)) for name in ("in/anna_0000.nii.gz", "again/anna.nii.gz"))
+    assert found.GetSize() == scanned.GetSize() and np.allclose(found.GetDirection(), scanned.GetDirection())
+    assert np.allclose(found.GetOrigin(), scanned.GetOrigin())
+    return sitk.GetArrayFromImage(sitk.DICOMOrient(found, "LPS"))
+
+
+@pytest.mark.parametrize("code", ["LPI", "RAS", "PSR", "SAL"])
+@pytest.mark.parametrize("known_by", ["validation", "plans", "dataset"])
+def test_a_scan_may_be_stored_along_any_axes(make_model, tmp_path, code, known_by):
+    """From feet to head or from head to feet: positions run along the patient."""
+    folder = make_model(InMemory(scan(2, 4, 5), label_of=ordered))
+    if known_by == "validation":
+        write(folder / "fold_0" / "validation", "case0.nii.gz", scan(2))
+    else:
+        file, key = ("plans", "stored_axes") if known_by == "plans" else ("dataset", "orientation")
+        content = json.loads((folder / f"{file}.json").read_text())
+        content["xmodal"] = {**content.get("xmodal", {}), key: "LPS"}
+        write_json_in(folder, f"{file}.json", content)
+    volume = scan(2, 4, 5, slices=9)
+    again = run_along(code, tmp_path, volume)
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "anna.nii.gz")))
+    assert not np.array_equal(expected, expected[::-1])
+    np.testing.assert_array_equal(again, expected)
+
+
+@pytest.mark.parametrize("code, known", [("LPI", False), ("RAI", False), ("LPI", True), ("PSR", True)])
+def test_a_support_may_be_stored_along_any_axes(make_model, write_support, tmp_path, code, known):
+    """From either end also where nobody knows how the model's own cases lay."""
+    folder = make_model(InMemory(scan(2, 3)))
+    if known:
+        write(folder / "fold_0" / "validation", "case0.nii.gz", scan(2))
+    support = write_support({"organ": 1}, scan(2, 4, 5), label_of=ordered)
+    volume = scan(2, 4, 5, slices=9)
+    expected = run(tmp_path, volume, "--support", support)
+    store_along(support, code)
+    np.testing.assert_array_equal(run(tmp_path, volume, "--support", support), expected)
+    np.testing.assert_array_equal(run_along("RAI", tmp_path, volume, "--support", support), expected)
+
+
+def test_unknown_axes_are_told(make_model, tmp_path, capsys):
+    make_model(InMemory(scan(2, 3)))
+    run(tmp_path, scan(2, 3))
+    assert "not known along which axes the model's training cases were stored" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("size", [(48, 52), (64, 100), (90, 70)], ids=str)
 def test_scans_smaller_and_larger_than_a_patch(make_model, tmp_path, size):
     folder = make_model(InMemory(scan(2, 4, 5), label_of=ordered))

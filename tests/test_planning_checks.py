@@ -1,0 +1,108 @@
+"""What planning says of a raw dataset before it writes anything."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_xmodal import planning
+from nnunet_xmodal.commands.plan_and_preprocess import parser
+from nnunet_xmodal.errors import XModalError
+
+
+class Stopped(Exception):
+    """Raised where nnU-Net's own planning would begin."""
+
+
+@pytest.fixture
+def raw(nnunet_folders, monkeypatch):
+    """Two cases of one channel, and planning that ends where nnU-Net's begins."""
+    folder = nnunet_folders / "nnUNet_raw" / "Dataset602_Tiny"
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    for number in range(2):
+        label = np.zeros((4, 5, 6), np.uint8)
+        label[1, 2, 3] = 1
+        for name, array in ((f"imagesTr/c_{number}_0000", label * 3.5), (f"labelsTr/c_{number}", label)):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / f"{name}.nii.gz"))
+    describe(folder)
+
+    def stop(*args, **others):
+        raise Stopped
+
+    monkeypatch.setattr(planning, "extract_fingerprints", stop)
+    return folder
+
+
+def describe(folder, **changes):
+    content = {
+        "channel_names": {"0": "T2W"},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+        **changes,
+    }
+    content = {key: value for key, value in content.items() if value is not None}
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+def plan(*words):
+    planning.plan_and_preprocess(parser().parse_args(["-d", "602", "-npfp", "1", "--no_pbar", *words]))
+
+
+def test_a_sound_dataset_passes_without_a_remark(raw, capsys):
+    with pytest.raises(Stopped):
+        plan()
+    assert "remark" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"labels": {"0": "background", "1": "lesion"}}, "other way round"),
+        ({"labels": {"lesion": 1}}, "no label background"),
+        ({"labels": {"background": 0, "lesion": 1, "core": 3}}, "without a gap"),
+        ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, 'no "regions_class_order"'),
+        ({"file_ending": "nii.gz"}, r'write "\.nii\.gz"'),
+        ({"numTraining": "2"}, "without quotes"),
+        ({"numTraining": None}, 'no "numTraining"'),
+        ({"channel_names": ["T2W"]}, "are a list"),
+    ],
+)
+def test_a_dataset_json_that_nnunet_would_misunderstand(raw, changes, sentence):
+    describe(raw, **changes)
+    with pytest.raises(XModalError, match=sentence):
+        plan()
+
+
+def test_label_maps_that_are_all_empty(raw):
+    for file in (raw / "labelsTr").iterdir():
+        sitk.WriteImage(sitk.Image(6, 5, 4, sitk.sitkUInt8), str(file))
+    with pytest.raises(XModalError, match="none of the 2 label maps"):
+        plan()
+
+
+def test_two_datasets_of_one_number(raw):
+    (raw.parent / "Dataset602_Other").mkdir()
+    with pytest.raises(XModalError, match="is 2 datasets, .*Dataset602_Other and .*Dataset602_Tiny"):
+        plan()
+
+
+def test_cases_along_other_axes_are_named_with_the_way_out(raw, capsys):
+    for file in raw.rglob("c_1*.nii.gz"):
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), "PSR"), str(file))
+    with pytest.raises(Stopped):
+        plan()
+    told = capsys.readouterr().err
+    assert "c_1 (PSR) is stored along other axes than the rest (LPS)" in told
+    assert f"nnUNetXModal_prepare -i {raw} -o DatasetNNN_Tiny --orientation LPS" in told
+
+
+def test_images_of_another_ending_are_named(raw, capsys):
+    (raw / "imagesTr" / "c_2_0000.NII.GZ").touch()
+    (raw / "labelsTr" / "c_2.mha").touch()
+    with pytest.raises(Stopped):
+        plan()
+    told = capsys.readouterr().err
+    assert "c_2_0000.NII.GZ is not read" in told and "c_2.mha is not read" in told
