@@ -43,25 +43,30 @@ def split_of_jobs(
         XModalError: for folds that it does not have, fewer cases than folds, or trainings that used another one.
     """
     file = preprocessed / "splits_final.json"
-    numbers = [fold for fold in folds if fold != "all"]
-    split = grouped_split.grouped_split(subjects) if subjects else grouped_split.read_split(file)
+    numbers = [fold for fold in folds if isinstance(fold, int)]
     if subjects:
+        split = grouped_split.grouped_split(subjects)
         grouped_split.check_unused(preprocessed, results, split)
-    if split is None:
-        if not numbers:
+    else:
+        known = grouped_split.read_split(file)
+        if known is None and not numbers:
             return []
-        if len(cases) < grouped_split.N_FOLDS:
-            raise XModalError(
-                f"{preprocessed} holds {len(cases)} cases, but nnU-Net's split needs at least five: write {file}, or "
-                "train -f all."
-            )
-        from nnunetv2.utilities.crossval_split import generate_crossval_split  # imports scikit-learn
-
-        split = generate_crossval_split(cases)
+        split = _split_of_nnunet(cases, preprocessed) if known is None else known
     if max(numbers, default=0) >= len(split):
         # nnU-Net would train a random 80:20 split with nothing but a line in its log
         raise XModalError(f"-f {max(numbers)}: {file} has the folds 0 to {len(split) - 1}.")
     return split
+
+
+def _split_of_nnunet(cases: Sequence[str], preprocessed: Path) -> list[dict[str, list[str]]]:
+    if len(cases) < grouped_split.N_FOLDS:
+        raise XModalError(
+            f"{preprocessed} holds {len(cases)} cases, but nnU-Net's split needs at least five: write "
+            f"{preprocessed / 'splits_final.json'}, or train -f all."
+        )
+    from nnunetv2.utilities.crossval_split import generate_crossval_split  # imports scikit-learn
+
+    return generate_crossval_split(cases)
 
 
 def write_split(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from nnunet_xmodal.datasets.streams import streams_from_command_line, streams_of_dataset
+from nnunet_xmodal.datasets.streams import Streams, streams_from_command_line, streams_of_dataset
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.orientation import checked_code
 from nnunet_xmodal.preparation.label_maps import Labels, check_labels, parse_labels, parse_map, values_of
@@ -146,9 +146,10 @@ def _region(roi: str | None, labels: Labels | None) -> str | None:
 
 
 def _streams(request: PreparationRequest, recipe: dict, channels: list[str]) -> list[list[str]] | None:
+    """Return the names of the channels of each stream; None where neither request nor recipe says."""
+    streams: Streams | None = None
     if request.streams:
         streams = streams_from_command_line(request.streams, channels)
-    else:
-        of_recipe = recipe.get("streams") if not request.channels else None  # streams of other channels
-        streams = streams_of_dataset({"xmodal": {"streams": of_recipe}}, channels) if of_recipe else None
-    return streams and [[channels[index] for index in stream] for stream in streams]
+    elif recipe.get("streams") and not request.channels:  # those of a recipe are streams of its own channels
+        streams = streams_of_dataset({"xmodal": {"streams": recipe["streams"]}}, channels)
+    return None if streams is None else [[channels[index] for index in stream] for stream in streams]
