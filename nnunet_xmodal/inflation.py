@@ -1,6 +1,7 @@
 """A checkpoint that CMFF starts from, made of one of nnU-Net's: what `nnUNetXModal_inflate` does."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -73,8 +74,7 @@ def inflate(
     """
     require_variables("nnUNet_preprocessed")
     output = Path(output)
-    if output.exists() and not overwrite:
-        raise XModalError(f"{output} exists: name another file with -o, or add --overwrite.")
+    _check_output(output, overwrite)
     plans_file, plans, dataset_json = _plans_of(dataset, plans_name)
     manager = _configuration_of(plans, configuration, plans_file)
     names = channel_names_of(dataset_json)
@@ -89,11 +89,7 @@ def inflate(
                 "configuration of as many dimensions."
             )
     if new_configuration is not None:
-        if new_configuration in plans["configurations"] and not overwrite:
-            raise XModalError(
-                f"{plans_file} has a configuration {new_configuration}: name another one with --new_configuration, or "
-                "add --overwrite."
-            )
+        _check_new_name(new_configuration, configuration, plans["configurations"], plans_file, overwrite)
         entry = configuration_for(sources[0], manager, configuration)
         plans = deepcopy(plans)
         plans["configurations"][new_configuration] = entry
@@ -220,6 +216,32 @@ def _columns(wanted: list[str], channels: list[str], read: int) -> tuple[list[in
     return None, f"by the mean of its {read} channel{'s'[: read > 1]}"
 
 
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.is_dir():
+        raise XModalError(f"{output} is a folder: name a file with -o, for example {output / 'start.pth'}.")
+    if output.exists() and not overwrite:
+        raise XModalError(f"{output} exists: name another file with -o, or add --overwrite.")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise XModalError(f"{above} is no folder that {output.name} could be written into: name another with -o.")
+
+
+def _check_new_name(name: str, inherits_from: str, configurations: Mapping, file: Path, overwrite: bool) -> None:
+    if not re.fullmatch(r"[\w.+-]+", name) or "__" in name:
+        raise XModalError(
+            f"--new_configuration {name!r} cannot be part of a model folder's name: take letters, digits and single _."
+        )
+    ancestor: str | None = inherits_from
+    while ancestor is not None:
+        if ancestor == name:
+            raise XModalError(f"--new_configuration {name} would inherit from itself: take another name than -c has.")
+        ancestor = configurations.get(ancestor, {}).get("inherits_from")
+    if name in configurations and not overwrite:
+        raise XModalError(
+            f"{file} has a configuration {name}: name another one with --new_configuration, or add --overwrite."
+        )
+
+
 def _one_per_branch(checkpoints: Sequence[str | Path]) -> list[Path]:
     if len(checkpoints) not in (1, 2):
         raise XModalError(f"-i takes one checkpoint for both branches, or A's and B's, and got {len(checkpoints)}.")
@@ -229,7 +251,7 @@ def _one_per_branch(checkpoints: Sequence[str | Path]) -> list[Path]:
 def _plans_of(dataset: str | int, plans_name: str) -> tuple[Path, dict, dict]:
     try:
         folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(dataset)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise XModalError(f"there is no single dataset {dataset}: {error}".splitlines()[0]) from error
     read: list[dict] = []
     for file in (folder / f"{plans_name}.json", folder / "dataset.json"):

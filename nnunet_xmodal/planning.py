@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
+from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprints,
     plan_experiment_dataset,
@@ -13,6 +16,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_xmodal.datasets.checks import Case, check_cases, training_cases
 from nnunet_xmodal.datasets.foreground_check import check_some_foreground
@@ -20,13 +24,20 @@ from nnunet_xmodal.datasets.stored_axes import axes_of_cases, most_common, tell_
 from nnunet_xmodal.datasets.streams import Streams, describe_streams, streams_from_command_line, streams_of_dataset
 from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.atomic import told_if_full, write_json
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
 from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.in_place import (
+    discard_cut_fingerprint,
+    discard_cut_plans,
+    discard_cut_split,
+    discard_other_labels,
+)
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.remarks import repeat_remarks
+from nnunet_xmodal.files.stand_ins import json_written_whole
 from nnunet_xmodal.planners import planner_class
 from nnunet_xmodal.planners.own_planner import OwnPlanner, check_options, declared_by
 from nnunet_xmodal.planners.sized_planning import can_be_sized, check_sizes, sized
@@ -52,6 +63,9 @@ def plan_and_preprocess(request: PlanRequest) -> None:
         if request.unlabelled:
             for dataset in request.datasets:
                 _complete_labels(dataset)
+        outputs.enter_context(json_written_whole(fingerprint_extractor, default_experiment_planner))
+        for dataset in request.datasets:
+            outputs.enter_context(told_if_full(_without_cut_files(dataset)))
         _extract_fingerprints(request)
         print("Experiment planning...")
         plans_names = [_write_plans(dataset, request, streams[dataset]) for dataset in request.datasets]
@@ -77,7 +91,7 @@ def check_planner(request: PlanRequest) -> None:
         raise XModalError(f"--patch takes three numbers Z Y X for {request.planner}, and got {len(request.patch)}.")
 
 
-def planner_with_options(request: PlanRequest, streams: Streams | None) -> Callable[..., Any]:
+def planner_with_options(request: PlanRequest, streams: Streams | None) -> Callable[..., ExperimentPlanner]:
     """Return the planner as nnU-Net constructs it, with the options that are given.
 
     Args:
@@ -138,6 +152,15 @@ def _complete_labels(dataset: int) -> None:
     print(f"{folder.name}: {written} of {len(cases)} training cases had no label file and were given an empty one.")
 
 
+def _without_cut_files(dataset: int) -> Path:
+    """Discard a fingerprint and a split that are cut off; return the folder of the preprocessed dataset."""
+    name = convert_id_to_dataset_name(dataset)
+    folder = Path(nnUNet_preprocessed) / name
+    discard_cut_fingerprint(folder)
+    discard_cut_split(folder, Path(nnUNet_raw) / name)
+    return folder
+
+
 def _extract_fingerprints(request: PlanRequest) -> None:
     print("Fingerprint extraction...")
     extract_fingerprints(
@@ -155,7 +178,7 @@ def _write_plans(dataset: int, request: PlanRequest, streams: Streams | None) ->
     """Write the plans of one dataset; return their name."""
     _, plans_name = plan_experiment_dataset(
         dataset,
-        planner_with_options(request, streams),
+        partial(_without_cut_plans, planner_with_options(request, streams)),
         request.gpu_memory_gb,
         request.preprocessor,
         request.target_spacing_mm,
@@ -164,6 +187,13 @@ def _write_plans(dataset: int, request: PlanRequest, streams: Streams | None) ->
     if streams is not None and not issubclass(planner_class(request.planner), OwnPlanner):
         _add_streams(dataset, plans_name, streams)
     return plans_name
+
+
+def _without_cut_plans(planner: Callable[..., ExperimentPlanner], *args, **kwargs) -> ExperimentPlanner:
+    """Return a planner that finds no plans which are cut off where it writes its own."""
+    made = planner(*args, **kwargs)
+    discard_cut_plans(Path(nnUNet_preprocessed) / made.dataset_name / f"{made.plans_identifier}.json")
+    return made
 
 
 def _add_streams(dataset: int, plans_name: str, streams: Streams) -> None:
@@ -175,6 +205,8 @@ def _add_streams(dataset: int, plans_name: str, streams: Streams) -> None:
 
 def _preprocess(request: PlanRequest, plans_name: str) -> None:
     print("Preprocessing...")
+    for dataset in request.datasets:
+        _discard_differing_labels(dataset)
     usual = [_DEFAULT_PROCESSES.get(name, _OTHER_PROCESSES) for name in request.configurations]
     preprocess(
         list(request.datasets),
@@ -184,3 +216,11 @@ def _preprocess(request: PlanRequest, plans_name: str) -> None:
         request.verbose,
         show_progress_bar=request.progress_bars,
     )
+
+
+def _discard_differing_labels(dataset: int) -> None:
+    name = convert_id_to_dataset_name(dataset)
+    dataset_json = read_json(Path(nnUNet_raw) / name / "dataset.json")
+    files = get_filenames_of_train_images_and_targets(str(Path(nnUNet_raw) / name), dataset_json)
+    labels = {case: Path(of_case["label"]) for case, of_case in files.items()}
+    discard_other_labels(labels, Path(nnUNet_preprocessed) / name, dataset_json["file_ending"])

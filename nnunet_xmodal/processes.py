@@ -141,17 +141,19 @@ def worker_pool(processes: int, doing: str, fewer: str, initializer: Callable | 
 def ending_in_order() -> Iterator[None]:
     """Within, SIGTERM and a closed terminal raise SystemExit(128 + their number), so that `finally` is done.
 
-    A second signal, or 20 seconds, end the process as it is. `nohup` stays in force.
+    Workers are ended then, too. A second signal, or 20 seconds, end the process as it is. `nohup` stays in force.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    timers: list[threading.Timer] = []
+
     def leave(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
-        timer = threading.Timer(_PATIENCE, os._exit, [128 + number])
-        timer.daemon = True
-        timer.start()
+        timers.append(threading.Timer(_PATIENCE, os._exit, [128 + number]))
+        timers[-1].daemon = True
+        timers[-1].start()
         raise SystemExit(128 + number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one
@@ -161,6 +163,10 @@ def ending_in_order() -> Iterator[None]:
     try:
         yield
     finally:
+        if timers:
+            terminate_workers()
+            for timer in timers:
+                timer.cancel()
         for number in numbers:
             if signal.getsignal(number) is leave:
                 signal.signal(number, signal.SIG_DFL)

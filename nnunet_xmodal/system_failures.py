@@ -15,6 +15,11 @@ _DEAD_WORKERS = (  # as nnU-Net 2.8 words it in RuntimeErrors
     "Segmentation export worker died",
     "One or more background workers are no longer alive",
 )
+_DISK_OF_LIBRARIES = (  # blosc2's and torch's words where a file cannot be written, in RuntimeErrors, too
+    "Error while creating the NDArray",
+    "PytorchStreamWriter failed",
+    "unexpected pos",
+)
 _FEWER = "take fewer processes (-np, -npfp, -npp, -nps, nnUNet_def_n_proc, nnUNet_n_proc_DA)"
 
 
@@ -30,6 +35,8 @@ def sentence_of(error: BaseException) -> str | None:
         return "a file nests lists or objects too deeply to be read: look at the JSON files that were given."
     if isinstance(error, RuntimeError) and str(error).startswith(_DEAD_WORKERS):
         return f"a worker process ended too early; unless it has said why, the memory was full: {_FEWER}."
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _DISK_OF_LIBRARIES):
+        return f"a file cannot be written whole ({str(error).strip().splitlines()[0]}): is there room on that disk?"
     return None
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # before torch is imported, and for every command that a test starts: test files run side by side
@@ -266,6 +268,27 @@ def _assert_equal(ours, theirs):
         assert torch.equal(ours, theirs)
     else:
         assert ours == theirs
+
+
+@contextmanager
+def _full_disk(left: int = 0) -> Iterator[None]:
+    """Let every write behind the first `left` bytes of a file fail, as on a full disk, for root as well.
+
+    The system then sends SIGXFSZ, which Python ignores, and the write fails with EFBIG.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def full_disk():
+    return _full_disk
 
 
 @pytest.fixture

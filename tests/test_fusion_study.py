@@ -119,11 +119,37 @@ def test_over_trainings_the_unit_is_the_training():
     assert table.loc[0, "low"] < 2 < table.loc[0, "high"]
 
 
+def test_the_noise_of_trainings_is_what_the_baseline_gains_on_itself():
+    from fusion_analysis import training_noise
+    from fusion_methods import AGAIN
+
+    assert training_noise(gains(**{AGAIN: [(3, 2, 4), (-4, -5, -3)], "SCFF": [(9, 8, 9)]})) == pytest.approx(12.5**0.5)
+    assert np.isnan(training_noise(gains(SCFF=[(9, 8, 9)])))
+
+
+def test_the_noise_of_trainings_widens_an_interval_the_less_the_more_trainings_there_are():
+    from fusion_analysis import with_training_noise
+
+    table = gains(SCFF=[(1, -2, 4)], CSAD=[(1, -2, 4)]).assign(trainings=[1, 4])
+    wide = with_training_noise(table, 2)
+    half = (9 + 3.92**2) ** 0.5
+    assert wide.loc[0, ["low", "high"]].tolist() == pytest.approx([1 - half, 1 + half])
+    assert wide.loc[1, "high"] == pytest.approx(1 + (9 + 1.96**2) ** 0.5)
+    assert table.loc[0, "high"] == 4
+
+
 def test_controls_are_no_candidates():
     from fusion_analysis import candidates
 
     better = {"CSAD uniform": [(3, 2, 4)], "SCFF": [(2, 1, 3)], "CSAD": [(1, 0, 2)], "StreamGates": [(0, -1, 1)]}
     assert candidates(gains(**better)) == ["SCFF", "CSAD"]
+
+
+def test_who_lacks_a_regime_is_no_candidate():
+    from fusion_analysis import candidates
+
+    table = gains(SCFF=[(1, 0, 2), (1, 0, 2)], CSAD=[(9, 8, 9)], StreamGates=[(0, -1, 1), (0, -1, 1)])
+    assert candidates(table) == ["SCFF", "StreamGates"]
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,9 @@ def test_files_that_cannot_be_used_are_named_and_nothing_is_written(checkpoint, 
     file, weights = checkpoint(2)
     solid, _ = checkpoint(3)
     plans_file = planned(2)
+    plans = json.loads(plans_file.read_text())
+    plans["configurations"]["2d_new"] = {"inherits_from": "2d"}
+    plans_file.write_text(json.dumps(plans))
     before = plans_file.read_text()
     (tmp_path / "text.pth").write_text("no checkpoint")
     torch.save({"network_weights": weights, "more": Opened()}, tmp_path / "code.pth")
@@ -241,7 +244,14 @@ def test_files_that_cannot_be_used_are_named_and_nothing_is_written(checkpoint, 
         (([file], tmp_path / "o.pth", DATASET, "3d_lowres"), "has no configuration 3d_lowres .*: take one of 2d"),
         (([file], tmp_path / "o.pth", "Dataset998_None", "2d"), "nnUNetPlans.json is missing: plan the dataset"),
         (([file], tmp_path / "o.pth", 998, "2d"), "there is no single dataset 998"),
-        (([file], tmp_path / "o.pth", DATASET, "2d", "nnUNetPlans", "2d"), "has a configuration 2d: name another one"),
+        (([file], tmp_path / "o.pth", "VOC", "2d"), "there is no single dataset VOC"),
+        (([file], tmp_path, DATASET, "2d"), "is a folder: name a file with -o"),
+        (([file], tmp_path / "there.pth" / "o.pth", DATASET, "2d"), "there.pth is no folder that o.pth could be"),
+        (([file], tmp_path / "o.pth", DATASET, "2d", "nnUNetPlans", "2d_new"), "has a configuration 2d_new: name ano"),
+        (([file], tmp_path / "o.pth", DATASET, "2d", "nnUNetPlans", "2d", True), "2d would inherit from itself"),
+        (([file], tmp_path / "o.pth", DATASET, "2d_new", "nnUNetPlans", "2d", True), "2d would inherit from itself"),
+        (([file], tmp_path / "o.pth", DATASET, "2d", "nnUNetPlans", "a/b"), "'a/b' cannot be part of a model folder"),
+        (([file], tmp_path / "o.pth", DATASET, "2d", "nnUNetPlans", "a__b"), "'a__b' cannot be part of a model fol"),
     ):
         with pytest.raises(XModalError, match=sentence):
             inflate(*arguments)

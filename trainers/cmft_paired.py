@@ -25,7 +25,7 @@ class nnUNetTrainerCMFTPaired(nnUNetTrainerCMFT):
 
 
 class nnUNetTrainerCMFTPairedL1(SynthesisTrainer):
-    """The L1 distance alone: no discriminators, no cycles, 40 % of the time of a step; images are smoother."""
+    """The L1 distance alone: no discriminators, no cycles, less time; images are smoother where A does not tell B."""
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> GeneratorPair:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fusion_methods import BASELINE, CONTROLS, METHODS
+from fusion_methods import AGAIN, BASELINE, CONTROLS, METHODS
+from fusion_phantoms import REGIMES
 from scipy import stats
 
 from nnunet_xmodal.evaluation.statistics import compare_pair
@@ -34,11 +35,15 @@ def read_results(root: Path) -> pd.DataFrame:
     if root.is_file():
         return pd.read_csv(root)
     rows = []
-    for file in sorted((root / "results").glob("*/*.json")):
+    for file in _result_files(root):
         result = json.loads(file.read_text())
         of_training = [result[name] for name in (*TRAINING, "method", "steps")]
         rows += [(*of_training, case, dice) for case, dice in result["dice"].items()]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _result_files(root: Path) -> list[Path]:
+    return [file for regime in REGIMES for file in sorted((root / "results" / regime).glob("*.json"))]
 
 
 def read_trainings(root: Path) -> pd.DataFrame:
@@ -49,7 +54,7 @@ def read_trainings(root: Path) -> pd.DataFrame:
     (of the pairs); NaN for one encoder.
     """
     rows = []
-    for file in sorted((root / "results").glob("*/*.json")):
+    for file in _result_files(root):
         result = json.loads(file.read_text())
         attention = result["attention"]
         row = {name: result[name] for name in (*TRAINING, "method", "steps")}
@@ -118,9 +123,22 @@ def over_trainings(gains: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("gain", ascending=False, ignore_index=True)
 
 
+def training_noise(gains: pd.DataFrame) -> float:
+    """Return by how much the means of two trainings of the baseline differ, root mean square; NaN if never repeated."""
+    again = gains.loc[gains["method"] == AGAIN, "per_training"]
+    return float(np.sqrt(np.mean(np.square(np.concatenate(again.tolist()))))) if len(again) else float("nan")
+
+
+def with_training_noise(gains: pd.DataFrame, noise: float) -> pd.DataFrame:
+    """Return the gains with intervals as wide as the bootstrap's half width and `noise` per training make together."""
+    half = np.sqrt(((gains["high"] - gains["low"]) / 2) ** 2 + (1.96 * noise) ** 2 / gains["trainings"])
+    return gains.assign(low=gains["gain"] - half, high=gains["gain"] + half)
+
+
 def candidates(gains: pd.DataFrame, number: int = CANDIDATES) -> list[str]:
-    """Return the methods with the highest mean gain over all trainings, controls left out."""
-    ranked = over_trainings(gains)["method"]
+    """Return the methods with the highest mean gain over all trainings; no controls, none that lacks a regime."""
+    regimes = gains.groupby("method")["regime"].nunique()
+    ranked = [method for method in over_trainings(gains)["method"] if regimes[method] == regimes.max()]
     return [method for method in ranked if method not in CONTROLS][:number]
 
 
@@ -132,7 +150,13 @@ def passes(gains: pd.DataFrame, method: str) -> bool:
 
 def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int]) -> str:
     """Return everything in Markdown: the choice, the confirmation, and what follows."""
-    parts = []
+    parts, noise = [], training_noise(differences(results))
+    if np.isfinite(noise):
+        pairs = np.ceil((1.96 * noise) ** 2)
+        parts.append(
+            f"Two trainings of {BASELINE} differ by {noise:.1f} points (root mean square over regimes and seeds). For "
+            f"an interval of ±1 point in one regime that alone takes {pairs:.0f} pairs of trainings."
+        )
     for title, seeds in (("Choice", choose), ("Confirmation", confirm)):
         of_seeds = results[results["seed"].isin(seeds)]
         gains = differences(of_seeds)
@@ -146,12 +170,19 @@ def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int])
         parts += [_markdown(gains), _markdown_of_trainings(over_trainings(gains))]
         if seeds is choose:
             parts.append(f"Candidates: {', '.join(candidates(gains))}.")
-        else:
-            verdicts = [
-                f"{method}: {'passes' if passes(gains, method) else 'no'}" for method in gains["method"].unique()
-            ]
-            parts.append(f"By the rule: {'; '.join(verdicts)}.")
+            continue
+        parts.append(f"By the rule: {_verdicts(gains)}.")
+        if np.isfinite(noise):
+            parts.append(
+                f"With the noise of trainings in the intervals: {_verdicts(with_training_noise(gains, noise))}."
+            )
     return "\n\n".join(parts)
+
+
+def _verdicts(gains: pd.DataFrame) -> str:
+    """Say of every method but the controls whether it passes."""
+    methods = [method for method in gains["method"].unique() if method not in CONTROLS]
+    return "; ".join(f"{method} {'passes' if passes(gains, method) else 'does not pass'}" for method in methods)
 
 
 def _in_order(methods: Sequence[str]) -> list[str]:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 BASELINE = "MultiStream"
+AGAIN = "MultiStream again"
+"""The baseline with other random numbers: what it "gains" on itself is what chance does."""
+
 WIDTHS = {"Narrow": (16, 32, 64, 128), "Wider": (20, 40, 80, 160)}
 """Channels per level by plans: those of all, and those at which one encoder costs what two narrow ones do."""
 
@@ -34,7 +37,7 @@ class Method:
 
 METHODS = {
     "MultiStream": Method("nnUNetTrainerMultiStream"),
-    "MultiStream again": Method("nnUNetTrainerMultiStream", draw=500_000),
+    AGAIN: Method("nnUNetTrainerMultiStream", draw=500_000),
     "nnU-Net": Method("nnUNetTrainer"),
     "nnU-Net wider": Method("nnUNetTrainer", "Wider"),
     "SCFF": Method("nnUNetTrainerSCFF"),
@@ -47,5 +50,5 @@ METHODS = {
     "CSAD uniform": Method("CSADUniform"),
     "CSAD shuffled": Method("CSADShuffled"),
 }
-CONTROLS = ("MultiStream again", "nnU-Net", "nnU-Net wider", "CSADPrinted", "CSAD uniform", "CSAD shuffled")
+CONTROLS = (AGAIN, "nnU-Net", "nnU-Net wider", "CSADPrinted", "CSAD uniform", "CSAD shuffled")
 """Methods that are measured but never chosen: what the others have to beat, and what says how far to believe them."""

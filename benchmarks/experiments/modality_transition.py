@@ -1,7 +1,7 @@
 """CMFT on phantoms whose stream B is a known function of A: does the translation find it without a label?
 
     python benchmarks/experiments/modality_transition.py -o transition.png      # minutes on two cores
-    python benchmarks/experiments/modality_transition.py -tr nnUNetTrainerCMFT  # may invert contrasts
+    python benchmarks/experiments/modality_transition.py -tr nnUNetTrainerCMFT  # no identity term, no pairs: may invert
 
 Phantoms are heads of three tissues with a texture, B = A⁴ voxel by voxel: a perfect translation exists. They are
 planned and preprocessed by nnU-Net, and the trainer trains a narrow network with Adam 1e-3 and β₁ = 0.5, which suits
@@ -25,7 +25,6 @@ from nnunet_xmodal import discovery, trainers
 from nnunet_xmodal.commands.plan_and_preprocess import main as plan_and_preprocess
 from nnunet_xmodal.evaluation.image_similarity import image_similarity, range_inside
 from nnunet_xmodal.files.atomic import write_json
-from nnunet_xmodal.files.volume_writer import write_volume
 
 DATASET = "Dataset951_Transition"
 SHAPE = (16, 48, 48)
@@ -53,7 +52,7 @@ def make_dataset(raw: Path, n_cases: int) -> None:
         for name, array in (("imagesTr/{}_0000", a), ("imagesTr/{}_0001", a**4), ("labelsTr/{}", label)):
             array = array if array.dtype == np.uint8 else array.astype(np.float32)
             file = raw / DATASET / f"{name.format(f'head{number:02d}')}.nii.gz"
-            write_volume(sitk.GetImageFromArray(array), file)
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(file))
     content = {"channel_names": {"0": "A", "1": "B"}, "labels": {"background": 0, "anything": 1}}
     write_json(content | {"numTraining": n_cases, "file_ending": ".nii.gz"}, raw / DATASET / "dataset.json")
 
@@ -80,7 +79,7 @@ def ssim_of_a_and_b(dataset, cases: list[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-tr", default="nnUNetTrainerCMFTIdentity", help="trainer")
+    parser.add_argument("-tr", default="nnUNetTrainerCMFTPaired", help="trainer")
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--iterations", type=int, default=100, help="of an epoch")
     parser.add_argument("--cases", type=int, default=15)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
 from nnunet_xmodal.processes import ending_in_order, tied_workers
 from nnunet_xmodal.system_failures import sentence_of
 
@@ -20,6 +21,7 @@ def one_sentence_errors(main: Callable) -> Callable:
     def wrapped(*args, **kwargs):
         try:
             with ending_in_order(), tied_workers():
+                keep_sockets_in_a_swept_folder()
                 return main(*args, **kwargs)
         except XModalError as error:
             print(f"error: {error}", file=sys.stderr)

@@ -57,7 +57,8 @@ def has_results(job: Job) -> bool:
         return False
     if "--npz" not in job.flags:
         return True
-    return len(list((job.folder / "validation").glob("*.npz"))) >= len(summary["metric_per_case"])
+    written = [file for file in (job.folder / "validation").glob("*.npz") if is_intact(file)]
+    return len(written) >= len(summary["metric_per_case"])
 
 
 def set_aside_outdated_results(job: Job) -> Path | None:

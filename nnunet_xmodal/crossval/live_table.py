@@ -13,6 +13,7 @@ from rich.text import Text
 
 from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.owner import owner_of
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.training_log import TrainingLog, read_training_log
@@ -53,7 +54,7 @@ class LiveTable:
         self.cells[job] = Text(*_at_end(job, status))
         self._say(f"{job.name}: {self.cells[job].plain}")
         if status == RUNS_ELSEWHERE:
-            self._print(f"{job.log} says where {job.name} runs")
+            self._print(f"{job.name} is being trained by {owner_of(job)}: wait until that has ended.")
         elif status:
             self._print(f"{job.name}: {words}" if words else f"the end of {job.log}:\n{log_tail(job)}")
 

@@ -19,6 +19,7 @@ from nnunet_xmodal.crossval.split import preprocessed_cases, split_of_jobs, writ
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.crossval.trusted_jobs import check_trusted
 from nnunet_xmodal.crossval.waves import data_folders, waves_of
+from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files
 from nnunet_xmodal.datasets.grouped_split import subjects_of
 from nnunet_xmodal.datasets.split_file import check_split, known_cases
 from nnunet_xmodal.files.dataset_names import dataset_name
@@ -54,7 +55,7 @@ def crossval(request: CrossvalRequest) -> int:
             slots = slots_of(request)
         if request.executor != "print":
             executable("nnUNetv2_train")
-        _check_and_write_split(request, waves, preprocessed, results / dataset)
+        _ready_files(request, waves, preprocessed, results / dataset)
         if request.executor == "print":
             print(script(waves))
             return 0
@@ -63,10 +64,8 @@ def crossval(request: CrossvalRequest) -> int:
         return _train_here(waves, slots)
 
 
-def _check_and_write_split(
-    request: CrossvalRequest, waves: Sequence[Sequence[Job]], preprocessed: Path, results: Path
-) -> None:
-    """Check the split and the jobs that read it; write it where there is none yet.
+def _ready_files(request: CrossvalRequest, waves: Sequence[Sequence[Job]], preprocessed: Path, results: Path) -> None:
+    """Check what jobs read; write the split where there is none yet, and files of models that are cut off.
 
     Args:
         request: which folds, and by which subjects.
@@ -79,8 +78,11 @@ def _check_and_write_split(
     split = split_of_jobs(request.folds, preprocessed, results, cases, subjects)
     known = known_cases(data_folders(request, preprocessed))
     check_split(split, request.folds, preprocessed / "splits_final.json", known)
-    check_previous_stages(jobs, {**dict(enumerate(split)), "all": {"train": cases, "val": cases}})
+    cases_of = {**dict(enumerate(split)), "all": {"train": cases, "val": cases}}
+    check_previous_stages(jobs, cases_of)
     check_trusted(jobs)
+    check_inputs(jobs, cases_of, preprocessed)
+    restore_model_files(jobs)
     write_split(split, preprocessed, results, subjects)
 
 

@@ -12,6 +12,7 @@ from submitit.helpers import DelayedSubmission
 from nnunet_xmodal.crossval.beginning import CHECKPOINTS
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
+from nnunet_xmodal.crossval.owner import owner_of
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE, START
 from nnunet_xmodal.files.training_log import read_training_log
 
@@ -56,7 +57,7 @@ class SlurmFold:
             # A job that leaves during the grace time of a preemption counts as failed and would not be requeued.
             sleep(_WAIT_FOR_SLURM)
         if status:
-            why = "is being trained by another scheduler" if status == RUNS_ELSEWHERE else f"ended with {status}"
+            why = f"is being trained by {owner_of(self.job)}" if status == RUNS_ELSEWHERE else f"ended with {status}"
             raise RuntimeError(f"{self.job.name} {why}; the end of {self.job.log}:\n{log_tail(self.job)}")
 
     def checkpoint(self) -> DelayedSubmission:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,16 +86,24 @@ def predict(demo: Demo, progress: Progress, device) -> None:
 
 def _leave_out(predictor, cases: Sequence[Case], condition: Condition, demo: Demo, output: Path) -> None:
     from nnunet_xmodal.datasets.partial_cases import PartialCase
+    from nnunet_xmodal.prediction.request import PredictionRequest
     from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
+    from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
 
     partial = [
         PartialCase(case.name, {n: Path(file) for n, file in enumerate(case.images) if n not in condition.missing})
         for case in cases
     ]
-    flags = {"allow_missing": True, "impute": None, "attention_maps": False, "disable_progress_bar": True}
-    flags |= {"npp": 0, "nps": 0, "num_parts": 1, "part_id": 0, "continue_prediction": False}
-    flags |= {"save_probabilities": False, "prev_stage_predictions": None}
-    predict_partial_cases(predictor, partial, Namespace(o=str(output), c=demo.trained_configuration, **flags))
+    request = PredictionRequest(
+        images=demo.raw / "imagesTs",  # not read: the cases are given
+        output=output,
+        dataset=demo.raw.name,
+        configuration=demo.trained_configuration,
+        preprocessing_processes=0,
+        export_processes=0,
+        progress=False,
+    )
+    predict_partial_cases(predictor, partial, request, SegmentationOptions(allow_missing=True))
 
 
 def _set_to_zero(predictor, cases: Sequence[Case], condition: Condition, output: Path) -> None:

@@ -63,6 +63,24 @@ def explained(path: str | Path) -> Iterator[None]:
         raise XModalError(_sentence(Path(path), fault)) from error
 
 
+@contextmanager
+def told_if_full(folder: str | Path) -> Iterator[None]:
+    """Turn any error into a sentence if nothing can be written to a folder when it comes: workers say less.
+
+    Raises:
+        XModalError: names the folder.
+    """
+    try:
+        yield
+    except XModalError:
+        raise
+    except Exception as error:
+        fault = _fault_of_disk(Path(folder))
+        if fault is None or fault.errno not in _FULL:
+            raise
+        raise XModalError(_sentence(Path(folder), fault)) from error
+
+
 def flush(file: Path) -> None:
     """Wait until a file is on the disk; only now do some file systems tell that they are full.
 

@@ -8,12 +8,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import blosc2
 import SimpleITK as sitk
 
 from nnunet_xmodal.files.complete_images import (
     gipl_is_complete,
     itk_reads,
     nifti_is_complete,
+    nrrd_is_complete,
     picture_is_complete,
     tiff_is_complete,
 )
@@ -53,6 +55,10 @@ def _zip_is_complete(file: Path) -> bool:
         return archive.testzip() is None
 
 
+def _blosc_is_complete(file: Path) -> bool:
+    return blosc2.open(str(file), mode="r") is not None  # its last bytes are looked at
+
+
 def _pickle_is_complete(file: Path) -> bool:
     with open(file, "rb") as stream:
         for _ in pickletools.genops(stream):  # ends with STOP, or raises
@@ -76,19 +82,21 @@ def _gzip_is_complete(file: Path) -> bool:
     with gzip.open(file) as stream:
         while stream.read(1 << 20):
             pass
-    return True
+    return file.stat().st_size > 0  # nothing is read as the compression of nothing
 
 
 _CHECKS: dict[tuple[str, ...], Callable[[Path], bool]] = {
     (".nii", ".nii.gz", ".img", ".img.gz", ".hdr", ".mgh", ".mgz"): nifti_is_complete,
     (".gipl", ".gipl.gz"): gipl_is_complete,
+    (".nrrd",): nrrd_is_complete,
     (".tif", ".tiff"): tiff_is_complete,
     (".png", ".bmp"): picture_is_complete,
     (".json",): json_is_complete,
     (".npz", ".pth", ".zip"): _zip_is_complete,
+    (".b2nd",): _blosc_is_complete,
     (".pkl",): _pickle_is_complete,
     (".csv",): _table_is_complete,
     (".tfm",): _transform_is_complete,
     (".gz",): _gzip_is_complete,
 }
-"""By ending, the first that fits; ITK reads the others: .mha and .nrrd raise where they are cut off."""
+"""By ending, the first that fits; ITK reads the others, and raises where a .mha is cut off."""

@@ -6,6 +6,7 @@ Readers raise whatever they like for a file that is cut off; `complete.is_comple
 import gzip
 import logging
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -13,6 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 import tifffile
 from PIL import Image
+
+from nnunet_xmodal.files.kept_locale import kept_locale
 
 _CHUNK = 1 << 20  # bytes
 _GIPL_HEADER = 256  # bytes
@@ -38,6 +41,19 @@ def gipl_is_complete(file: Path) -> bool:
     return _size(file) >= _GIPL_HEADER + bits // 8
 
 
+def nrrd_is_complete(file: Path) -> bool:
+    """Read the voxels with ITK, which raises where some are missing, and what is compressed to its checksum."""
+    with open(file, "rb") as stream:
+        header = b""
+        while (line := stream.readline()).strip():
+            header += line.lower()
+        if b"encoding: gz" in header and b"data file" not in header:
+            with gzip.GzipFile(fileobj=stream) as compressed:
+                while compressed.read(_CHUNK):
+                    pass
+    return itk_reads(file)
+
+
 def tiff_is_complete(file: Path) -> bool:
     """Read all pages; tifffile only logs where a page is missing."""
     heard = _Heard()
@@ -46,14 +62,22 @@ def tiff_is_complete(file: Path) -> bool:
     propagates, log.propagate = log.propagate, False
     try:
         with tifffile.TiffFile(file) as tiff:
-            ends = [
-                offset + count for page in tiff.pages for offset, count in zip(page.dataoffsets, page.databytecounts)
-            ]
+            ends = [end for page in tiff.pages for end in _ends_of(page, tiff.tiff)]
             tiff.asarray()
     finally:
         log.removeHandler(heard)
         log.propagate = propagates
     return not heard.anything and max(ends, default=0) <= file.stat().st_size
+
+
+def _ends_of(page: tifffile.TiffPage | tifffile.TiffFrame, layout: tifffile.tifffile.TiffFormat) -> Iterator[int]:
+    """Where a page's data end, and its directory, which may come behind them."""
+    for offset, count in zip(page.dataoffsets, page.databytecounts):
+        yield offset + count
+    if isinstance(page, tifffile.TiffPage):
+        yield page.offset + layout.tagnosize + len(page.tags) * layout.tagsize + layout.offsetsize
+        for tag in page.tags:
+            yield tag.valueoffset + tag.valuebytecount
 
 
 class _Heard(logging.Handler):
@@ -72,13 +96,17 @@ def picture_is_complete(file: Path) -> bool:
     """Read a PNG or BMP to its last byte."""
     with Image.open(file) as picture:
         picture.load()
-        is_png = picture.format == "PNG"
-    return not is_png or file.read_bytes().rstrip(b"\0").endswith(b"IEND\xaeB`\x82")
+        kind = picture.format
+    content = file.read_bytes()
+    if kind == "PNG":
+        return content.rstrip(b"\0").endswith(b"IEND\xaeB`\x82")
+    return kind != "BMP" or len(content) >= struct.unpack("<I", content[2:6])[0]
 
 
 def itk_reads(file: Path) -> bool:
-    """Whether ITK reads the image; its readers of .mha and .nrrd raise where voxels are missing."""
-    return sitk.ReadImage(str(file)) is not None
+    """Whether ITK reads the image; its reader of .mha raises where voxels are missing."""
+    with kept_locale():
+        return sitk.ReadImage(str(file)) is not None
 
 
 def _is_gzip(file: Path) -> bool:

@@ -2,11 +2,14 @@
 
 import codecs
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_labels import check_form, check_labels
+
+_PLAIN_ENDING = re.compile(r"(\.\w+)+")
 
 _MARKS = (
     (codecs.BOM_UTF8, "UTF-8 with a byte order mark"),
@@ -125,8 +128,9 @@ def _check_file_ending(ending: object, content: Mapping, file: Path) -> None:
     if not isinstance(ending, str) or not ending.strip(" ."):
         raise XModalError(f'"file_ending" of {file} is {json.dumps(ending)}: write for example ".nii.gz".')
     plain = "." + ending.strip().lstrip("*_.0123456789")
-    if ending != ending.strip() or not ending.startswith("."):
-        raise XModalError(f'"file_ending" of {file} is "{ending}": write "{plain}".')
+    if not _PLAIN_ENDING.fullmatch(ending):
+        way_out = f'write "{plain}"' if _PLAIN_ENDING.fullmatch(plain) else 'write for example ".nii.gz"'
+        raise XModalError(f'"file_ending" of {file} is {json.dumps(ending)}: {way_out}.')
     if content.get("overwrite_image_reader_writer", "None") != "None":
         return
     from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES  # imports every reader

@@ -19,6 +19,16 @@ def check_input_folder(folder: str | Path) -> None:
     raise XModalError(f"the folder {folder} does not exist.")
 
 
+def check_no_file(folder: str | Path) -> None:
+    """Check that a folder is none of the files that lie in it; whether it is there is said by whoever reads it.
+
+    Raises:
+        XModalError: for a file in the place of a folder.
+    """
+    if Path(folder).is_file():
+        check_input_folder(folder)
+
+
 def check_output_folder(folder: str | Path, flag: str = "-o") -> None:
     """Check that a folder is one or can be made; makes nothing.
 

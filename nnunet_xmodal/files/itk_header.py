@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.kept_locale import kept_locale
 from nnunet_xmodal.files.placement import check_grid
 
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
@@ -42,7 +43,8 @@ def itk_header(file: Path) -> ItkHeader:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     try:
-        reader.ReadImageInformation()
+        with kept_locale():
+            reader.ReadImageInformation()
     except RuntimeError as error:
         raise XModalError(f"{file} cannot be read ({last_line(error)}): replace it by an intact file.") from error
     dimensions = reader.GetDimension()

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dicom_kinds import is_dicom, is_without_pixels, storage_class
 from nnunet_xmodal.files.itk_header import check_header, check_numbers, itk_header, last_line
+from nnunet_xmodal.files.kept_locale import kept_locale
 from nnunet_xmodal.files.multi_frame_dicom import read_multi_frame
 from nnunet_xmodal.files.nifti import is_nifti, nibabel_affine, nifti_header, nifti_image, nifti_voxels
 from nnunet_xmodal.files.placement import check_grid, grid_of
@@ -68,7 +69,8 @@ def read_whole(file: Path) -> sitk.Image:
     else:
         check_header(file, itk_header(file))
     try:
-        image = sitk.ReadImage(str(file))
+        with kept_locale():
+            image = sitk.ReadImage(str(file))
     except RuntimeError as error:
         raise XModalError(f"{file} cannot be read ({last_line(error)}): replace it by an intact file.") from error
     if not is_nifti(file):

@@ -28,13 +28,15 @@ def temporary_folder(place: str | Path | None = None) -> Iterator[Path]:
     if (os.getpid(), place) not in _swept:  # once: a dataset's folder has thousands of files
         _swept.add((os.getpid(), place))
         sweep(place)
-    folder = tempfile.mkdtemp(prefix=f".tmp_{_HOST}.{os.getpid()}.", dir=place)
+    owner = os.getpid()
+    folder = tempfile.mkdtemp(prefix=f".tmp_{_HOST}.{owner}.", dir=place)
     _in_use.add(folder)
     try:
         yield Path(folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _in_use.discard(folder)
+        if os.getpid() == owner:  # a fork that ends, or forgets, removes nothing
+            shutil.rmtree(folder, ignore_errors=True)
+            _in_use.discard(folder)
 
 
 def sweep(place: str | Path, below: bool = False) -> None:
@@ -64,7 +66,7 @@ def _is_left(name: str, path: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine exists; yes where that cannot be asked."""
+    """Whether a process of this machine runs; yes where that cannot be asked."""
     if os.name == "nt":  # there os.kill ends what it is asked about
         return True
     try:
@@ -73,4 +75,8 @@ def is_alive(pid: int) -> bool:
         return False
     except (OSError, OverflowError):
         return True
-    return True
+    try:  # in containers without an init nobody fetches the status of orphans that have ended
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in "ZX"

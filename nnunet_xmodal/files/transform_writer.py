@@ -5,6 +5,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.complete import is_complete
 
 
 def write_transform(transform: sitk.Transform, file: str | Path) -> None:
@@ -18,10 +19,9 @@ def write_transform(transform: sitk.Transform, file: str | Path) -> None:
 
 
 def _is_equal(file: str, transform: sitk.Transform) -> bool:
-    try:
-        read = sitk.ReadTransform(file)
-    except RuntimeError:
+    if not is_complete(file):
         return False
+    read = sitk.ReadTransform(file)
     return (
         read.GetTransformEnum() == transform.GetTransformEnum()
         and read.GetParameters() == transform.GetParameters()

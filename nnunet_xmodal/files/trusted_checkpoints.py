@@ -24,15 +24,24 @@ _FORCE, _NEVER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_L
 """Torch's own variables: they outweigh what the caller of torch.load asks for."""
 
 
-def _numpy_scalars() -> list[Callable | tuple[Callable, str]]:
+def _numpy_scalars() -> list[Callable]:
     """List what a pickled numpy number names: its maker, as numpy 1 and 2 call it, and the types of numbers.
 
     nnU-Net's losses, Dice scores and learning rates are such numbers. Object and structured types are not among them.
     """
-    maker = np.float64(0).__reduce__()[0]
-    makers = [(maker, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     types = {type(np.dtype(code)) for code in "?bhilqBHILQefd"}
-    return [*makers, np.dtype, *sorted(types, key=lambda kind: kind.__name__)]
+    return [_maker("core"), _maker("_core"), np.dtype, *sorted(types, key=lambda kind: kind.__name__)]
+
+
+def _maker(core: str) -> Callable:
+    """Return numpy's maker of scalars under the name that a numpy writes whose core is called so."""
+    make = np.float64(0).__reduce__()[0]
+
+    def scalar(*arguments: object) -> np.generic:
+        return make(*arguments)
+
+    scalar.__module__, scalar.__qualname__ = f"numpy.{core}.multiarray", "scalar"
+    return scalar
 
 
 # for whoever loads weights only, anywhere in the process: there is no harm in numbers

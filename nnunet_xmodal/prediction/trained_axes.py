@@ -1,6 +1,5 @@
 """Which axes a prediction follows: those that the model's dataset was turned to, or those of its training cases."""
 
-from argparse import Namespace
 from pathlib import Path
 
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -15,32 +14,33 @@ from nnunet_xmodal.datasets.stored_axes import (
 )
 from nnunet_xmodal.files.dataset_json import read_dataset_json
 from nnunet_xmodal.files.remarks import remark
+from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.turning import turn_as_trained
 
 ALWAYS, RECORDED, NEVER = "always", "recorded", "never"
 """When a predictor turns cases: wherever the training's axes are known, where the dataset was turned, or not at all.
 
-A predictor says so in its attribute `turns`; RECORDED is everybody's who does not.
+A predictor says so in its attribute `turns`.
 """
 
 
-def follow_axes_of_training(predictor: nnUNetPredictor, model: Path, args: Namespace) -> None:
+def follow_axes_of_training(predictor: nnUNetPredictor, model: Path, request: PredictionRequest) -> None:
     """Turn cases as the model's training cases lay, where that is asked for; tell where it would be needed.
 
     Args:
         predictor: with its model.
         model: its folder.
-        args: see `commands/predict.py`.
 
     Raises:
         XModalError: for a folder of images that nothing can be predicted from.
     """
     plans, dataset_json = predictor.plans_manager.plans, predictor.dataset_json
-    turns = getattr(predictor, "turns", RECORDED)
+    turns, support = predictor.turns, request.options.get("support")
     wanted = axes_of_model(model, plans, dataset_json)
-    if wanted is None and turns == ALWAYS and args.support:
-        wanted = _axes_of_support(Path(args.support))
-    images = {case: files[min(files)] for case, files in _files(args, dataset_json).items()}
+    if wanted is None and turns == ALWAYS and support:
+        wanted = _axes_of_support(Path(support))
+    channels = files_by_channel(request.images, dataset_json["file_ending"])
+    images = {case: files[min(files)] for case, files in channels.items()}
     axes = axes_of_cases(images, plans.get("image_reader_writer"))
     if wanted is not None and (turns == ALWAYS or (turns == RECORDED and recorded_axes(dataset_json))):
         turn_as_trained(predictor, wanted)
@@ -63,10 +63,6 @@ def follow_axes_of_training(predictor: nnUNetPredictor, model: Path, args: Names
         "has turned, whose models turn cases by themselves",
         wanted,
     )
-
-
-def _files(args: Namespace, dataset_json: dict) -> dict[str, dict[int, Path]]:
-    return files_by_channel(args.i, dataset_json["file_ending"])
 
 
 def _axes_of_support(folder: Path) -> str | None:

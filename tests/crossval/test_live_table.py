@@ -116,7 +116,7 @@ def test_without_a_terminal_there_is_a_line_per_event(make_job, write_checkpoint
         f"the end of {jobs[1].log}:",
         "(nothing was printed)",
         f"{name} 2: runs elsewhere",
-        f"{jobs[2].log} says where {name} 2 runs",
+        f"{name} 2 is being trained by another scheduler: wait until that has ended.",
         f"{name} 3: failed (1)",
         f"{name} 3: PermissionError: no",
         f"{name} 4: not started: None is not finished",

@@ -2,9 +2,13 @@
 
 import json
 import os
+import pickle
 from pathlib import Path
 
+import blosc2
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
@@ -33,9 +37,14 @@ def preprocessed(nnunet_folders, make_plans, make_dataset_json) -> Path:
     configurations["unprocessed"] = {"inherits_from": "2d", "data_identifier": "nnUNetPlans_unprocessed"}
     for name in ("gt_segmentations", "nnUNetPlans_2d"):
         (folder / name).mkdir(parents=True)
+    label, data = folder / "gt_segmentations" / f"{CASES[0]}.nii.gz", folder / "nnUNetPlans_2d" / f"{CASES[0]}.b2nd"
+    sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkUInt8), str(label))
+    blosc2.asarray(np.zeros((1, 4, 4, 4), np.float32), urlpath=str(data), mode="w")
     for case in CASES:
-        (folder / "gt_segmentations" / f"{case}.nii.gz").touch()
-        (folder / "nnUNetPlans_2d" / f"{case}.b2nd").touch()
+        (label.parent / f"{case}.nii.gz").write_bytes(label.read_bytes())
+        for ending in (".b2nd", "_seg.b2nd"):
+            (data.parent / f"{case}{ending}").write_bytes(data.read_bytes())
+        (data.parent / f"{case}.pkl").write_bytes(pickle.dumps({}))
     (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(make_dataset_json()))
     return folder
@@ -121,6 +130,43 @@ def test_fewer_cases_than_folds(refused, run, preprocessed):
 def test_a_split_that_is_cut_off(refused, preprocessed):
     (preprocessed / "splits_final.json").write_text('[{"train": [')
     assert "splits_final.json is no split: delete it" in refused()
+
+
+@pytest.mark.parametrize("name", ["gt_segmentations/{}.nii.gz", "nnUNetPlans_2d/{}.b2nd", "nnUNetPlans_2d/{}.pkl"])
+@pytest.mark.parametrize("bytes_left", [0, -1])
+def test_preprocessed_cases_that_are_cut_off(refused, run, preprocessed, name, bytes_left):
+    """nnU-Net would train for hours, and measure Dice with half a reference."""
+    assert run() == 0
+    file = preprocessed / name.format(CASES[3])
+    file.write_bytes(file.read_bytes()[:bytes_left])
+    for folds in (["0", "1"], ["all"]):
+        assert f"{file} is missing, cut off or damaged: run nnUNetXModal_plan_and" in refused("-f", *folds)
+
+
+def test_a_case_that_was_not_preprocessed(refused, preprocessed):
+    (preprocessed / "nnUNetPlans_2d" / f"{CASES[3]}_seg.b2nd").unlink()
+    assert f"{CASES[3]}_seg.b2nd is missing" in refused()
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "nnUNetPlans.json"])
+def test_json_that_is_cut_off_is_named(refused, preprocessed, name):
+    content = (preprocessed / name).read_text()
+    (preprocessed / name).write_text(content[: len(content) // 2])
+    assert f"{preprocessed / name} is not valid JSON" in refused()
+
+
+def test_plans_of_a_model_that_are_cut_off_are_written_again(run, nnunet_folders, preprocessed, write_summary):
+    """By nnU-Net itself they would only be with the next training."""
+    results = nnunet_folders / "nnUNet_results"
+    (job,) = jobs_of(results, DATASET, ["2d"], ["nnUNetTrainer"], ["nnUNetPlans"], [0])
+    write_summary(job)
+    arguments = {"plans": json.loads((preprocessed / "nnUNetPlans.json").read_text()), "dataset_json": {"labels": {}}}
+    torch.save({"init_args": arguments}, job.folder / "checkpoint_final.pth")
+    for name, content in (("plans.json", arguments["plans"]), ("dataset.json", arguments["dataset_json"])):
+        file = job.model_folder / name
+        file.write_text(json.dumps(content)[:-7])
+        assert run("-f", 0) == 0
+        assert json.loads(file.read_text()) == content
 
 
 def test_a_dataset_without_dataset_json(refused, preprocessed):

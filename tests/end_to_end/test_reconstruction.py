@@ -130,7 +130,7 @@ def test_mistakes_are_a_sentence_and_leave_nothing(trained, tmp_path):
     said = trained.run(*predict, raw / "imagesTs", "--field_unit", "rad", "--B0", 3, fails=True)
     assert "error: a field in rad needs the echo time (TE) in s" in said.splitlines()[-1]
     said = trained.run(*predict, raw / "imagesTs", "--init", "geometry", fails=True)
-    assert "--init says nothing to models of" in said.splitlines()[-1]
+    assert "--init does not apply to models of" in said.splitlines()[-1]
     stock = ("nnUNetv2_predict", *MODEL, "-f", 0, "-o", out, "-i", raw / "imagesTs")
     assert "use nnUNetXModal_predict with the same flags" in trained.run(*stock, fails=True).splitlines()[-1]
     assert not list(out.glob("*.nii.gz"))

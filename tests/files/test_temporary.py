@@ -1,12 +1,15 @@
 """Temporary folders say whose they are, and those of dead processes are swept."""
 
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from nnunet_xmodal.files import temporary
-from nnunet_xmodal.files.temporary import sweep, temporary_folder
+from nnunet_xmodal.files.temporary import is_alive, sweep, temporary_folder
 
 
 @pytest.fixture
@@ -55,3 +58,29 @@ def test_links_are_not_followed(tmp_path, dead):
     (place / f".tmp_{temporary._HOST}.{dead}.ab").symlink_to(elsewhere, target_is_directory=True)
     sweep(place, below=True)
     assert (elsewhere / "kept").is_dir()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_fork_removes_nothing(tmp_path):
+    made = temporary_folder(tmp_path)
+    folder = made.__enter__()
+    child = os.fork()
+    if child == 0:
+        made.__exit__(None, None, None)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert folder.is_dir()
+    made.__exit__(None, None, None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="there is no /proc")
+def test_a_process_whose_status_nobody_has_fetched_is_dead():
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as process:
+        process.stdout.read()  # until it ends
+        deadline = time.monotonic() + 10
+        while is_alive(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, 0)  # its number is taken
+        assert not is_alive(process.pid)
+    assert is_alive(os.getpid())

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.evaluation import evaluate_predictions
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -13,12 +15,16 @@ from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
 from nnunet_xmodal.datasets.streams import channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.complete import is_complete
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
+from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.files.trusted_checkpoints import guard_pretrained_weights, only_weights, read_checkpoint
 from nnunet_xmodal.files.trusted_plans import check_plans
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.prediction.export import WRITERS
 from nnunet_xmodal.processes import tie_workers
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers.base.names import without_length
@@ -59,6 +65,7 @@ class XModalTrainer(nnUNetTrainer):
         check_plans(plans, "the plans")
         guard_pretrained_weights()
         tie_workers()  # a training that is killed leaves no loaders behind
+        keep_sockets_in_a_swept_folder()
         plans.setdefault("continue_training", False)
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
@@ -100,7 +107,8 @@ class XModalTrainer(nnUNetTrainer):
 
     def on_train_start(self):
         self._check_streams_of_other_folds()
-        super().on_train_start()
+        with stand_ins(WRITERS, nnunet_trainer):
+            super().on_train_start()
         names = channel_names_of(self.dataset_json)
         self.print_to_log_file("Streams:", describe_streams(self.plans_manager.plans["xmodal"]["streams"], names))
 
@@ -125,6 +133,10 @@ class XModalTrainer(nnUNetTrainer):
 
     def set_deep_supervision_enabled(self, enabled: bool):
         super().set_deep_supervision_enabled(enabled and self.enable_deep_supervision)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with stand_ins(WRITERS, nnunet_trainer, evaluate_predictions):
+            super().perform_actual_validation(save_probabilities)
 
     def save_checkpoint(self, filename: str) -> None:
         if self.local_rank != 0 or self.disable_checkpointing:
@@ -158,7 +170,7 @@ class XModalTrainer(nnUNetTrainer):
         """The folder of another fold with a checkpoint, and the plans that it was trained with; None and {} without."""
         model = Path(self.output_folder_base)
         others = [path for path in model.glob("fold_*/checkpoint_*.pth") if path.parent.name != f"fold_{self.fold}"]
-        if not others or not (model / "plans.json").is_file():
+        if not others or not is_complete(model / "plans.json"):  # one that is cut off is about to be written again
             return None, {}
         return others[0].parent, read_json(model / "plans.json")
 

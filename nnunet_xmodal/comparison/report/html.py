@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from nnunet_xmodal.comparison.report import numbers, plots, tables
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
-from nnunet_xmodal.files.atomic import explained, flush
+from nnunet_xmodal.files.atomic import flush
 from nnunet_xmodal.files.csv_cells import table_as_text
 from nnunet_xmodal.files.temporary import temporary_folder
 
@@ -43,7 +43,7 @@ def write_report(contents: ReportContents, folder: str | Path) -> None:
             texts[f"{name}.csv"] = table_as_text(table).to_csv(index=False, lineterminator="\n")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with explained(folder), temporary_folder(folder) as temporary:
+    with temporary_folder(folder) as temporary:
         for name, text in texts.items():
             # \n everywhere: the hashes in the page's policy are of these very bytes; names of files need not be UTF-8
             Path(temporary, name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

@@ -1,6 +1,5 @@
 """Prediction with few-shot models: supports matched by position, and supports that the model has never seen."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +7,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from nnunet_xmodal.datasets.checks import check_cases, training_cases
+from nnunet_xmodal.datasets.checks import cases_in_folder, check_cases, training_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json
+from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.export import WholeFilesPredictor
+from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.trained_axes import ALWAYS
+from nnunet_xmodal.prediction.whole_cases import cases_to_segment, check_and_predict
+from nnunet_xmodal.tasks.few_shot.options import FewShotOptions
 from nnunet_xmodal.tasks.few_shot.support import fill_support, labels_to_segment, relative_position
 
 
@@ -32,21 +35,25 @@ class FewShotPredictor(WholeFilesPredictor):
         match: "position" or "best".
     """
 
-    options = frozenset({"support", "match"})
+    options_class = FewShotOptions
+    options = FewShotOptions()
 
     match = "position"
     turns = ALWAYS  # positions are along the patient, not along the array
 
-    def prepare(self, args: Namespace) -> None:
-        """Before the images are checked: `--match`, and `--support` in the place of the model's own support.
+    def predict_folder(self, request: PredictionRequest) -> None:
+        """Segment every case, by `--support` where it is given and else by the model's own.
 
         Raises:
-            XModalError: see `use_support`.
+            XModalError: before anything is written, for the first faulty case, and see `use_support`.
         """
-        self.match = args.match or self.match
-        if args.support:
-            for line in self.use_support(Path(args.support), progress=not args.disable_progress_bar):
+        cases = cases_to_segment(cases_in_folder(request.images, self.dataset_json), request, self.dataset_json)
+        self.match = self.options.match or self.match
+        if self.options.support is not None:
+            check_input_folder(self.options.support)
+            for line in self.use_support(Path(self.options.support), request.progress):
                 print("Support:", line)
+        check_and_predict(self, cases, request)
 
     def use_support(self, folder: Path, progress: bool = True) -> list[str]:
         """Segments what the cases of a folder show, without training: other labels, other names, any number of them.

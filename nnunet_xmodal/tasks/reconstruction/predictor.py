@@ -1,6 +1,5 @@
 """Images that a regression network makes of other images, in physical units."""
 
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,15 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
+from nnunet_xmodal.files.folders import check_no_file
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.soft_masks import inside_mask
-from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor, write_image
+from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.reconstruction.checks import check_mask, first_fault
+from nnunet_xmodal.tasks.reconstruction.options import ReconstructionOptions
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,11 @@ class ReconstructionPredictor(ImagePredictor):
         unit: of the result, for titles; "" for none.
     """
 
-    options = frozenset({"mask"})
+    options_class: type = ReconstructionOptions
+    options = ReconstructionOptions()
     unit = ""
 
     _sources: Mapping[str, CaseToReconstruct] = MappingProxyType({})  # of predict_folder
-
-    def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
-        with building("predictor"):
-            super().initialize_from_trained_model_folder(*args, **kwargs)
 
     def on_network_grid(self, inputs: np.ndarray, properties: dict) -> np.ndarray:
         """A preprocessed case with the network as it is now: `(C, *spatial)` → float32 `(outputs, *spatial)`.
@@ -66,43 +64,46 @@ class ReconstructionPredictor(ImagePredictor):
         self.begin(properties)
         return self.predict_sliding_window_return_logits(torch.from_numpy(np.ascontiguousarray(inputs))).cpu().numpy()
 
-    def predict_folder(self, args: Namespace) -> None:
-        """`nnUNetXModal_predict` with such a model.
+    def predict_folder(self, request: PredictionRequest) -> None:
+        """Reconstruct every case.
 
         Raises:
             XModalError: before anything is written, for a missing input, a target among the inputs, faulty images and
                 masks, and an output that is the folder of the inputs or of the masks.
         """
-        if args.save_probabilities:
+        if request.save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} makes images: there are no probabilities to save.")
-        output = Path(args.o)
-        if output.resolve() == Path(args.i).resolve():
+        output, masks = Path(request.output), self.options.mask
+        if output.resolve() == Path(request.images).resolve():
             raise XModalError(f"-o {output} is the folder of the input images: write to another one.")
-        if args.mask is not None and output.resolve() == Path(args.mask).resolve():
-            raise XModalError(
-                f"-o {output} is the folder of the masks, which have the maps' names: write to another one."
-            )
+        if masks is not None:
+            check_no_file(masks)
+            if output.resolve() == Path(masks).resolve():
+                raise XModalError(
+                    f"-o {output} is the folder of the masks, which have the maps' names: write to another one."
+                )
         target = TargetChannel.of_plans(self.plans_manager.plans, self.trainer_name)
         self._target_name = channel_names_of(self.dataset_json)[target.index]
-        cases = cases_to_reconstruct(args.i, self.dataset_json, target, args.mask)[args.part_id :: args.num_parts]
-        if args.continue_prediction:
+        found = cases_to_reconstruct(request.images, self.dataset_json, target, masks)
+        cases = list(request.of_this_part(found))
+        if request.continue_prediction:
             cases = remaining_cases(cases, lambda case: self._files(output / case.name))
         self.plans_manager, self.configuration_manager, self.dataset_json = with_channels_only(
-            range(target.index), self.plans_manager, args.c, self.dataset_json
+            range(target.index), self.plans_manager, request.configuration, self.dataset_json
         )
-        self.check(cases, args)
+        self.check_images(cases, request)
         output.mkdir(parents=True, exist_ok=True)
         if cases:
             self._sources = {case.name: case for case in cases}
             images = [[str(file) for file in case.images] for case in cases]
             self.predict_from_data_iterator(
-                self.preprocessed(images, [str(output / case.name) for case in cases], args.npp)
+                self.preprocessed(images, [str(output / case.name) for case in cases], request.preprocessing_processes)
             )
         unit = f" in {self.unit}" if self.unit else ""
         print(f"{self._target_name}{unit} of {len(cases)} cases is in {output}.")
 
-    def check(self, cases: Sequence[CaseToReconstruct], args: Namespace) -> None:
-        """Of `predict_folder`, when plans and dataset.json know the inputs only.
+    def check_images(self, cases: Sequence[CaseToReconstruct], request: PredictionRequest) -> None:
+        """Check the inputs and masks of `predict_folder`, when plans and dataset.json know the inputs only.
 
         Raises:
             XModalError: for the first case with faulty images or a faulty mask; says how many others there are.
@@ -110,8 +111,8 @@ class ReconstructionPredictor(ImagePredictor):
         check_cases(
             [Case(case.name, case.images) for case in cases],
             self.dataset_json,
-            max(1, args.npp),
-            not args.disable_progress_bar,
+            request.checking_processes,
+            request.progress,
             doing=f"Checking {len(cases)} cases",
         )
         fault = first_fault([lambda case=case: self.check_case(case) for case in cases])

@@ -1,6 +1,5 @@
 """Susceptibility maps of field maps in any unit, whatever way the main field runs."""
 
-from argparse import Namespace
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +8,9 @@ from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.physics.measured_field import MeasuredField, direction_in_array, mirror_axes
+from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.reconstruction.checks import check_field
+from nnunet_xmodal.tasks.reconstruction.options import SusceptibilityOptions
 from nnunet_xmodal.tasks.reconstruction.predictor import CaseToReconstruct, ReconstructionPredictor
 
 
@@ -20,7 +21,8 @@ class SusceptibilityPredictor(ReconstructionPredictor):
     knows them) and in the case itself: a field mirrored otherwise is one of another direction.
     """
 
-    options = ReconstructionPredictor.options | {"field_unit", "B0", "TE", "b0_direction"}
+    options_class = SusceptibilityOptions
+    options = SusceptibilityOptions()
     unit = "ppm"
 
     _field: MeasuredField | None = None
@@ -31,14 +33,16 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         """That of the training data, unless `predict_folder` was told otherwise."""
         return self._field or MeasuredField.of_entry(self.plans_manager.plans["xmodal"].get("field"))
 
-    def predict_folder(self, args: Namespace) -> None:
-        """
+    def predict_folder(self, request: PredictionRequest) -> None:
+        """Map every case.
+
         Raises:
             XModalError: as ReconstructionPredictor; also for a unit without the numbers that it needs, and a field far
                 beyond what ppm of a local field are.
         """
-        self._field = self.field.with_flags(args.field_unit, args.B0, args.TE, args.b0_direction)
-        super().predict_folder(args)
+        options = self.options
+        self._field = self.field.with_flags(options.field_unit, options.B0, options.TE, options.b0_direction)
+        super().predict_folder(request)
 
     def check_case(self, case: CaseToReconstruct) -> None:
         super().check_case(case)

@@ -6,9 +6,8 @@ initial transform; what the step finds on its grid joins that transform in physi
 interpolation of an interpolated image, however many steps there are, nor for the image that is written.
 """
 
-from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -29,15 +28,17 @@ from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
 from nnunet_xmodal.numerics import unwrapped
-from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.model import find_model
+from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.trained_axes import NEVER
 from nnunet_xmodal.tasks.registration import grad_cam
 from nnunet_xmodal.tasks.registration.case import POINT_ENDINGS, RegistrationCase, cases_to_register
 from nnunet_xmodal.tasks.registration.grid import OUTSIDE, GridCutter, RegistrationGrid
 from nnunet_xmodal.tasks.registration.grid_centre import GridCentre, grid_centre, organ_points
 from nnunet_xmodal.tasks.registration.initial_transform import initial_transform
+from nnunet_xmodal.tasks.registration.options import RegistrationOptions
 from nnunet_xmodal.tasks.registration.steps import MutualInformationStep, NetworkStep, RegistrationStep
 from nnunet_xmodal.tasks.registration.table import RegistrationTable
 
@@ -70,12 +71,9 @@ class Registration:
 class RegistrationPredictor(GuardedPredictor):
     """Writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv per case."""
 
-    options = frozenset({"init", "roi", "labels", "stage2", "refine", "grad_cam"})
+    options_class = RegistrationOptions
+    options = RegistrationOptions()
     turns = NEVER  # transforms are in patient space
-
-    def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
-        with building("predictor"):
-            super().initialize_from_trained_model_folder(*args, **kwargs)
 
     @property
     def fixed_is_label(self) -> bool:
@@ -83,31 +81,32 @@ class RegistrationPredictor(GuardedPredictor):
         trainer = recursive_find_trainer_class_by_name(self.trainer_name)
         return getattr(trainer, "fixed_is_label", False)
 
-    def predict_folder(self, args: Namespace) -> None:
-        """`nnUNetXModal_predict` with such a model.
+    def predict_folder(self, request: PredictionRequest) -> None:
+        """Register every case.
 
         Raises:
             XModalError: before anything is written, for flags that do not fit the model, a second stage that is not
                 there, and cases that cannot be registered, the first of which is described.
         """
-        output, init = Path(args.o), args.init or "none"
-        if args.save_probabilities:
+        options, output, init = self.options, Path(request.output), self.options.init or "none"
+        if request.save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} finds transforms: there are no probabilities to save.")
-        if output.resolve() == Path(args.i).resolve():
+        if output.resolve() == Path(request.images).resolve():
             raise XModalError(f"-o {output} is the folder of the input images: write to another one.")
-        steps = self._steps(args)
-        if args.grad_cam:
+        steps = self._steps(request)
+        if options.grad_cam:
             grad_cam.captum_attr()
-        cases = cases_to_register(args.i, self.dataset_json, args.roi, args.labels)[args.part_id :: args.num_parts]
-        table = RegistrationTable.of_folder(output, args.part_id, args.num_parts)
-        if args.continue_prediction:
-            endings = WRITTEN + (WRITTEN_HEAT if args.grad_cam else ())
+        found = cases_to_register(request.images, self.dataset_json, options.roi, options.labels)
+        cases = list(request.of_this_part(found))
+        table = RegistrationTable.of_folder(output, request.part)
+        if request.continue_prediction:
+            endings = WRITTEN + (WRITTEN_HEAT if options.grad_cam else ())
             listed = [case for case in cases if case.name in table.rows]
             left = remaining_cases(listed, lambda case: [output / f"{case.name}{ending}" for ending in endings])
             cases = [case for case in cases if case in left or case not in listed]
-        starts = self._checked(cases, init, not args.disable_progress_bar)
+        starts = self._checked(cases, init, request.progress)
         output.mkdir(parents=True, exist_ok=True)
-        for case, start in tqdm(zip(cases, starts), total=len(cases), disable=args.disable_progress_bar):
+        for case, start in tqdm(zip(cases, starts), total=len(cases), disable=not request.progress):
             began = perf_counter()
             fixed, moving, label = self._images(case)
             try:
@@ -115,30 +114,30 @@ class RegistrationPredictor(GuardedPredictor):
             except XModalError as error:
                 raise XModalError(f"{case.name}: {error}") from error
             _write(case, fixed, moving, start, found.transform, output)
-            if args.grad_cam:
+            if options.grad_cam:
                 _write_heat(case, fixed, steps[0], found.first_grid, output)
             described = {"init": init, "steps": " + ".join(step.name for step in steps)}
             seconds = {"seconds_network": found.seconds_network, "seconds": perf_counter() - began}
             table.add({"case": case.name, **_numbers(found.transform, start), **described, **seconds})
         print(f"Transforms of {len(cases)} cases are in {output}; {table.file.name} describes them.")
 
-    def _steps(self, args: Namespace) -> list[RegistrationStep]:
+    def _steps(self, request: PredictionRequest) -> list[RegistrationStep]:
         models = [self]
-        if args.stage2:
-            models.append(self._second_stage(args))
+        if self.options.stage2:
+            models.append(self._second_stage(request, self.options.stage2))
         steps: list[RegistrationStep] = [model.as_step() for model in models]
         reading = [step.name for step in steps if step.fixed_is_label]
-        if reading and not args.labels:
+        if reading and not self.options.labels:
             raise XModalError(
                 f"models of {reading[0]} read the label of the fixed image in its place: give the folder of "
                 f"<case>{self.dataset_json['file_ending']} with --labels."
             )
-        if args.labels and not reading:
+        if self.options.labels and not reading:
             raise XModalError(
-                f"--labels says nothing to models of {self.trainer_name}, which read the fixed image itself: give "
+                f"--labels does not apply to models of {self.trainer_name}, which read the fixed image itself: give "
                 "masks around which to cut with --roi."
             )
-        if args.refine:
+        if self.options.refine:
             steps.append(MutualInformationStep(steps[0].cut))
         return steps
 
@@ -148,16 +147,14 @@ class RegistrationPredictor(GuardedPredictor):
         network = unwrapped(self.network)  # compiling takes longer than many cases
         return NetworkStep(self.trainer_name, cut, network, self.list_of_parameters, self.device, self.fixed_is_label)
 
-    def _second_stage(self, args: Namespace) -> "RegistrationPredictor":
-        from nnunet_xmodal.predict import model_folder, predictor_class  # which imports all predictors' bases
-
-        folder = model_folder(Namespace(**{**vars(args), "tr": args.stage2}))
-        kind = predictor_class(args.stage2)
-        if not issubclass(kind, RegistrationPredictor):
-            raise XModalError(f"--stage2 {args.stage2} is no trainer of registration networks: name one that is.")
+    def _second_stage(self, request: PredictionRequest, trainer: str) -> "RegistrationPredictor":
+        folder = find_model(replace(request, trainer=trainer))
+        kind = getattr(recursive_find_trainer_class_by_name(trainer), "predictor_class", None)
+        if kind is None or not issubclass(kind, RegistrationPredictor):
+            raise XModalError(f"--stage2 {trainer} is no trainer of registration networks: name one that is.")
         on_device = self.perform_everything_on_device  # nnU-Net's default prints that a CPU is none
         second = kind(device=self.device, perform_everything_on_device=on_device, allow_tqdm=self.allow_tqdm)
-        second.initialize_from_trained_model_folder(str(folder), args.f, args.chk)
+        second.initialize_from_trained_model_folder(str(folder), list(request.folds), request.checkpoint)
         return second
 
     def _checked(self, cases: Sequence[RegistrationCase], init: str, progress: bool) -> list[Start]:

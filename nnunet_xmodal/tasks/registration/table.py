@@ -37,9 +37,9 @@ class RegistrationTable:
     rows: dict[str, dict[str, str | float]]
 
     @classmethod
-    def of_folder(cls, folder: Path, part: int = 0, parts: int = 1) -> "RegistrationTable":
+    def of_folder(cls, folder: Path, part: str = "") -> "RegistrationTable":
         """With the rows that are there already; calls that share the cases write a table each."""
-        file = Path(folder) / ("registration.csv" if parts == 1 else f"registration_part{part}of{parts}.csv")
+        file = Path(folder) / f"registration{part}.csv"
         rows = {}
         if file.is_file():
             text = file.read_text(encoding="utf-8")

@@ -1,6 +1,5 @@
 """Segmentation of cases that lack channels: their streams are left out, or made by a model of CMFT."""
 
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -17,9 +16,13 @@ from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.export import export_prediction
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.preprocessed import preprocessed
-from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
+from nnunet_xmodal.prediction.provenance import provenance_file, record_origins
+from nnunet_xmodal.prediction.request import PredictionRequest
+from nnunet_xmodal.prediction.whole_cases import predict_files
 from nnunet_xmodal.tasks.segmentation.imputation import Imputation
+from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
 from nnunet_xmodal.tasks.segmentation.organ_roi import CroppedConfiguration, OrganRoi, crop_to_organ
 
 PROVENANCE = "missing"
@@ -27,7 +30,11 @@ PROVENANCE = "missing"
 
 
 def predict_partial_cases(
-    predictor: nnUNetPredictor, cases: list[PartialCase], args: Namespace, roi: OrganRoi | None = None
+    predictor: GuardedPredictor,
+    cases: list[PartialCase],
+    request: PredictionRequest,
+    options: SegmentationOptions,
+    roi: OrganRoi | None = None,
 ) -> None:
     """`nnUNetXModal_predict` with `--allow_missing`, `--impute` or both.
 
@@ -37,28 +44,35 @@ def predict_partial_cases(
     Args:
         predictor: with its model.
         cases: those of this call.
-        args: see `commands/predict.py`.
+        options: of the request.
         roi: within which; masks lie on the grid of the streams that a case is predicted from.
 
     Raises:
         XModalError: before anything is written, for a model that was not trained without streams, faulty images, cases
             that lack all streams, and whatever `Imputation` and `crop_to_organ` say.
     """
-    _Prediction(predictor, args, roi).run(cases)
+    _Prediction(predictor, request, options, roi).run(cases)
 
 
 class _Prediction:
-    def __init__(self, predictor: nnUNetPredictor, args: Namespace, roi: OrganRoi | None):
-        self.predictor, self.args, self.roi = predictor, args, roi
+    def __init__(
+        self,
+        predictor: GuardedPredictor,
+        request: PredictionRequest,
+        options: SegmentationOptions,
+        roi: OrganRoi | None,
+    ):
+        self.predictor, self.request, self.options, self.roi = predictor, request, options, roi
         self.dataset_json = predictor.dataset_json
         self.names = channel_names_of(self.dataset_json)
         self.streams: list[list[int]] = []
-        if args.allow_missing:
+        if options.allow_missing:
             check_knows_absent_streams(predictor)
             self.streams = predictor.plans_manager.plans["xmodal"]["streams"]
-            if args.attention_maps:
+            if options.attention_maps:
                 raise XModalError("--attention_maps shows every stream: leave out --allow_missing, or use --impute.")
-        self.imputation = Imputation(args.impute, args.f, args.chk, predictor) if args.impute else None
+        impute, folds = options.impute, list(request.folds)
+        self.imputation = Imputation(impute, folds, request.checkpoint, predictor) if impute else None
 
     def run(self, cases: list[PartialCase]) -> None:
         complete = [case for case in cases if not case.missing(self.dataset_json)]
@@ -66,7 +80,7 @@ class _Prediction:
         imputed = [case for case in lacking if self.imputation and self.imputation.can_make_what_is_missing(case)]
         partial = [case for case in lacking if case not in imputed]
         for case in partial:
-            if self.args.allow_missing:
+            if self.options.allow_missing:
                 case.check_has_a_stream(self.streams, self.dataset_json)
             else:
                 self.imputation.check_has_a_stream(case)
@@ -74,15 +88,15 @@ class _Prediction:
         self._check_images(complete + imputed, partial)
         self._crop(complete + imputed, partial)
 
-        output = Path(self.args.o)
+        output = Path(self.request.output)
         output.mkdir(parents=True, exist_ok=True)
-        provenance = provenance_file(PROVENANCE, self.args)
+        provenance = provenance_file(PROVENANCE, self.request)
         # beforehand: whatever is interrupted, no prediction passes for one of a complete case
         origins = {case.name: self._origin(case, case in imputed) for case in cases}
-        tell_of_cases(origins, provenance)
+        record_origins(origins, provenance)
         self._tell(lacking, origins, provenance)
         with temporary_folder() as folder:
-            made = self.imputation.make(imputed, folder, self.args.npp) if imputed else []
+            made = self.imputation.make(imputed, folder, self.request.preprocessing_processes) if imputed else []
             self.imputation = None  # the generators' memory
             self._predict_complete(sorted(complete + made, key=lambda case: case.name))
         for given, group in _grouped(partial, lambda case: case.given(self.streams)):
@@ -108,8 +122,8 @@ class _Prediction:
             check_cases(
                 [Case(case.name, [case.files[channel] for channel in channels]) for case in group],
                 self.dataset_json if has_all else self._with_channels(channels)[2],
-                max(1, self.args.npp),
-                not self.args.disable_progress_bar,
+                self.request.checking_processes,
+                self.request.progress,
                 doing=f"Checking {len(group)} cases",
             )
 
@@ -120,13 +134,13 @@ class _Prediction:
         for case in partial:
             channels = self._channels_of(case.given(self.streams))
             seen.append(Case(case.name, [case.files[channel] for channel in channels]))
-        crop_to_organ(self.predictor, seen, self.roi, max(1, self.args.npp), not self.args.disable_progress_bar)
+        crop_to_organ(self.predictor, seen, self.roi, self.request.checking_processes, self.request.progress)
 
     def _channels_of(self, streams: Sequence[int]) -> list[int]:
         return sorted(channel for stream in streams for channel in self.streams[stream])
 
     def _with_channels(self, channels: Sequence[int]):
-        return with_channels_only(channels, self.predictor.plans_manager, self.args.c, self.dataset_json)
+        return with_channels_only(channels, self.predictor.plans_manager, self.request.configuration, self.dataset_json)
 
     def _origin(self, case: PartialCase, is_imputed: bool) -> dict:
         missing = case.missing(self.dataset_json)
@@ -149,36 +163,27 @@ class _Prediction:
         print(f"{provenance} tells of every case what was missing.")
 
     def _predict_complete(self, cases: list[PartialCase]) -> None:
-        """Without any case as well: nnU-Net then writes what it writes beside predictions."""
-        args = self.args
         files = [[str(file) for _, file in sorted(case.files.items())] for case in cases]
-        common = {
-            "save_probabilities": args.save_probabilities,
-            "folder_with_segs_from_prev_stage": args.prev_stage_predictions,
-        }
-        if args.npp == 0 and args.nps == 0:
-            self.predictor.predict_from_files_sequential(files, args.o, **common)
-        else:
-            processes = {"num_processes_preprocessing": args.npp, "num_processes_segmentation_export": args.nps}
-            self.predictor.predict_from_files(files, args.o, **processes, **common)
+        predict_files(self.predictor, files, self.request)
 
     def _predict_partial(self, given: Sequence[int], cases: list[PartialCase]) -> None:
-        args, predictor, channels = self.args, self.predictor, self._channels_of(given)
+        request, predictor, channels = self.request, self.predictor, self._channels_of(given)
         images = [[str(case.files[channel]) for channel in channels] for case in cases]
-        outputs = [str(Path(args.o) / case.name) for case in cases]
-        previous = None
-        if args.prev_stage_predictions is not None:
+        outputs = [str(Path(request.output) / case.name) for case in cases]
+        previous: list[str | None] | None = None
+        if request.previous_stage is not None:
             ending = self.dataset_json["file_ending"]
-            previous = [str(Path(args.prev_stage_predictions) / f"{case.name}{ending}") for case in cases]
+            previous = [str(Path(request.previous_stage) / f"{case.name}{ending}") for case in cases]
         with self._reading_only(channels, [stream in given for stream in range(len(self.streams))]):
-            preprocessed_cases = preprocessed(predictor, images, outputs, args.npp, previous)
-            if args.nps > 0:
-                predictor.predict_from_data_iterator(preprocessed_cases, args.save_probabilities, args.nps)
+            data = preprocessed(predictor, images, outputs, request.preprocessing_processes, previous)
+            if request.export_processes > 0:
+                predictor.predict_from_data_iterator(data, request.save_probabilities, request.export_processes)
                 return
-            for case in preprocessed_cases:
+            described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
+            for case in data:
                 logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
-                described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
-                export_prediction(logits, case["data_properties"], *described, case["ofile"], args.save_probabilities)
+                properties, file = case["data_properties"], case["ofile"]
+                export_prediction(logits, properties, *described, file, request.save_probabilities)
 
     @contextmanager
     def _reading_only(self, channels: Sequence[int], present: Sequence[bool]) -> Iterator[None]:

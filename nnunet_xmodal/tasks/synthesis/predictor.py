@@ -1,6 +1,5 @@
 """Synthetic modalities: what a pair of generators makes of the images that there are."""
 
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from nnunet_xmodal.datasets.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
-from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
-from nnunet_xmodal.prediction.provenance import provenance_file, tell_of_cases
+from nnunet_xmodal.prediction.provenance import provenance_file, record_origins
+from nnunet_xmodal.prediction.request import PredictionRequest
+from nnunet_xmodal.tasks.synthesis.options import SynthesisOptions
 
 PROVENANCE = "synthesised"
 """Beside the images: what was made of what, by which trainer, on which scale."""
@@ -48,42 +48,40 @@ class SynthesisPredictor(ImagePredictor):
         configuration_name: of the plans' configuration that the model was trained on.
     """
 
-    options = frozenset({"reference_intensities"})
+    options_class = SynthesisOptions
+    options = SynthesisOptions()
 
     reference_intensities: Sequence[float] | None = None
     configuration_name: str | None = None
 
-    def initialize_from_trained_model_folder(self, *args, **kwargs) -> None:
-        with building("predictor"):
-            super().initialize_from_trained_model_folder(*args, **kwargs)
-
-    def predict_folder(self, args: Namespace) -> None:
-        """`nnUNetXModal_predict` with such a model.
+    def predict_folder(self, request: PredictionRequest) -> None:
+        """Make what is missing of every case.
 
         Raises:
             XModalError: before anything is written, for cases with neither stream complete, faulty images, numbers
                 of reference intensities that do not fit, and an output that would replace an input.
         """
-        if args.save_probabilities:
+        if request.save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} makes images: there are no probabilities to save.")
-        self.reference_intensities, self.configuration_name = args.reference_intensities, args.c
-        output, ending = Path(args.o), self._file_ending
-        found = partial_cases(args.i, self.dataset_json)
-        cases = source_cases(found, self.dataset_json, self.network)[args.part_id :: args.num_parts]
+        self.reference_intensities = self.options.reference_intensities
+        self.configuration_name = request.configuration
+        output, ending = Path(request.output), self._file_ending
+        found = partial_cases(request.images, self.dataset_json)
+        cases = list(request.of_this_part(source_cases(found, self.dataset_json, self.network)))
         made = {case.name: [output / f"{case.name}_{n:04d}{ending}" for n in self._made(case.given)] for case in cases}
         inputs = {file.resolve() for case in found for file in case.files.values()}
         for case in cases:
             clash = {file.resolve() for file in made[case.name]} & inputs
             if clash:
                 raise XModalError(f"{min(clash)} is an input and would be replaced: write to another folder with -o.")
-        if args.continue_prediction:
+        if request.continue_prediction:
             cases = remaining_cases(cases, lambda case: made[case.name])
-        self._check(_by_given(cases), args)
+        self._check(_by_given(cases), request)
         output.mkdir(parents=True, exist_ok=True)
-        provenance = provenance_file(PROVENANCE, args)
+        provenance = provenance_file(PROVENANCE, request)
         # beforehand: whatever is interrupted, no image is without its origin
-        tell_of_cases({case.name: self._origin(case, made[case.name]) for case in cases}, provenance)
-        self.synthesise(cases, output, args.npp)
+        record_origins({case.name: self._origin(case, made[case.name]) for case in cases}, provenance)
+        self.synthesise(cases, output, request.preprocessing_processes)
         print(f"Synthesised images are in {output}, {self._scale}; {provenance.name} tells what each was made of.")
 
     def synthesise(self, cases: list[SourceCase], output: Path, processes: int) -> None:
@@ -97,7 +95,7 @@ class SynthesisPredictor(ImagePredictor):
             return sorted(self.network.makes["A"] + self.network.makes["B"])
         return self.network.makes[given]
 
-    def _check(self, groups: list[list[SourceCase]], args: Namespace) -> None:
+    def _check(self, groups: list[list[SourceCase]], request: PredictionRequest) -> None:
         numbers = self.reference_intensities
         if numbers is not None and not all(sd > 0 for sd in numbers[1::2]):
             raise XModalError("--reference_intensities has a standard deviation that is not positive: give MEAN SD.")
@@ -112,8 +110,8 @@ class SynthesisPredictor(ImagePredictor):
             check_cases(
                 [Case(case.name, list(case.images.values())) for case in group],
                 dataset_json,
-                max(1, args.npp),
-                not args.disable_progress_bar,
+                request.checking_processes,
+                request.progress,
                 doing=f"Checking {len(group)} cases",
             )
 

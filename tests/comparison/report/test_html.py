@@ -94,6 +94,23 @@ def test_csv_files_hold_every_digit_and_nothing_for_nan(contents, folder):
     assert b"nan" not in (folder / "cases.csv").read_bytes().lower()
 
 
+def test_no_name_is_a_spreadsheets_formula(make_cases, make_contents, tmp_path, undrawn):
+    """Of models, labels and cases; numbers, negative ones too, stay numbers."""
+    cases = make_cases(models=("=A1", "B"), labels=("-x", "@SUM(1)"), case="+case_{}")
+    cases["RVD"] -= 1
+    write_report(make_contents(cases), tmp_path)
+    for name in ("cases", "summary", "statistics"):
+        with open(tmp_path / f"{name}.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        cells = [cell for row in rows for cell in row.values()]
+        assert any(cell.startswith("'") for cell in cells)
+        for cell in cells:
+            assert cell[:1] not in ("=", "+", "-", "@") or math.isfinite(float(cell))
+        if name == "cases":
+            assert (rows[0]["model"], rows[0]["label"], rows[0]["case"]) == ("'=A1", "'-x", "'+case_0")
+            np.testing.assert_array_equal([float(row["RVD"]) for row in rows], cases["RVD"])
+
+
 def test_every_table_is_there(contents, page_text):
     data = _data(page_text)
     assert set(data) == {"summary", "pairs", "ranks", "cases"}

@@ -13,7 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.predict import predict
@@ -147,7 +147,7 @@ def run(tmp_path, volume, *flags, folds=(0,), channels=1, spacing=1.0):
         write(tmp_path / "in", f"anna_{channel:04d}.nii.gz", volume, spacing)
     args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", DATASET, "-p", PLANS, "-c", "2d", "-tr", TRAINER]
     args += ["-device", "cpu", "--disable_progress_bar", "-npp", 0, "-nps", 0, "-f", *folds, *flags]
-    predict(parser().parse_args([str(word) for word in args]))
+    predict(request_of(parser().parse_args([str(word) for word in args])))
     return sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "anna.nii.gz")))
 
 
@@ -384,7 +384,7 @@ def test_other_models_do_not_know_these_flags(nnunet_folders, tmp_path, make_mod
     folder.rename(folder.with_name(f"nnUNetTrainerCSAD__{PLANS}__2d"))
     file = folder.with_name(f"nnUNetTrainerCSAD__{PLANS}__2d") / "fold_0" / "checkpoint_final.pth"
     torch.save({**torch.load(file, weights_only=False), "trainer_name": "nnUNetTrainerCSAD"}, file)
-    with pytest.raises(XModalError, match=f"{flags[0]} says nothing to models of nnUNetTrainerCSAD"):
+    with pytest.raises(XModalError, match=f"{flags[0]} does not apply to models of nnUNetTrainerCSAD"):
         run(tmp_path, scan(2, 3), "-tr", "nnUNetTrainerCSAD", *flags)
 
 

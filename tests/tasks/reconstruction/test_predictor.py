@@ -1,5 +1,7 @@
 """`nnUNetXModal_predict` with reconstructions: what is read, in which unit, and what is written where."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -8,7 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.rescaled import Rescaled
 from nnunet_xmodal.physics.units import one_ppm_in
@@ -78,7 +80,9 @@ def field():
 
 def run(predictor, tmp_path, *flags):
     args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "3d_fullres", "-npp", "0", *flags]
-    predictor.predict_folder(parser().parse_args([str(word) for word in args]))
+    request = request_of(parser().parse_args([str(word) for word in args]))
+    predictor.take_options(request)
+    predictor.predict_folder(request)
 
 
 def read(file):
@@ -205,7 +209,7 @@ def test_a_general_reconstruction_knows_nothing_of_fields(make_predictor, write,
     write("anna_0000.nii.gz", image)
     run(make_predictor(kind=ReconstructionPredictor), tmp_path)
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), image, rtol=1e-5)
-    assert "B0" not in ReconstructionPredictor.options
+    assert "B0" not in {each.name for each in fields(ReconstructionPredictor.options_class)}
 
 
 def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, write, field, tmp_path):

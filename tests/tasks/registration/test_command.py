@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.networks.attention_reg import AttentionReg
@@ -82,7 +82,7 @@ def images(tmp_path):
 def run(tmp_path, trainer, *flags):
     args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", DATASET, "-p", PLANS, "-c", "3d_fullres"]
     args += ["-tr", trainer, "-device", "cpu", "--disable_progress_bar", *flags]
-    predict(parser().parse_args([str(word) for word in args]))
+    predict(request_of(parser().parse_args([str(word) for word in args])))
     return sitk.ReadTransform(str(tmp_path / "out" / "anna.tfm"))
 
 
@@ -137,7 +137,7 @@ def test_heat_maps(make_model, images, tmp_path, trainer):
         (["-f", 3], "fold_3/checkpoint_final.pth is missing: train that fold"),
         (["-f", 0, "--stage2", STAGE2], f"there is no model .*{STAGE2}__"),
         (["-f", 0, "--stage2", "nnUNetTrainerCSAD"], "--stage2 nnUNetTrainerCSAD is no trainer of registration"),
-        (["-f", 0, "--attention_maps"], f"--attention_maps says nothing to models of {IMAGE}"),
+        (["-f", 0, "--attention_maps"], f"--attention_maps does not apply to models of {IMAGE}"),
     ],
 )
 def test_refusals(make_model, images, tmp_path, flags, sentence):
@@ -151,7 +151,7 @@ def test_refusals(make_model, images, tmp_path, flags, sentence):
 @pytest.mark.parametrize("flags", [["--init", "none"], ["--refine", "mi"], ["--grad_cam"]])
 def test_other_models_do_not_know_these_flags(make_model, images, tmp_path, flags):
     make_model("nnUNetTrainerCSAD", FIRST)
-    with pytest.raises(XModalError, match=f"{flags[0]} says nothing to models of nnUNetTrainerCSAD"):
+    with pytest.raises(XModalError, match=f"{flags[0]} does not apply to models of nnUNetTrainerCSAD"):
         run(tmp_path, "nnUNetTrainerCSAD", "-f", 0, *flags)
 
 

@@ -13,7 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import euler_transform, physical_matrix
@@ -152,7 +152,9 @@ def write(tmp_path):
 
 def run(predictor, tmp_path, *flags):
     args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "3d_fullres", *flags]
-    predictor.predict_folder(parser().parse_args([*map(str, args), "--disable_progress_bar"]))
+    request = request_of(parser().parse_args([*map(str, args), "--disable_progress_bar"]))
+    predictor.take_options(request)
+    predictor.predict_folder(request)
 
 
 def rows(tmp_path, name="registration.csv"):
@@ -470,7 +472,7 @@ def shifted(image, *mm):
         (lambda i: i * 0, None, [], "anna_0000.nii.gz is zero everywhere"),
         (None, lambda i: i * 0 + 3, ["--init", "moments"], "needs images with a centre of mass, and one is 3 everyw"),
         (None, None, ["--save_probabilities"], "there are no probabilities to save"),
-        (None, None, ["--labels", "."], "--labels says nothing to models of nnUNetTrainerAttentionReg"),
+        (None, None, ["--labels", "."], "--labels does not apply to models of nnUNetTrainerAttentionReg"),
         (None, None, ["--roi", "."], r"anna.nii.gz \(or one that ends in .csv, .mrk.json\) is missing: --roi needs"),
     ],
 )  # fmt: skip

@@ -11,11 +11,12 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.datasets.partial_cases import partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
 from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
+from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 
 STREAMS = [[0, 3], [1, 2]]
@@ -65,9 +66,9 @@ def images(tmp_path):
 
 def run(predictor, tmp_path, *flags, output="out"):
     words = ["-i", tmp_path / "in", "-o", tmp_path / output, "-d", "1", "-c", "2d", "-npp", 0, "-nps", 0, *flags]
-    args = parser().parse_args([str(word) for word in [*words, "--save_probabilities"]])
-    cases = partial_cases(args.i, predictor.dataset_json)[args.part_id :: args.num_parts]
-    predict_partial_cases(predictor, cases, args)
+    request = request_of(parser().parse_args([str(word) for word in [*words, "--save_probabilities"]]))
+    cases = request.of_this_part(partial_cases(request.images, predictor.dataset_json))
+    predict_partial_cases(predictor, cases, request, SegmentationOptions(**request.options))
 
 
 def probabilities(tmp_path, case, output="out"):

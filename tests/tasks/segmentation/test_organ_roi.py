@@ -10,12 +10,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scipy.spatial.transform import Rotation
 
-from nnunet_xmodal import trainers
-from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal import discovery, trainers
+from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.organ_crop import box_around, crop
 from nnunet_xmodal.geometry.resampling import same_grid
-from nnunet_xmodal.predict import predict
+from nnunet_xmodal.predict import predict, predictor_class
 
 DATASET, SIZE, SPACING = "Dataset999_Tiny", (26, 22, 12), (1.0, 1.3, 2.5)
 OBLIQUE = Rotation.from_euler("xyz", [14, -9, 20], degrees=True).as_matrix()
@@ -127,7 +127,7 @@ def scans(tmp_path):
 def run(tmp_path):
     def run(model, output, *flags, images="in"):
         words = ["-i", tmp_path / images, "-o", tmp_path / output, "-npp", 0, "-nps", 0]
-        predict(parser().parse_args([str(word) for word in (*words, *model, *flags)]))
+        predict(request_of(parser().parse_args([str(word) for word in (*words, *model, *flags)])))
         return tmp_path / output
 
     return run
@@ -253,9 +253,9 @@ def test_parts_and_what_is_there_already(make_model, scans, run, tmp_path):
     (tmp_path / "masks" / "bert.nii.gz").unlink()
     output = run(model, "out", "--roi", tmp_path / "masks", "-num_parts", 2, "-part_id", 0)
     assert sorted(file.name for file in output.glob("*.nii.gz")) == ["anna.nii.gz"]
-    (output / "bert.nii.gz").write_text("there")
+    (output / "bert.nii.gz").write_bytes((tmp_path / "in" / "bert_0000.nii.gz").read_bytes())
     run(model, "out", "--roi", tmp_path / "masks", "--continue_prediction")
-    assert (output / "bert.nii.gz").read_text() == "there"
+    assert (output / "bert.nii.gz").read_bytes() == (tmp_path / "in" / "bert_0000.nii.gz").read_bytes()
 
 
 def far(image):
@@ -361,12 +361,16 @@ def test_attention_maps_lie_on_the_whole_image(make_model, scans, run, tmp_path)
 
 
 def test_other_kinds_of_models_have_no_organ(nnunet_folders):
-    from nnunet_xmodal.predict import _check_options
-
-    for trainer, flag in (("nnUNetTrainerCRTP", "--roi"), ("nnUNetTrainerQSM", "--margin")):
-        args = parser().parse_args(["-i", "a", "-o", "b", "-d", "1", "-c", "2d", "-tr", trainer, flag, "3"])
-        with pytest.raises(XModalError, match=f"{flag} says nothing to models of {trainer}"):
-            _check_options(args)
+    discovery.register()
+    cases = (
+        ("nnUNetTrainerCRTP", "--roi", "3"),
+        ("nnUNetTrainerQSM", "--margin", "5"),
+        ("nnUNetTrainerQSM", "--margin", "0"),
+    )
+    for trainer, flag, value in cases:
+        words = ["-i", "a", "-o", "b", "-d", "1", "-c", "2d", "-device", "cpu", "-tr", trainer, flag, value]
+        with pytest.raises(XModalError, match=f"{flag} does not apply to models of {trainer}"):
+            predictor_class(trainer).from_request(request_of(parser().parse_args(words)))
 
 
 def test_cases_that_lack_channels_are_cropped_too(make_model, scans, run, tmp_path):

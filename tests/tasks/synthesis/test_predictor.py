@@ -9,7 +9,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
@@ -76,7 +76,9 @@ def images(tmp_path):
 
 def run(predictor, tmp_path, *flags):
     args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "2d", "-npp", "0", *flags]
-    predictor.predict_folder(parser().parse_args([str(word) for word in args]))
+    request = request_of(parser().parse_args([str(word) for word in args]))
+    predictor.take_options(request)
+    predictor.predict_folder(request)
 
 
 def normalised(array):

@@ -1,10 +1,14 @@
+import pickle
+
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
 
-from nnunet_xmodal.commands.predict import parser
-from nnunet_xmodal.datasets.checks import files_by_channel
+from nnunet_xmodal.commands.predict import parser, request_of
+from nnunet_xmodal.datasets.checks import cases_in_folder, files_by_channel
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.predict import _cases, _check_part
+from nnunet_xmodal.prediction.whole_cases import cases_to_segment
 
 DATASET = {"channel_names": {"0": "T2W", "1": "ADC"}, "labels": {"background": 0}, "file_ending": ".nii.gz"}
 
@@ -17,13 +21,14 @@ def names(tmp_path):
     for case in "abc":
         for channel in range(2):
             (images / f"{case}_000{channel}.nii.gz").touch()
-    for name in ("a.nii.gz", "b.nii.gz", "b.npz"):
-        (output / name).touch()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkUInt8), str(output / name))
+    np.savez_compressed(output / "b.npz", probabilities=np.zeros((2, 4, 4, 4), np.float32))
+    (output / "b.pkl").write_bytes(pickle.dumps({"spacing": (1, 1, 1)}))
 
     def names(*flags):
         args = parser().parse_args(["-i", str(images), "-o", str(output), "-d", "1", "-c", "2d", *flags])
-        _check_part(args)
-        return [case.name for case in _cases(args, DATASET)]
+        return [case.name for case in cases_to_segment(cases_in_folder(images, DATASET), request_of(args), DATASET)]
 
     return names
 
@@ -32,6 +37,15 @@ def test_predicted_cases_are_skipped_as_nnunet_skips_them(names):
     assert names() == ["a", "b", "c"]
     assert names("--continue_prediction") == ["c"]
     assert names("--continue_prediction", "--save_probabilities") == ["a", "c"]
+
+
+@pytest.mark.parametrize("name", ["b.nii.gz", "b.npz", "b.pkl"])
+@pytest.mark.parametrize("bytes_left", [0, 20, -1])
+def test_a_prediction_that_is_cut_off_is_not_a_finished_one(names, tmp_path, capsys, name, bytes_left):
+    file = tmp_path / "output" / name
+    file.write_bytes(file.read_bytes()[:bytes_left])
+    assert names("--continue_prediction", "--save_probabilities") == ["a", "b", "c"]
+    assert f"{file} is cut off" in capsys.readouterr().out
 
 
 def test_parts_share_the_cases(names):

@@ -1,0 +1,67 @@
+"""What trainings read and what they have left is looked at before they start: files may have been cut off."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_xmodal.crossval.beginning import CHECKPOINTS, Beginning, beginning_of, is_intact
+from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.files.in_place import check_whole, is_cut_json, preprocessed_files
+from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.stand_ins import save_json
+
+_IN_CHECKPOINT = {"plans.json": "plans", "dataset.json": "dataset_json"}
+"""File of a model → what nnU-Net's checkpoints call its content, among the arguments of their trainer."""
+
+
+def check_inputs(
+    jobs: Sequence[Job], split: Mapping[int | str, Mapping[str, Sequence[str]]], preprocessed: Path
+) -> None:
+    """Check the preprocessed cases and reference labels of the folds that are not finished.
+
+    nnU-Net reads a label map that is cut off as if background followed, and measures Dice with it.
+
+    Args:
+        split: fold → "train" and "val" → cases; of the fold "all" only the files that exist are looked at.
+        preprocessed: folder of the dataset.
+
+    Raises:
+        XModalError: names the first file that is missing or cut off.
+    """
+    ending = read_json(preprocessed / "dataset.json")["file_ending"]
+    files: dict[Path, None] = {}  # a set that keeps its order
+    for job in jobs:
+        if beginning_of(job) is Beginning.FINISHED:
+            continue
+        cases = sorted({*split[job.fold]["train"], *split[job.fold]["val"]})
+        plans = PlansManager(read_json(preprocessed / f"{job.plans}.json"))
+        data = preprocessed_files(preprocessed / plans.get_configuration(job.configuration).data_identifier, cases)
+        references = [preprocessed / "gt_segmentations" / f"{case}{ending}" for case in cases]
+        files |= dict.fromkeys(file for file in (*data, *references) if job.fold != "all" or file.is_file())
+    check_whole(files, "run nnUNetXModal_plan_and_preprocess again, with the flags that made it")
+
+
+def restore_model_files(jobs: Sequence[Job]) -> None:
+    """Write plans.json and dataset.json of a model again where they are cut off, as its checkpoints have them.
+
+    nnU-Net writes both whenever a training starts, also beside folds that are finished.
+
+    Raises:
+        XModalError: if they cannot be written.
+    """
+    for model in {job.model_folder: None for job in jobs}:
+        for name, content in _IN_CHECKPOINT.items():
+            file = model / name
+            checkpoint = _newest(model) if file.is_file() and is_cut_json(file) else None
+            if checkpoint is not None:
+                arguments = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["init_args"]
+                save_json(arguments[content], str(file), sort_keys=False)
+                print(f"{file} was cut off and is written again from {checkpoint}.", file=sys.stderr)
+
+
+def _newest(model: Path) -> Path | None:
+    files = [file for name in CHECKPOINTS for file in sorted(model.glob(f"fold_*/{name}")) if is_intact(file)]
+    return files[0] if files else None

@@ -1,0 +1,279 @@
+"""A command meets a fault, is given again, and what it leaves is compared with what an undisturbed one leaves."""
+
+import csv
+import gzip
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from conftest import BIN, Workspace
+from fault_targets import Target
+
+_FAULTY = str(Path(__file__).with_name("faulty.py"))
+_NO_LIMIT = 1 << 40  # bytes
+_LOGS = ("*.txt", "*.log", "*/debug.json", "*/.crossval/*")
+
+
+@dataclass
+class Outcome:
+    """
+    Attributes:
+        status: of the disturbed command.
+        cut: files that were under their final name and not whole, before the command was given again.
+        lost: what is missing at the end, or why the command did not go on.
+        wrong: files that are other than undisturbed, or passed for whole with status 0.
+        left: processes and temporary files.
+        traceback: whether the disturbed command showed one.
+    """
+
+    target: str
+    fault: str
+    number: int
+    status: int | None = None
+    cut: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    traceback: bool = False
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.lost or self.wrong or self.left)
+
+
+class Trials:
+    """Faults for one target.
+
+    Args:
+        space: with the data that `fault_targets.make_base` makes.
+        folder: for what is tried; a new folder in it for every trial.
+    """
+
+    def __init__(self, target: Target, space: Workspace, folder: Path):
+        self.target, self.space, self.folder = target, space, folder
+        self.count = 0
+        if target.seconds is not None:
+            self.seconds, self.moments, self.reference, self.largest = target.seconds, [], {}, 300_000
+            return
+        began = time.monotonic()
+        out = self._new_folder()
+        command = self._start(out, "none", 0)
+        status = command.wait()
+        assert status == 0, f"{target.name} ended with {status}:\n{command.output()[-4000:]}"
+        self.seconds = time.monotonic() - began
+        self.moments = (out.parent / "moments").read_text().splitlines()
+        self.reference = self._tree(out)
+        assert self.reference and not self._missing(out)
+        sizes = [file.stat().st_size for file in out.rglob("*") if file.is_file()]
+        self.largest, self.total = max(sizes), sum(sizes)
+        assert not _temporary(out.parent), _temporary(out.parent)
+
+    def first_sights(self) -> list[int]:
+        """The moments at which each kind of file (by folder and ending, numbers aside) is seen for the first time."""
+        kinds: dict[str, int] = {}
+        for index, line in enumerate(self.moments):
+            event, _, path = line.partition(" ")
+            path = re.sub(r"\.tmp_[^/]*", "tmp", path)
+            parts = [re.sub(r"\d+", "", part) for part in Path(path).parts]
+            kinds.setdefault(" ".join([event, *parts[:-1], "".join(Path(path).suffixes)]), index)
+        return sorted(kinds.values())
+
+    def killed(self, fault: str, number: int) -> Outcome:
+        """A signal at one of `self.moments`; `fault` is kill, main or term, see faulty.py."""
+        out = self._new_folder()
+        began = time.monotonic()
+        command = self._start(out, fault, number)
+        status = command.wait()
+        outcome = Outcome(self.target.name, fault, number, status)
+        return self._judged(outcome, out, command, began)
+
+    def killed_after(self, seconds: float) -> Outcome:
+        """SIGKILL for the group after a time."""
+        out = self._new_folder()
+        began = time.monotonic()
+        command = self._start(out, "full", _NO_LIMIT)
+        while command.poll() is None and time.monotonic() - began < seconds:
+            time.sleep(0.005)
+        with suppress(ProcessLookupError):
+            command.kill()
+        outcome = Outcome(self.target.name, "time", round(1000 * seconds), command.wait())
+        return self._judged(outcome, out, command, began)
+
+    def full(self, size: int) -> Outcome:
+        """No file may be larger than so many bytes."""
+        out = self._new_folder()
+        return self._filled("full", size, out, time.monotonic())
+
+    def disk(self, size: int) -> Outcome:
+        """The output lies on a disk of so many bytes, which is larger when the command is given again; for root alone.
+
+        Raises:
+            CalledProcessError: if this user, or system, cannot mount one.
+        """
+        out = self._new_folder()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(out)], check=True)
+        try:
+            outcome = self._filled("disk", size, out, time.monotonic())
+        finally:
+            subprocess.run(["umount", "-l", str(out)], check=True)
+        return outcome
+
+    def _filled(self, fault: str, size: int, out: Path, began: float) -> Outcome:
+        command = self._start(out, "full", size if fault == "full" else _NO_LIMIT)
+        outcome = Outcome(self.target.name, fault, size, command.wait())
+        if outcome.status == 0:
+            outcome.wrong += [
+                f"{name} is other, with status 0" for name in [*self._missing(out), *self._different(out)]
+            ]
+        if fault == "disk":
+            subprocess.run(["mount", "-o", "remount,size=1g", str(out)], check=True)
+        return self._judged(outcome, out, command, began)
+
+    def _judged(self, outcome: Outcome, out: Path, command, began: float) -> Outcome:
+        outcome.left += self._processes(out)
+        said = command.output()
+        outcome.traceback = "Traceback" in said
+        # the stock command, and the last moments of every process, know no other end by SIGTERM than at once
+        at_once = outcome.status == -signal.SIGTERM or self.target.command == "nnUNetv2_train"
+        if outcome.fault in ("term", "full", "disk") and not at_once:
+            outcome.left += _temporary(out.parent)
+        outcome.cut = [str(file.relative_to(out)) for file in _unreadable(out)]
+        again = self._start(out, "full", _NO_LIMIT, *self.target.again)
+        status = again.wait()
+        if status != 0:
+            words = [line for line in again.output().splitlines() if line.strip()]
+            outcome.lost.append(f"given again it ends with {status}: {' | '.join(words[-2:])[-300:]}")
+        else:
+            outcome.lost += self._missing(out)
+            outcome.wrong += self._different(out)
+        outcome.left += self._processes(out)
+        outcome.left += _temporary(out.parent)
+        outcome.seconds = time.monotonic() - began
+        if outcome.is_good:
+            shutil.rmtree(out.parent, ignore_errors=outcome.fault == "disk")
+        return outcome
+
+    def _new_folder(self) -> Path:
+        self.count += 1
+        place = self.folder / f"{re.sub('[^a-z]+', '_', self.target.name)}{self.count}"
+        for name in ("out", "tmp"):
+            (place / name).mkdir(parents=True)
+        return place / "out"
+
+    def _start(self, out: Path, fault: str, number: int, *again: str):
+        target = self.target
+        words = [word.replace("{out}", str(out)) for word in target.arguments]
+        environment = dict(target.environment) | {"FAULT_TRIAL": str(out), "TMPDIR": str(out.parent / "tmp")}
+        if target.variable:
+            environment[target.variable] = str(out)
+        script = (sys.executable, _FAULTY, fault, number, out, BIN / target.command, *words, *again)
+        return self.space.start(*script, **environment)
+
+    def _processes(self, out: Path) -> list[str]:
+        """Those that carry the trial's variable and are still there after a moment."""
+        deadline = time.monotonic() + 5
+        while found := list(_of_trial(str(out))):
+            if time.monotonic() > deadline:
+                return [f"process {pid}: {words}" for pid, words in found]
+            time.sleep(0.02)
+        return []
+
+    def _tree(self, out: Path) -> dict[str, str]:
+        ignored = (*_LOGS, *self.target.ignored)
+        files = {str(file.relative_to(out)): file for file in sorted(out.rglob("*")) if file.is_file()}
+        return {name: digest(file) for name, file in files.items() if not any(fnmatch(name, one) for one in ignored)}
+
+    def _missing(self, out: Path) -> list[str]:
+        if self.target.needed:
+            return [f"{pattern} is missing" for pattern in self.target.needed if not any(out.glob(pattern))]
+        return [f"{name} is missing" for name in self.reference.keys() - self._tree(out).keys()]
+
+    def _different(self, out: Path) -> list[str]:
+        if self.target.needed:
+            return [str(file.relative_to(out)) for file in _unreadable(out)]
+        now = self._tree(out)
+        return sorted(name for name in now if now[name] != self.reference.get(name))
+
+
+def _of_trial(mark: str) -> Iterable[tuple[int, str]]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            if (process / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                continue
+            if int(process.name) != os.getpid() and f"FAULT_TRIAL={mark}\0".encode() in _environment(process):
+                yield int(process.name), (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100]
+
+
+def _environment(process: Path) -> bytes:
+    """What a process was started with; forks of the command server show the server's, and are known by their folder."""
+    given = (process / "environ").read_bytes()
+    with suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            place = os.readlink(descriptor)
+            if "/out" in place or "/tmp/.tmp_" in place:
+                given += f"\0FAULT_TRIAL={place.split('/out')[0]}/out\0".encode()
+    return given
+
+
+def _temporary(place: Path) -> list[str]:
+    """Locks, half files and folders of temporary things, under the output and in the folder for temporary files."""
+    marks = (".tmp*", "*.tmp", "*.lock", "pymp-*", "*.partial", "*.unreadable.tmp")
+    found = [path for path in place.rglob("*") if any(fnmatch(path.name, mark) for mark in marks)]
+    return sorted(str(path.relative_to(place)) for path in found)
+
+
+def _unreadable(out: Path) -> list[Path]:
+    files = [file for file in sorted(out.rglob("*")) if file.is_file() and not file.name.endswith((".txt", ".lock"))]
+    return [file for file in files if "/.tmp_" not in str(file) and digest(file) == "unreadable"]
+
+
+def digest(file: Path) -> str:
+    """Of what is in a file, whatever the moment at which it was packed."""
+    try:
+        return hashlib.sha256(_content(file)).hexdigest()
+    except Exception:  # whatever readers raise
+        return "unreadable"
+
+
+def _content(file: Path) -> bytes:
+    name, content = file.name, file.read_bytes()
+    if name.endswith(".gz"):
+        return gzip.decompress(content)
+    if name.endswith((".npz", ".pth")):
+        with zipfile.ZipFile(file) as archive:
+            return b"".join(archive.read(member) for member in sorted(archive.namelist()))
+    if name.endswith(".b2nd"):
+        import blosc2
+
+        return blosc2.open(str(file), mode="r")[:].tobytes()
+    if name.endswith(".json"):
+        json.loads(content)
+    elif name.endswith(".pkl"):
+        pickle.loads(content)
+    elif name.endswith(".png"):
+        from PIL import Image
+
+        with Image.open(file) as image:
+            return image.tobytes()
+    elif name.endswith(".html") and not content.rstrip().endswith(b"</html>"):
+        raise ValueError
+    elif name == "registration.csv":  # the times that it took stand last
+        rows = list(csv.reader(content.decode().splitlines()))
+        return repr([row[: rows[0].index("seconds_network")] for row in rows]).encode()
+    elif not content and not name.startswith("."):
+        raise ValueError
+    return content

@@ -1,0 +1,63 @@
+"""What multiprocessing leaves in the system's temporary folder carries its owner's name."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from nnunet_xmodal.files import temporary
+from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
+
+COMMAND = """
+import os
+from multiprocessing.util import get_temp_dir
+from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
+
+if __name__ == "__main__":
+    keep_sockets_in_a_swept_folder()
+    print(get_temp_dir(), flush=True)
+    {end}
+"""
+
+
+@pytest.fixture
+def configuration(monkeypatch) -> dict:
+    """multiprocessing's, without a folder."""
+    made: dict = {}
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", made)
+    return made
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such sockets on Windows")
+def test_the_folder_goes_with_the_process_or_with_the_next_one():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's are too long for sockets
+        _check(Path(folder))
+
+
+def _check(folder: Path) -> None:
+    for end, left in (("", 0), ("os.kill(os.getpid(), 9)", 1), ("", 0)):
+        words = [sys.executable, "-c", COMMAND.format(end=end)]
+        done = subprocess.run(words, env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True)
+        assert done.stdout.startswith(f"{folder}/.tmp_{temporary._HOST}.") and not done.stderr
+        assert len(list(folder.iterdir())) == left
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_not_taken(configuration, monkeypatch, tmp_path):
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    keep_sockets_in_a_swept_folder()
+    assert not configuration and not list(long.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_no_hindrance(configuration, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    keep_sockets_in_a_swept_folder()
+    assert not configuration
