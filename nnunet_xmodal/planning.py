@@ -1,10 +1,10 @@
 """From a raw dataset to plans and preprocessed data, by nnU-Net's own functions."""
 
-from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
 from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
@@ -21,13 +21,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from nnunet_xmodal.datasets.checks import Case, check_cases, training_cases
 from nnunet_xmodal.datasets.foreground_check import check_some_foreground
 from nnunet_xmodal.datasets.stored_axes import axes_of_cases, most_common, tell_of_other_axes
-from nnunet_xmodal.datasets.streams import (
-    Streams,
-    channel_names_of,
-    describe_streams,
-    streams_from_command_line,
-    streams_of_dataset,
-)
+from nnunet_xmodal.datasets.streams import Streams, describe_streams, streams_from_command_line, streams_of_dataset
 from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import told_if_full, write_json
@@ -44,157 +38,95 @@ from nnunet_xmodal.files.in_place import (
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.remarks import repeat_remarks
 from nnunet_xmodal.files.stand_ins import json_written_whole
-from nnunet_xmodal.planners import PLANNERS, planner_class
+from nnunet_xmodal.planners import planner_class
+from nnunet_xmodal.planners.own_planner import OwnPlanner, check_options, declared_by
 from nnunet_xmodal.planners.sized_planning import can_be_sized, check_sizes, sized
+from nnunet_xmodal.planning_request import PlanRequest
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
 _OTHER_PROCESSES = 4
-_LABELS_FOR_EVERY_CASE = ("RegistrationPlanner", "ReconstructionPlanner", "ReconstructionUNetPlanner")
-_RECONSTRUCTION = ("field_unit", "B0", "TE", "b0_direction")
 
 
-def plan_and_preprocess(args: Namespace) -> None:
-    """What `nnUNetv2_plan_and_preprocess` does, after a look at everything that it would only notice later.
-
-    Args:
-        args: see `commands/plan_and_preprocess.py`.
+def plan_and_preprocess(request: PlanRequest) -> None:
+    """Check everything that nnU-Net would only notice later, then do what `nnUNetv2_plan_and_preprocess` does.
 
     Raises:
         XModalError: for a variable that is not set, an unknown dataset or planner, impossible streams, options that the
-            planner has not, faulty files, and with `--unlabelled` if no case is labelled; nothing is written then.
+            planner does not take, faulty files, and with `unlabelled` if no case is labelled; nothing is written then.
     """
     require_variables("nnUNet_raw", "nnUNet_preprocessed")
-    planner = planner_class(args.pl)
-    if args.overwrite_target_spacing is not None and len(args.overwrite_target_spacing) != 3:
-        raise XModalError(f"-overwrite_target_spacing takes three numbers in mm, got {args.overwrite_target_spacing}.")
-    own = getattr(planner, "own_options", ())  # what our planners take beside nnU-Net's arguments
-    if args.iso_compute and "iso_compute" not in own:
-        raise XModalError(
-            f"--iso_compute narrows streams, which {args.pl} has not: take one of {_with_option('iso_compute')}."
-        )
-    if args.grid is not None and "grid" not in own:
-        raise XModalError(f"--grid says nothing to {args.pl}: take one of {_with_option('grid')}.")
-    if args.size is not None and "size" not in own:
-        raise XModalError(f"--size says nothing to {args.pl}: take one of {_with_option('size')}.")
-    if args.unlabelled and args.pl in _LABELS_FOR_EVERY_CASE:
-        raise XModalError(f"{args.pl} needs a label in every case: leave --unlabelled out, and unlabelled cases, too.")
-    for flag in _RECONSTRUCTION:
-        if getattr(args, flag) is not None and flag not in own:
-            raise XModalError(f"--{flag} says nothing to {args.pl}: take one of {_with_option(flag)}.")
-    sizes = _checked_sizes(planner, args)
-    if args.streams and own and "streams" not in own:
-        raise XModalError(f"--streams says nothing to {args.pl}, whose networks have none: leave it out.")
-    streams = {dataset: _checked(dataset, planner, args) for dataset in args.d}
+    check_planner(request)
+    streams = {dataset: _checked_streams(dataset, request) for dataset in request.datasets}
     with ExitStack() as outputs:
-        for dataset in args.d:
+        for dataset in request.datasets:
             outputs.enter_context(claimed(Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset)))
-        _plan(args, planner, sizes, streams)
+        if request.unlabelled:
+            for dataset in request.datasets:
+                _complete_labels(dataset)
+        outputs.enter_context(json_written_whole(fingerprint_extractor, default_experiment_planner))
+        for dataset in request.datasets:
+            outputs.enter_context(told_if_full(_without_cut_files(dataset)))
+        _extract_fingerprints(request)
+        print("Experiment planning...")
+        plans_names = [_write_plans(dataset, request, streams[dataset]) for dataset in request.datasets]
+        if request.preprocess:
+            _preprocess(request, plans_names[-1])
+        repeat_remarks()
 
 
-def _plan(
-    args: Namespace, planner: type, sizes: Mapping[str, int | list[int]], streams: Mapping[int, Streams | None]
-) -> None:
-    if args.unlabelled:
-        for dataset in args.d:
-            _complete_labels(dataset)
+def check_planner(request: PlanRequest) -> None:
+    """Check that the planner exists and takes the options that are given; reads no file.
 
-    with ExitStack() as safely:
-        safely.enter_context(json_written_whole(fingerprint_extractor, default_experiment_planner))
-        for dataset in args.d:
-            name = convert_id_to_dataset_name(dataset)
-            folder = Path(nnUNet_preprocessed) / name
-            discard_cut_fingerprint(folder)
-            discard_cut_split(folder, Path(nnUNet_raw) / name)
-            safely.enter_context(told_if_full(folder))
-        _plan_whole(args, planner, sizes, streams)
-
-
-def _plan_whole(
-    args: Namespace, planner: type, sizes: Mapping[str, int | list[int]], streams: Mapping[int, Streams | None]
-) -> None:
-    own = getattr(planner, "own_options", ())
-    print("Fingerprint extraction...")
-    extract_fingerprints(
-        args.d,
-        args.fpe,
-        args.npfp,
-        args.verify_dataset_integrity,
-        args.clean,
-        args.verbose,
-        show_progress_bar=not args.no_pbar,
-    )
-    print("Experiment planning...")
-    for dataset in args.d:
-        chosen = {**vars(args), "streams": streams[dataset]}
-        _, plans_name = plan_experiment_dataset(
-            dataset,
-            partial(_ready, sized(planner) if sizes else planner, **{name: chosen[name] for name in own}, **sizes),
-            args.gpu_memory_target,
-            args.preprocessor_name,
-            args.overwrite_target_spacing,
-            args.overwrite_plans_name,
+    Raises:
+        XModalError: for what does not go together.
+    """
+    planner = planner_class(request.planner)
+    check_options(request.planner, vars(request))
+    if request.unlabelled and declared_by(planner).needs_every_label:
+        raise XModalError(
+            f"{request.planner} needs a label in every case: leave --unlabelled out, and unlabelled cases, too."
         )
-        if streams[dataset] is not None and not own:
-            _write_streams(dataset, plans_name, streams[dataset])
-    if not args.no_pp:
-        print("Preprocessing...")
-        for dataset in args.d:
-            _discard_other_labels(dataset)
-        processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
-        preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
-    repeat_remarks()
+    check_sizes(request.patch, request.base_width)
+    if request.patch is not None and len(request.patch) != 3 and not can_be_sized(planner):
+        raise XModalError(f"--patch takes three numbers Z Y X for {request.planner}, and got {len(request.patch)}.")
 
 
-def _checked_sizes(planner: type, args: Namespace) -> dict[str, int | list[int]]:
-    """`--patch` and `--base_width` for a planner of nnU-Net's own; {} where ours takes them among its options."""
-    check_sizes(args.patch, args.base_width)
-    own = getattr(planner, "own_options", ())
-    given = {name: getattr(args, name) for name in ("patch", "base_width") if getattr(args, name) is not None}
-    for name in given:
-        if name not in own and not can_be_sized(planner):
-            raise XModalError(
-                f"--{name} says nothing to {args.pl}: take one of {_with_option(name)}, or one of nnU-Net's own."
-            )
-    if "patch" in given and not can_be_sized(planner) and len(args.patch) != 3:
-        raise XModalError(f"--patch takes three numbers Z Y X for {args.pl}, and got {len(args.patch)}.")
-    return {name: value for name, value in given.items() if name not in own}
+def planner_with_options(request: PlanRequest, streams: Streams | None) -> Callable[..., ExperimentPlanner]:
+    """Return the planner as nnU-Net constructs it, with the options that are given.
+
+    Args:
+        request: what is planned.
+        streams: of the dataset, where any are given; planners of nnU-Net's own do without.
+    """
+    planner = planner_class(request.planner)
+    options = _given_options(request, declared_by(planner)) | ({} if streams is None else {"streams": streams})
+    if issubclass(planner, OwnPlanner):
+        return partial(planner, **{name: value for name, value in options.items() if name in planner.own_options})
+    sizes = {name: value for name, value in options.items() if name != "streams"}
+    return partial(sized(planner), **sizes) if sizes else planner
 
 
-def _ready(planner: type, *args, **kwargs) -> ExperimentPlanner:
-    """A planner that finds no plans which are cut off where it writes its own."""
-    made = planner(*args, **kwargs)
-    discard_cut_plans(Path(nnUNet_preprocessed) / made.dataset_name / f"{made.plans_identifier}.json")
-    return made
+def _given_options(request: PlanRequest, declared: type[OwnPlanner]) -> dict[str, Any]:
+    """Return those of the planner's own options that are not left to it, but for streams as words."""
+    values = {name: getattr(request, name) for name in declared.own_options if name != "streams"}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _discard_other_labels(dataset: int) -> None:
-    name = convert_id_to_dataset_name(dataset)
-    dataset_json = read_json(Path(nnUNet_raw) / name / "dataset.json")
-    files = get_filenames_of_train_images_and_targets(str(Path(nnUNet_raw) / name), dataset_json)
-    labels = {case: Path(of_case["label"]) for case, of_case in files.items()}
-    discard_other_labels(labels, Path(nnUNet_preprocessed) / name, dataset_json["file_ending"])
-
-
-def _with_option(name: str) -> str:
-    return ", ".join(planner for planner in PLANNERS if name in planner_class(planner).own_options)
-
-
-def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
-    """Checks a raw dataset; its streams if the command line or dataset.json gives any."""
+def _checked_streams(dataset: int, request: PlanRequest) -> Streams | None:
+    """Check a raw dataset; return its streams if the request or dataset.json gives any."""
     folder = Path(nnUNet_raw) / dataset_name(dataset, takes_names=False)
-    file = folder / "dataset.json"
-    dataset_json = read_plannable(file)
-    names = getattr(planner, "input_names", channel_names_of)(dataset_json)
-    if args.streams:
-        streams = streams_from_command_line(args.streams, names)
-    else:
+    dataset_json = read_plannable(folder / "dataset.json")
+    declared = declared_by(planner_class(request.planner))
+    names = declared.input_names(dataset_json)
+    if request.streams is None:
         streams = streams_of_dataset(dataset_json, names)
-    cases = (partly_labelled_cases if args.unlabelled else training_cases)(folder, dataset_json)
-    check_cases(existing_files(cases), dataset_json, args.npfp, progress=not args.no_pbar)
+    else:
+        streams = streams_from_command_line(request.streams, names)
+    cases = (partly_labelled_cases if request.unlabelled else training_cases)(folder, dataset_json)
+    check_cases(existing_files(cases), dataset_json, request.fingerprint_processes, progress=request.progress_bars)
     check_some_foreground(existing_files(cases), dataset_json)
     _tell_of_axes(folder, cases, dataset_json)
-    if hasattr(planner, "check_raw"):  # what only this planner knows to look at
-        planner.check_raw(dataset_json, cases, **{name: getattr(args, name) for name in planner.own_options})
+    declared.check_raw(dataset_json, cases, **_given_options(request, declared))
     print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))
     return streams
 
@@ -212,7 +144,7 @@ def _tell_of_axes(folder: Path, cases: list[Case], dataset_json: dict) -> None:
 
 
 def _complete_labels(dataset: int) -> None:
-    """Of a raw dataset that has been checked; says how many files it wrote."""
+    """Give every unlabelled case of a checked raw dataset an empty label, and print how many there were."""
     folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
     dataset_json = read_dataset_json(folder / "dataset.json")
     cases = partly_labelled_cases(folder, dataset_json)
@@ -220,8 +152,75 @@ def _complete_labels(dataset: int) -> None:
     print(f"{folder.name}: {written} of {len(cases)} training cases had no label file and were given an empty one.")
 
 
-def _write_streams(dataset: int, plans_name: str, streams: Streams) -> None:
+def _without_cut_files(dataset: int) -> Path:
+    """Discard a fingerprint and a split that are cut off; return the folder of the preprocessed dataset."""
+    name = convert_id_to_dataset_name(dataset)
+    folder = Path(nnUNet_preprocessed) / name
+    discard_cut_fingerprint(folder)
+    discard_cut_split(folder, Path(nnUNet_raw) / name)
+    return folder
+
+
+def _extract_fingerprints(request: PlanRequest) -> None:
+    print("Fingerprint extraction...")
+    extract_fingerprints(
+        list(request.datasets),
+        request.fingerprint_extractor,
+        request.fingerprint_processes,
+        request.verify_dataset_integrity,
+        request.recompute_fingerprint,
+        request.verbose,
+        show_progress_bar=request.progress_bars,
+    )
+
+
+def _write_plans(dataset: int, request: PlanRequest, streams: Streams | None) -> str:
+    """Write the plans of one dataset; return their name."""
+    _, plans_name = plan_experiment_dataset(
+        dataset,
+        partial(_without_cut_plans, planner_with_options(request, streams)),
+        request.gpu_memory_gb,
+        request.preprocessor,
+        request.target_spacing_mm,
+        request.plans_name,
+    )
+    if streams is not None and not issubclass(planner_class(request.planner), OwnPlanner):
+        _add_streams(dataset, plans_name, streams)
+    return plans_name
+
+
+def _without_cut_plans(planner: Callable[..., ExperimentPlanner], *args, **kwargs) -> ExperimentPlanner:
+    """Return a planner that finds no plans which are cut off where it writes its own."""
+    made = planner(*args, **kwargs)
+    discard_cut_plans(Path(nnUNet_preprocessed) / made.dataset_name / f"{made.plans_identifier}.json")
+    return made
+
+
+def _add_streams(dataset: int, plans_name: str, streams: Streams) -> None:
     file = Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset) / f"{plans_name}.json"
     plans = read_json(file)
     plans["xmodal"] = {**plans.get("xmodal", {}), "streams": streams}
     write_json(plans, file)
+
+
+def _preprocess(request: PlanRequest, plans_name: str) -> None:
+    print("Preprocessing...")
+    for dataset in request.datasets:
+        _discard_differing_labels(dataset)
+    usual = [_DEFAULT_PROCESSES.get(name, _OTHER_PROCESSES) for name in request.configurations]
+    preprocess(
+        list(request.datasets),
+        plans_name,
+        list(request.configurations),
+        list(request.preprocessing_processes or usual),
+        request.verbose,
+        show_progress_bar=request.progress_bars,
+    )
+
+
+def _discard_differing_labels(dataset: int) -> None:
+    name = convert_id_to_dataset_name(dataset)
+    dataset_json = read_json(Path(nnUNet_raw) / name / "dataset.json")
+    files = get_filenames_of_train_images_and_targets(str(Path(nnUNet_raw) / name), dataset_json)
+    labels = {case: Path(of_case["label"]) for case, of_case in files.items()}
+    discard_other_labels(labels, Path(nnUNet_preprocessed) / name, dataset_json["file_ending"])

@@ -13,6 +13,7 @@ from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.planners.own_planner import OwnPlanner
 from nnunet_xmodal.planners.unchanged_images import normalisation_and_resampling
 
 SIZE = (256, 256)
@@ -24,7 +25,7 @@ _SMALLEST = 64
 _CHUNKS, _SHOTS = 3, 1
 
 
-class FewShotPlanner(ExperimentPlanner):
+class FewShotPlanner(OwnPlanner, ExperimentPlanner):
     """One configuration, 2d, whose patch holds every slice whole (Huang et al., 2023; 256×256 pixels).
 
     **Spacing**, the same along both axes of a slice, and as coarse as the largest slice needs:

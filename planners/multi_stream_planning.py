@@ -8,12 +8,13 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_xmodal.datasets.streams import Streams, channel_names_of, parse_streams, streams_of_dataset
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
+from nnunet_xmodal.planners.own_planner import OwnPlanner
 from nnunet_xmodal.planners.sized_planning import sized_name
 
 _WIDTH_STEP = 8  # widths that are no multiple of it waste tensor cores
 
 
-class MultiStreamPlanning:
+class MultiStreamPlanning(OwnPlanner):
     """A mixin before SizedPlanning and one of nnU-Net's planners: patch, batch and width for MultiStreamUNet.
 
     The plans are ordinary ones that name our network and its streams, so that stock `nnUNetTrainer` trains a
@@ -27,7 +28,6 @@ class MultiStreamPlanning:
         patch, base_width: see SizedPlanning.
 
     Attributes:
-        own_options: what the constructor takes beside nnU-Net's arguments.
         plans_name: where the plans are written if `plans_name` is not given; with "Iso" before "Plans" for
             `iso_compute`, and with the sizes if they are given. nnU-Net keeps configurations of older plans of the
             same name.
@@ -41,7 +41,7 @@ class MultiStreamPlanning:
         dataset_name_or_id: str | int,
         *,
         streams: Streams | None = None,
-        iso_compute: bool = False,
+        iso_compute: bool | None = None,
         patch: Sequence[int] | None = None,
         base_width: int | None = None,
         **others,
@@ -53,7 +53,7 @@ class MultiStreamPlanning:
         names = channel_names_of(self.dataset_json)
         default = streams_of_dataset(self.dataset_json) or [[index] for index in range(len(names))]
         self.streams = parse_streams(streams or default, names)
-        self.iso_compute = iso_compute
+        self.iso_compute = bool(iso_compute)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """Data that are preprocessed as nnU-Net's default plans do it are shared with them, and between pairings."""

@@ -47,6 +47,7 @@ class ReconstructionPlanner(UnchangedImages):
     """
 
     own_options = ("patch", "field_unit", "B0", "TE", "b0_direction")
+    needs_every_label = True
     plans_name = "nnUNetReconstructionPlans"
 
     def __init__(

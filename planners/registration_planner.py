@@ -52,6 +52,7 @@ class RegistrationPlanner(UnchangedImages):
     """
 
     own_options = ("grid",)
+    needs_every_label = True
 
     def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others):
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetRegistrationPlans", **others})

@@ -9,6 +9,7 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import ge
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.unet_plan import check_patch_size
+from nnunet_xmodal.planners.own_planner import OwnPlanner
 
 _STOCK_DATA = ("2d", "3d_fullres")  # configurations whose preprocessed data know nothing of patch and width
 
@@ -127,8 +128,7 @@ def sized_name(plans_name: str, patch: Sequence[int] | None, base_width: int | N
 
 def can_be_sized(planner: type) -> bool:
     """Tell whether a planner is one of nnU-Net's own, or one of ours that takes both numbers."""
-    stock = issubclass(planner, ExperimentPlanner) and not getattr(planner, "own_options", ())
-    return stock or issubclass(planner, SizedPlanning)
+    return issubclass(planner, SizedPlanning) or not issubclass(planner, OwnPlanner)
 
 
 def sized(planner: type[ExperimentPlanner]) -> type[ExperimentPlanner]:

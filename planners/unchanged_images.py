@@ -3,9 +3,10 @@
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
 from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.planners.own_planner import OwnPlanner
 
 
-class UnchangedImages(ExperimentPlanner):
+class UnchangedImages(OwnPlanner, ExperimentPlanner):
     """Intensities stay as they are, axes keep their order, and no axis is resampled apart from the others."""
 
     def determine_resampling(self, *args, **kwargs):

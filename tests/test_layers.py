@@ -15,7 +15,7 @@ LAYERS = (
     {"prediction", "evaluation"},
     {"tasks"},
     {"trainers", "planners"},
-    {"predict", "planning", "inflation", "crossval", "comparison", "preparation"},
+    {"predict", "planning", "planning_request", "inflation", "crossval", "comparison", "preparation"},
     {"demo"},
     {"commands"},
 )

@@ -1,11 +1,14 @@
 """`nnUNetXModal_compare`: cross-validation results side by side."""
 
 import argparse
-import os
 from pathlib import Path
 
 from nnunet_xmodal.commands.argument_types import fold, positive
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+from nnunet_xmodal.commands.request_fields import request_fields
+from nnunet_xmodal.comparison.request import ComparisonRequest
+from nnunet_xmodal.evaluation.empty_rules import EMPTY_RULES
+from nnunet_xmodal.files.environment import default_processes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,29 +27,30 @@ def parser() -> argparse.ArgumentParser:
         help="gets report.html, summary.md and tables as CSV",
     )
 
+    default = ComparisonRequest
     models = p.add_argument_group("trained models")
     models.add_argument("-d", dest="dataset", metavar="DATASET", help="dataset name or ID")
     models.add_argument(
         "-c",
         dest="configurations",
         nargs="+",
-        default=[],
+        default=(),
         metavar="CONFIGURATION",
         help="configurations, e.g. 2d 3d_fullres",
     )
-    models.add_argument("-tr", dest="trainers", nargs="+", default=[], metavar="TRAINER", help="trainers")
+    models.add_argument("-tr", dest="trainers", nargs="+", default=(), metavar="TRAINER", help="trainers")
     models.add_argument(
-        "-p", dest="plans", nargs="+", default=["nnUNetPlans"], metavar="PLANS", help="default: nnUNetPlans"
+        "-p", dest="plans", nargs="+", default=default.plans, metavar="PLANS", help="default: nnUNetPlans"
     )
     models.add_argument(
-        "-f", dest="folds", nargs="+", type=fold, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: 0 1 2 3 4"
+        "-f", dest="folds", nargs="+", type=fold, default=default.folds, metavar="FOLD", help="default: 0 1 2 3 4"
     )
 
     folders = p.add_argument_group("predictions from elsewhere")
     folders.add_argument(
         "--folders",
         nargs="+",
-        default=[],
+        default=(),
         metavar="[NAME=]FOLDER",
         help="folders with a label map per case, named as the references; alone or beside trained models",
     )
@@ -63,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
     rules = p.add_argument_group("metrics")
     rules.add_argument(
         "--empty",
-        choices=["nan", "brats"],
-        default="nan",
+        choices=EMPTY_RULES,
+        default=default.empty,
         help="empty labels: nan leaves undefined values out, as nnU-Net does; brats gives an empty prediction of an "
         "empty reference 1 (and 0 mm), one without the other 0 (and 373.13 mm) (default: nan)",
     )
@@ -72,17 +76,21 @@ def parser() -> argparse.ArgumentParser:
         "--nsd_tolerance",
         dest="nsd_tolerance_mm",
         type=float,
-        default=1.0,
+        default=default.nsd_tolerance_mm,
         metavar="MM",
-        help="of NSD, in mm (default: 1)",
+        help="of NSD, in mm (default: %(default)g)",
     )
     rules.add_argument(
-        "--lesion_iou", type=float, default=0.1, metavar="IOU", help="from which lesions match (default: 0.1)"
+        "--lesion_iou",
+        type=float,
+        default=default.lesion_iou,
+        metavar="IOU",
+        help="from which lesions match (default: %(default)g)",
     )
     rules.add_argument(
         "--detection",
         nargs="+",
-        default=[],
+        default=(),
         metavar="LABEL",
         help="lesion AP, FROC and patient AUROC of these labels, from probabilities (--npz); needs the extra detection",
     )
@@ -96,27 +104,31 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with the cases that all have in the same fold; the report says what was left out",
     )
-    p.add_argument("--overlays", type=int, default=6, metavar="N", help="cases to draw (default: 6)")
     p.add_argument(
-        "-np", dest="processes", type=positive, default=_processes(), help=f"processes (default: {_processes()})"
+        "--overlays", type=int, default=default.overlays, metavar="N", help="cases to draw (default: %(default)s)"
+    )
+    p.add_argument(
+        "-np", dest="processes", type=positive, default=default_processes(), help="processes (default: %(default)s)"
     )
     return p
 
 
-def _processes() -> int:
-    value = os.environ.get("nnUNet_def_n_proc", "")
-    return int(value) if value.isdecimal() and int(value) else min(8, os.cpu_count() or 1)
+def request_of(args: argparse.Namespace) -> ComparisonRequest:
+    """Return what the flags ask for.
+
+    Raises:
+        XModalError: see ComparisonRequest.
+    """
+    return ComparisonRequest(**request_fields(args))
 
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = vars(parser().parse_args(arguments))
+    request = request_of(parser().parse_args(arguments))
     from nnunet_xmodal.comparison.run import compare  # imports pandas and torch: not for --help
-    from nnunet_xmodal.comparison.settings import ComparisonSettings
 
-    settings = ComparisonSettings(**args)
-    compare(settings)
-    print(f"{settings.output / 'report.html'}\n{settings.output / 'summary.md'}")
+    compare(request)
+    print(f"{request.output / 'report.html'}\n{request.output / 'summary.md'}")
 
 
 if __name__ == "__main__":

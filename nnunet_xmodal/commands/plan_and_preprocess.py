@@ -3,6 +3,23 @@
 import argparse
 
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+from nnunet_xmodal.commands.request_fields import request_fields
+from nnunet_xmodal.planning_request import PlanRequest
+
+_FIELDS = {
+    "d": "datasets",
+    "pl": "planner",
+    "fpe": "fingerprint_extractor",
+    "npfp": "fingerprint_processes",
+    "clean": "recompute_fingerprint",
+    "gpu_memory_target": "gpu_memory_gb",
+    "preprocessor_name": "preprocessor",
+    "overwrite_target_spacing": "target_spacing_mm",
+    "overwrite_plans_name": "plans_name",
+    "c": "configurations",
+    "np": "preprocessing_processes",
+}
+"""nnU-Net's names of flags → fields of the request."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--iso_compute",
         action="store_true",
+        default=None,
         help="with our planners: streams so narrow that a training step costs about as much as with nnU-Net's network",
     )
     p.add_argument(
@@ -60,9 +78,14 @@ def parser() -> argparse.ArgumentParser:
         help="training cases without a label file get an empty one; at least one case has to be labelled",
     )
     _add_reconstruction(p.add_argument_group("ReconstructionPlanner and ReconstructionUNetPlanner"))
-    p.add_argument("-pl", default="ExperimentPlanner", help="planner (default: ExperimentPlanner), e.g. XModalPlanner")
-    p.add_argument("-fpe", default="DatasetFingerprintExtractor", help="fingerprint extractor class of nnU-Net")
-    p.add_argument("-npfp", type=int, default=8, help="processes for checks and fingerprint (default: 8)")
+    p.add_argument("-pl", default=PlanRequest.planner, help="planner (default: %(default)s), e.g. XModalPlanner")
+    p.add_argument("-fpe", default=PlanRequest.fingerprint_extractor, help="fingerprint extractor class of nnU-Net")
+    p.add_argument(
+        "-npfp",
+        type=int,
+        default=PlanRequest.fingerprint_processes,
+        help="processes for checks and fingerprint (default: %(default)s)",
+    )
     p.add_argument(
         "--verify_dataset_integrity", action="store_true", help="run nnU-Net's own check as well; ours always runs"
     )
@@ -71,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         "--clean", action="store_true", help="recompute an existing fingerprint: needed after changes of the data"
     )
     p.add_argument("-gpu_memory_target", type=float, help="GPU memory to plan for, in GB")
-    p.add_argument("-preprocessor_name", default="DefaultPreprocessor", help="preprocessor class of nnU-Net")
+    p.add_argument("-preprocessor_name", default=PlanRequest.preprocessor, help="preprocessor class of nnU-Net")
     p.add_argument(
         "-overwrite_target_spacing",
         nargs="+",
@@ -83,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "-c",
         nargs="+",
-        default=["2d", "3d_fullres", "3d_lowres"],
+        default=list(PlanRequest.configurations),
         help="configurations to preprocess (default: 2d 3d_fullres 3d_lowres)",
     )
     p.add_argument(
@@ -110,12 +133,23 @@ def _add_reconstruction(p: argparse._ArgumentGroup) -> None:
     )
 
 
+def request_of(args: argparse.Namespace) -> PlanRequest:
+    """Return what the flags ask for.
+
+    Raises:
+        XModalError: see PlanRequest.
+    """
+    fields = request_fields(args, _FIELDS)
+    preprocess, progress_bars = not fields.pop("no_pp"), not fields.pop("no_pbar")
+    return PlanRequest(**fields, preprocess=preprocess, progress_bars=progress_bars)
+
+
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = parser().parse_args(arguments)
+    request = request_of(parser().parse_args(arguments))
     from nnunet_xmodal.planning import plan_and_preprocess  # imports torch: not for --help
 
-    plan_and_preprocess(args)
+    plan_and_preprocess(request)
 
 
 if __name__ == "__main__":

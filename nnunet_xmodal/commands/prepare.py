@@ -1,12 +1,14 @@
 """`nnUNetXModal_prepare`: from native scans to a raw dataset of nnU-Net."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from nnunet_xmodal.commands.argument_types import positive, with_negative_pairs
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+from nnunet_xmodal.commands.request_fields import request_fields
+from nnunet_xmodal.files.environment import default_processes
+from nnunet_xmodal.preparation.request import SPLITS, PreparationRequest
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,8 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sources.add_argument(
         "--unlabelled",
-        choices=["Ts", "Tr"],
-        default="Ts",
+        choices=SPLITS,
         help="where cases without a label go: imagesTs, or imagesTr for plan_and_preprocess --unlabelled (default: Ts)",
     )
 
@@ -77,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     grid.add_argument(
         "--roi_label", nargs="+", type=int, metavar="N", help="values of the organ in these masks (default: from 0.5)"
     )
-    grid.add_argument("--margin", type=float, default=0.0, metavar="MM", help="around it on every side (default: 0)")
+    grid.add_argument("--margin", type=float, metavar="MM", help="around it on every side (default: 0)")
 
     grid.add_argument(
         "--orientation",
@@ -98,15 +99,10 @@ def parser() -> argparse.ArgumentParser:
     labels.add_argument("--streams", nargs="+", metavar="NAME+NAME", help="channels of each stream: T2W ADC+DWI")
 
     p.add_argument(
-        "-np", dest="processes", type=positive, default=_processes(), help=f"processes (default: {_processes()})"
+        "-np", dest="processes", type=positive, default=default_processes(), help="processes (default: %(default)s)"
     )
     p.add_argument("--overwrite", action="store_true", help="prepare all cases anew, and replace what is there")
     return p
-
-
-def _processes() -> int:
-    value = os.environ.get("nnUNet_def_n_proc", "")
-    return int(value) if value.isdecimal() and int(value) else min(8, os.cpu_count() or 1)
 
 
 def _recipes() -> str:
@@ -115,14 +111,22 @@ def _recipes() -> str:
     return ", ".join(recipe_names())
 
 
+def request_of(args: argparse.Namespace) -> PreparationRequest:
+    """Return what the flags ask for.
+
+    Raises:
+        XModalError: see PreparationRequest.
+    """
+    return PreparationRequest(**request_fields(args))
+
+
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = vars(parser().parse_args(with_negative_pairs(arguments)))
-    from nnunet_xmodal.preparation.request import PreparationWords
+    request = request_of(parser().parse_args(with_negative_pairs(arguments)))
     from nnunet_xmodal.preparation.run import prepare  # imports SimpleITK: not for --help
 
-    if prepare(PreparationWords(**args)):
+    if prepare(request):
         raise SystemExit(1)
 
 

@@ -15,7 +15,7 @@ from nnunet_xmodal.comparison.detection_table import check_detectable, detection
 from nnunet_xmodal.comparison.overlays import overlays
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.html import write_report
-from nnunet_xmodal.comparison.settings import ComparisonSettings
+from nnunet_xmodal.comparison.request import ComparisonRequest
 from nnunet_xmodal.comparison.sources import (
     TrainedModel,
     dataset_name,
@@ -38,53 +38,47 @@ _EMPTY = {
 }
 
 
-def compare(settings: ComparisonSettings) -> ReportContents:
-    """Reads results, computes what is not computed yet, and writes the report.
+def compare(request: ComparisonRequest) -> ReportContents:
+    """Read results, compute what is not computed yet, and write the report.
 
     Raises:
         XModalError: before anything but cached metrics is written, for results that are missing, damaged or unlike,
             and for files that the system does not let us read or write.
     """
     try:
-        _check_writable(settings.output)
-        with claimed(settings.output):
-            return _compare(settings)
+        _check_writable(request.output)
+        with claimed(request.output):
+            return _compare(request)
     except OSError as error:
-        file = error.filename2 or error.filename or settings.output
+        file = error.filename2 or error.filename or request.output
         raise XModalError(
             f"{file} cannot be read or written ({error.strerror or error}): see to its permissions and the space that "
             "is left, or give another -o."
         ) from error
 
 
-def _compare(settings: ComparisonSettings) -> ReportContents:
-    metric_settings = MetricSettings(settings.nsd_tolerance_mm, settings.lesion_iou)
-    output = settings.output
-    trained = trained_models(settings)
-    models = [model.results for model in trained]
-    models += prediction_folders(settings, models[0].dataset_json if models else None)
-    _check_names(models)
-    dataset = dataset_name(settings)
-    references = references_folder(settings, dataset)
+def _compare(request: ComparisonRequest) -> ReportContents:
+    trained = trained_models(request)
+    models = _models(request, trained)
+    dataset = dataset_name(request)
+    references = references_folder(request, dataset)
     expected = () if trained or references is None else images(references, models[0].dataset_json["file_ending"])
-    cases, notes = common_cases(models, settings.allow_missing, expected)
+    cases, notes = common_cases(models, request.allow_missing, expected)
     _adopt_folds(models, cases)
-    if settings.detection:
-        check_detectable(models, cases, settings.detection)
-    groups = subjects(settings, dataset, cases)
-    cache = CaseCache(output / "cache")
-
-    table, metrics = case_table(models, cases, references, metric_settings, cache, settings.processes, groups)
-    table = with_rule(table, settings.empty, metrics)
-    segmentations = all(model.cases[case].prediction is not None for model in models for case in cases)
+    if request.detection:
+        check_detectable(models, cases, request.detection)
+    groups = subjects(request, dataset, cases)
+    cache = CaseCache(request.output / "cache")
+    metric_settings = MetricSettings(request.nsd_tolerance_mm, request.lesion_iou)
+    table, metrics = case_table(models, cases, references, metric_settings, cache, request.processes, groups)
+    table = with_rule(table, request.empty, metrics)
     detection = None
-    if settings.detection:
-        detection = detection_table(models, cases, references, settings.detection, cache, settings.processes)
-    pictures = None if dataset is None else Path(os.environ["nnUNet_raw"]) / dataset / "imagesTr"
+    if request.detection:
+        detection = detection_table(models, cases, references, request.detection, cache, request.processes)
     contents = ReportContents(
         title=f"{dataset or 'Predictions'}: {_count(models, 'model')} on {_count(cases, 'case')}",
-        facts=_facts(settings, dataset, models, cases, groups),
-        notes=notes + _notes(models, table, settings.empty),
+        facts=_facts(request, dataset, models, cases, groups),
+        notes=notes + _notes(models, table, request.empty),
         models=[model.name for model in models],
         metrics=metrics,
         cases=table,
@@ -93,10 +87,28 @@ def _compare(settings: ComparisonSettings) -> ReportContents:
         detection=detection,
         cost=_cost(trained) if trained else None,
         curves={model.results.name: curves(model.results) for model in trained},
-        overlays=overlays(models, table, references, pictures, settings.overlays) if segmentations else (),
+        overlays=overlays(models, table, references, _images_of(dataset), request.overlays)
+        if _are_segmentations(models, cases)
+        else (),
     )
-    write_report(contents, output)
+    write_report(contents, request.output)
     return contents
+
+
+def _models(request: ComparisonRequest, trained: Sequence[TrainedModel]) -> list[ModelResults]:
+    """Return the results of trained models, then those of folders, with names of their own."""
+    models = [model.results for model in trained]
+    models += prediction_folders(request, models[0].dataset_json if models else None)
+    _check_names(models)
+    return models
+
+
+def _are_segmentations(models: Sequence[ModelResults], cases: Sequence[str]) -> bool:
+    return all(model.cases[case].prediction is not None for model in models for case in cases)
+
+
+def _images_of(dataset: str | None) -> Path | None:
+    return None if dataset is None else Path(os.environ["nnUNet_raw"]) / dataset / "imagesTr"
 
 
 def _cost(models: Sequence[TrainedModel]) -> pd.DataFrame:
@@ -140,7 +152,7 @@ def _adopt_folds(models: Sequence[ModelResults], cases: Sequence[str]) -> None:
 
 
 def _facts(
-    settings: ComparisonSettings,
+    request: ComparisonRequest,
     dataset: str | None,
     models: Sequence[ModelResults],
     cases: Sequence[str],
@@ -148,19 +160,19 @@ def _facts(
 ) -> dict[str, str]:
     folds = sorted({model.cases[case].fold for model in models for case in cases})
     facts = {"dataset": dataset or "–"}
-    if settings.trainers:
+    if request.trainers:
         facts |= {
-            "trainers": ", ".join(settings.trainers),
-            "configuration": ", ".join(settings.configurations),
-            "plans": ", ".join(settings.plans),
+            "trainers": ", ".join(request.trainers),
+            "configuration": ", ".join(request.configurations),
+            "plans": ", ".join(request.plans),
         }
     facts |= {
         "folds": ", ".join(folds) if any(folds) else "none",
         "cases": str(len(cases)),
         "unit of the statistics": "case" if groups is None else f"subject ({len({groups[case] for case in cases})})",
-        "empty labels": _EMPTY[settings.empty],
-        "tolerance of NSD": f"{settings.nsd_tolerance_mm:g} mm",
-        "lesions match from": f"IoU {settings.lesion_iou:g}",
+        "empty labels": _EMPTY[request.empty],
+        "tolerance of NSD": f"{request.nsd_tolerance_mm:g} mm",
+        "lesions match from": f"IoU {request.lesion_iou:g}",
     }
     return facts
 
@@ -177,7 +189,7 @@ def _notes(models: Sequence[ModelResults], table: pd.DataFrame, rule: str) -> li
         if model.is_cross_validation and "all" in model.folds
     ]
     for model, row in counts.iterrows():
-        told = [
+        states = [
             f"{row[state]} {words}"
             for state, words in (
                 ("both", "with neither reference nor prediction"),
@@ -186,6 +198,6 @@ def _notes(models: Sequence[ModelResults], table: pd.DataFrame, rule: str) -> li
             )
             if row.get(state, 0)
         ]
-        if told:
-            notes.append(f"{model}: of {int(row.sum())} pairs of case and label {', '.join(told)} (rule: {rule}).")
+        if states:
+            notes.append(f"{model}: of {int(row.sum())} pairs of case and label {', '.join(states)} (rule: {rule}).")
     return notes

@@ -1,4 +1,4 @@
-"""What the flags of `nnUNetXModal_compare` name: trained models, folders of predictions, references, subjects."""
+"""What a comparison reads: trained models, folders of predictions, references, subjects."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_xmodal import discovery
 from nnunet_xmodal.comparison.cross_validation import ModelResults, read_dataset_json, read_model, read_predictions
-from nnunet_xmodal.comparison.settings import ComparisonSettings
+from nnunet_xmodal.comparison.request import ComparisonRequest
 from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE, subjects_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files import dataset_names
@@ -26,30 +26,30 @@ class TrainedModel:
     configuration: str
 
 
-def trained_models(settings: ComparisonSettings) -> list[TrainedModel]:
+def trained_models(request: ComparisonRequest) -> list[TrainedModel]:
     """Those of -d, -c, -tr and -p, named by what tells them apart.
 
     Raises:
         XModalError: for flags that do not go together, and see `read_model`.
     """
-    if not settings.trainers:
-        if not settings.folders:
+    if not request.trainers:
+        if not request.folders:
             raise XModalError("there is nothing to compare: give -d, -c and -tr, or --folders and --gt.")
         return []
-    if settings.dataset is None or not settings.configurations:
+    if request.dataset is None or not request.configurations:
         raise XModalError("-tr needs -d and -c as well.")
     require_variables("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     discovery.register()
-    results = Path(os.environ["nnUNet_results"]) / dataset_name(settings)
-    names = _without_common_length(settings.trainers)
+    results = Path(os.environ["nnUNet_results"]) / dataset_name(request)
+    names = _without_common_length(request.trainers)
     models = []
     for (trainer, short), plans, configuration in product(
-        zip(settings.trainers, names), settings.plans, settings.configurations
+        zip(request.trainers, names), request.plans, request.configurations
     ):
-        parts = [(short, True), (plans, len(settings.plans) > 1), (configuration, len(settings.configurations) > 1)]
-        name = ", ".join(part for part, is_told in parts if is_told)
+        parts = [(short, True), (plans, len(request.plans) > 1), (configuration, len(request.configurations) > 1)]
+        name = ", ".join(part for part, tells_apart in parts if tells_apart)
         folder = results / f"{trainer}__{plans}__{configuration}"
-        models.append(TrainedModel(read_model(name, folder, settings.folds), trainer, configuration))
+        models.append(TrainedModel(read_model(name, folder, request.folds), trainer, configuration))
     return models
 
 
@@ -60,15 +60,15 @@ def _without_common_length(trainers: Sequence[str]) -> list[str]:
     return plain if len(lengths) == 1 else list(trainers)
 
 
-def prediction_folders(settings: ComparisonSettings, dataset_json: dict | None) -> list[ModelResults]:
+def prediction_folders(request: ComparisonRequest, dataset_json: dict | None) -> list[ModelResults]:
     """Those of --folders.
 
     Args:
         dataset_json: of the models beside them; None looks for --dataset_json.
     """
-    named = [_name_and_folder(word) for word in settings.folders]
+    named = [_name_and_folder(word) for word in request.folders]
     if named and dataset_json is None:
-        dataset_json = _dataset_json(settings, named[0][1])
+        dataset_json = _dataset_json(request, named[0][1])
     return [read_predictions(name, folder, dataset_json) for name, folder in named]
 
 
@@ -84,13 +84,13 @@ def _name_and_folder(word: str) -> tuple[str, Path]:
     return name or Path(folder).resolve().name, Path(folder)
 
 
-def _dataset_json(settings: ComparisonSettings, folder: Path) -> dict:
-    if settings.dataset_json is not None:
-        places = [settings.dataset_json]
+def _dataset_json(request: ComparisonRequest, folder: Path) -> dict:
+    if request.dataset_json is not None:
+        places = [request.dataset_json]
     else:
         places = [folder / "dataset.json"]
-        places += [settings.references.parent / "dataset.json"] if settings.references else []
-        dataset = dataset_name(settings)
+        places += [request.references.parent / "dataset.json"] if request.references else []
+        dataset = dataset_name(request)
         places += [Path(os.environ["nnUNet_raw"]) / dataset / "dataset.json"] if dataset else []
     file = next((place for place in places if place.is_file()), None)
     if file is None:
@@ -98,20 +98,20 @@ def _dataset_json(settings: ComparisonSettings, folder: Path) -> dict:
     return read_dataset_json(file)
 
 
-def dataset_name(settings: ComparisonSettings) -> str | None:
+def dataset_name(request: ComparisonRequest) -> str | None:
     """The full name of -d."""
-    if settings.dataset is None:
+    if request.dataset is None:
         return None
     require_variables("nnUNet_raw", "nnUNet_preprocessed")
-    return dataset_names.dataset_name(settings.dataset)
+    return dataset_names.dataset_name(request.dataset)
 
 
-def references_folder(settings: ComparisonSettings, dataset: str | None) -> Path | None:
+def references_folder(request: ComparisonRequest, dataset: str | None) -> Path | None:
     """--gt, else where nnU-Net keeps those of the dataset."""
-    if settings.references is not None:
-        if not settings.references.is_dir():
-            raise XModalError(f"--gt {settings.references} is no folder.")
-        return settings.references
+    if request.references is not None:
+        if not request.references.is_dir():
+            raise XModalError(f"--gt {request.references} is no folder.")
+        return request.references
     if dataset is None:
         return None
     places = [
@@ -121,10 +121,10 @@ def references_folder(settings: ComparisonSettings, dataset: str | None) -> Path
     return next((place for place in places if place.is_dir()), None)
 
 
-def subjects(settings: ComparisonSettings, dataset: str | None, cases: Sequence[str]) -> Mapping[str, str] | None:
+def subjects(request: ComparisonRequest, dataset: str | None, cases: Sequence[str]) -> Mapping[str, str] | None:
     """Case → subject by --group-by, else by the groups that nnUNetXModal_crossval made the folds of."""
-    if settings.group_by:
-        return subjects_of(cases, settings.group_by)
+    if request.group_by is not None:
+        return subjects_of(cases, request.group_by)
     if dataset is not None:
         file = Path(os.environ["nnUNet_preprocessed"]) / dataset / GROUPS_FILE
         if file.is_file():

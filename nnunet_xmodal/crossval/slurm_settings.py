@@ -1,10 +1,10 @@
-"""What Slurm is asked for, from the flags of `nnUNetXModal_crossval`."""
+"""What Slurm is asked for."""
 
 import math
 import re
-from argparse import Namespace
 from dataclasses import dataclass, field
 
+from nnunet_xmodal.crossval.request import CrossvalRequest
 from nnunet_xmodal.errors import XModalError
 
 NOTICE = 120
@@ -35,14 +35,21 @@ class SlurmSettings:
     extra: dict[str, str | bool] = field(default_factory=dict)
 
     @classmethod
-    def from_arguments(cls, args: Namespace) -> "SlurmSettings":
-        """
+    def of_request(cls, request: CrossvalRequest) -> "SlurmSettings":
+        """Return what a cross-validation asks Slurm for.
+
         Raises:
             XModalError: for a time that Slurm would not read, or an option without `=`.
         """
-        gpus = args.num_gpus if args.device == "cuda" else 0
-        extra = dict(_option(word) for word in args.slurm)
-        return cls(args.partition, minutes_of(args.time), args.mem, args.cpus, gpus, args.at_once, extra)
+        return cls(
+            request.partition,
+            minutes_of(request.time_limit),
+            request.memory,
+            request.cpu_cores,
+            request.gpus_per_training if request.device == "cuda" else 0,
+            request.jobs_at_once,
+            dict(_option(word) for word in request.sbatch_options),
+        )
 
     @property
     def parameters(self) -> dict:

@@ -174,20 +174,21 @@ def _compare(demo: Demo, progress: Progress, dice) -> str:
     import pandas as pd
 
     from nnunet_xmodal.comparison.report.tables import scores
+    from nnunet_xmodal.comparison.request import ComparisonRequest
     from nnunet_xmodal.comparison.run import compare
-    from nnunet_xmodal.comparison.settings import ComparisonSettings
     from nnunet_xmodal.demo.results import dice_table, validation_dice, write_results
 
-    settings = ComparisonSettings(
+    request = ComparisonRequest(
         output=demo.folder / "report",
         dataset=demo.dataset_name,
         configurations=[demo.trained_configuration],
         trainers=[demo.of_length(trainer) for trainer in demo.trainers],
         plans=[PLANS],
         folds=list(range(demo.folds)),
+        processes=1,
     )
     with progress.step("comparing the trainers"):
-        contents = compare(settings)
+        contents = compare(request)
     table = dice_table(pd.concat([validation_dice(demo), dice]), demo.trainers)
     write_results(demo, table, scores(contents))
     return table

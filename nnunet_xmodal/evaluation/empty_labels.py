@@ -23,9 +23,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.empty_rules import EMPTY_RULES
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
-
-EMPTY_RULES = ("nan", "brats")
 
 BRATS_DISTANCE_MM = math.sqrt(240**2 + 240**2 + 155**2)
 

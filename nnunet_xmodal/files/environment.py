@@ -44,3 +44,9 @@ def _fault(value: str) -> str | None:
     if os.path.exists(value):
         return "which is a file: point it at a folder"
     return None
+
+
+def default_processes() -> int:
+    """Return nnU-Net's `nnUNet_def_n_proc` where it is a positive number, else the number of cores, at most 8."""
+    value = os.environ.get("nnUNet_def_n_proc", "")
+    return int(value) if value.isdecimal() and int(value) else min(8, os.cpu_count() or 1)

@@ -19,44 +19,46 @@ from nnunet_xmodal.preparation.case import CaseTask, prepare_case
 from nnunet_xmodal.preparation.dataset_json import dataset_json_of
 from nnunet_xmodal.preparation.record import FOLDER, Record, fingerprint_of, read_records
 from nnunet_xmodal.preparation.report import FAULT, fault_row, write_report
-from nnunet_xmodal.preparation.request import PreparationWords, understood
+from nnunet_xmodal.preparation.request import PreparationRequest
+from nnunet_xmodal.preparation.resolve import cases_and_settings
 from nnunet_xmodal.preparation.settings import PreparationSettings
 from nnunet_xmodal.preparation.sources import SourceCase
 
 
-def prepare(words: PreparationWords) -> int:
-    """
+def prepare(request: PreparationRequest) -> int:
+    """Prepare the cases that are missing in the output, and report on all of them in its prepare.csv.
+
     Returns:
         How many cases were not prepared; prepare.csv says why.
 
     Raises:
-        XModalError: for what concerns all cases, before anything is written: words that cannot be understood, an
-            output that is not named as a dataset or belongs to somebody else, and settings that are not those of an
-            earlier run.
+        XModalError: for what concerns all cases, before anything is written: a request that contradicts itself or what
+            is found, an output that is not named as a dataset or belongs to somebody else, and settings that are not
+            those of an earlier run.
     """
     require_variables("nnUNet_raw")
-    dataset = _dataset_folder(words.output)
+    dataset = _dataset_folder(request.output)
     check_output_folder(dataset)
     with claimed(dataset):
-        return _prepare(words, dataset)
+        return _prepare(request, dataset)
 
 
-def _prepare(words: PreparationWords, dataset: Path) -> int:
-    cases, settings = understood(words)
+def _prepare(request: PreparationRequest, dataset: Path) -> int:
+    cases, settings = cases_and_settings(request)
     records = read_records(dataset)
-    _check_settings(dataset, settings, records, cases, words.overwrite)
-    tasks, changed = _tasks(cases, settings, dataset, records, words.overwrite)
+    _check_settings(dataset, settings, records, cases, request.overwrite)
+    tasks, changed = _tasks(cases, settings, dataset, records, request.overwrite)
 
     (dataset / FOLDER / "records").mkdir(parents=True, exist_ok=True)
     write_json(settings.as_json(), dataset / FOLDER / "settings.json")
     try:
-        run_all(prepare_case, tasks, words.processes, "Preparing")
+        run_all(prepare_case, tasks, request.processes, "Preparing")
     finally:  # of what is done, also where a process was killed
         records = read_records(dataset)
         rows = [row for record in records.values() for row in record.rows] + changed
         write_report(sorted(rows, key=lambda row: row["case"]), dataset / "prepare.csv")
-        _write_dataset_json(dataset, settings, records, words.overwrite)
-    return _told(dataset, cases, tasks, records, rows, changed)
+        _write_dataset_json(dataset, settings, records, request.overwrite)
+    return _print_outcome(dataset, cases, tasks, records, rows, changed)
 
 
 def _dataset_folder(name: str) -> Path:
@@ -136,7 +138,7 @@ def _write_dataset_json(
     write_json(content, file)
 
 
-def _told(
+def _print_outcome(
     dataset: Path,
     cases: list[SourceCase],
     tasks: Sequence[CaseTask],
@@ -144,6 +146,7 @@ def _told(
     rows: list[dict],
     changed: list[dict],
 ) -> int:
+    """Print how many cases are prepared and what is wrong with others; return how many are at fault."""
     attempted = {task.source.name for task in tasks}
     new = [name for name in attempted if records[name].done]
     at_fault = {row["case"] for row in rows if row["status"] == FAULT and row["case"] in {c.name for c in cases}}

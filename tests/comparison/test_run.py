@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.commands.compare import main
 from nnunet_xmodal.comparison import run as module
-from nnunet_xmodal.comparison.settings import ComparisonSettings
+from nnunet_xmodal.comparison.request import ComparisonRequest
 from nnunet_xmodal.comparison.sources import prediction_folders
 from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE
 from nnunet_xmodal.errors import XModalError
@@ -208,7 +208,7 @@ def test_folders_are_named_by_themselves_or_as_told(results, tmp_path, monkeypat
     for name in ("plain", "a=b", "gt"):
         shutil.copytree(results.references, tmp_path / name)
     monkeypatch.chdir(tmp_path / "gt")
-    settings = ComparisonSettings(tmp_path, folders=[word.format(tmp_path)])
+    settings = ComparisonRequest(tmp_path, folders=[word.format(tmp_path)])
     assert [model.name for model in prediction_folders(settings, results.dataset_json)] == [expected]
 
 
@@ -233,7 +233,7 @@ def test_a_full_disk_is_named_and_an_earlier_report_stays_whole(results, compare
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(XModalError, match=r"statistics\.csv cannot be read or written \(No space left on device\)"):
         module.compare(
-            ComparisonSettings(
+            ComparisonRequest(
                 output, "900", ["2d"], ["nnUNetTrainer", "nnUNetTrainerCSAD"], folds=[0, 1, 2], overlays=0
             )
         )

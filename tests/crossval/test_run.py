@@ -8,11 +8,12 @@ import pytest
 import torch
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_xmodal.commands.crossval import main, parser
+from nnunet_xmodal.commands.crossval import main, parser, request_of
 from nnunet_xmodal.crossval import run as module
 from nnunet_xmodal.crossval.job import jobs_of
 from nnunet_xmodal.crossval.local import NOT_STARTED
 from nnunet_xmodal.crossval.run import crossval
+from nnunet_xmodal.crossval.slots import slots_of
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE
 from nnunet_xmodal.errors import XModalError
@@ -44,7 +45,7 @@ def run(preprocessed):
 
     def run(*words) -> int:
         arguments = ["-d", DATASET, "-c", "2d", "--executor", "print", "-device", "cpu", *map(str, words)]
-        return crossval(parser().parse_args(arguments))
+        return crossval(request_of(parser().parse_args(arguments)))
 
     return run
 
@@ -240,7 +241,7 @@ def test_a_finished_first_stage_without_predictions(run, refused, nnunet_folders
 
 
 def slots(*words) -> list:
-    return module._slots(parser().parse_args(["-d", DATASET, "-c", "2d", *map(str, words)]))
+    return slots_of(request_of(parser().parse_args(["-d", DATASET, "-c", "2d", *map(str, words)])))
 
 
 def test_a_job_per_gpu(monkeypatch):

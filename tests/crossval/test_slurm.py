@@ -9,6 +9,7 @@ from time import time
 
 import pytest
 
+from nnunet_xmodal.crossval.request import CrossvalRequest
 from nnunet_xmodal.crossval.slurm import FOLDER, submit
 from nnunet_xmodal.crossval.slurm_fold import SlurmFold
 from nnunet_xmodal.crossval.slurm_settings import SlurmSettings, minutes_of
@@ -112,14 +113,13 @@ def test_time_limits_that_are_none(time):
         minutes_of(time)
 
 
-def arguments(*options: str, device: str = "cuda", num_gpus: int = 1) -> Namespace:
-    own = dict(partition=None, time="1-00:00:00", mem="32G", cpus=8, at_once=64)
-    return Namespace(**own, slurm=options, device=device, num_gpus=num_gpus)
+def settings_of(*options: str, **others) -> SlurmSettings:
+    return SlurmSettings.of_request(CrossvalRequest("Tiny", ["2d"], sbatch_options=options, **others))
 
 
 def test_options_of_sbatch():
     options = ("account=lab", "--cores-per-socket=2", "hold=true", "comment=a=b")
-    settings = SlurmSettings.from_arguments(arguments(*options))
+    settings = settings_of(*options)
     assert settings.extra == {"account": "lab", "cores_per_socket": "2", "hold": True, "comment": "a=b"}
 
 
@@ -136,14 +136,14 @@ def test_options_of_sbatch():
 )
 def test_options_that_are_none(word, hint):
     with pytest.raises(XModalError, match=f"--slurm {word}.*{hint}"):
-        SlurmSettings.from_arguments(arguments(word))
+        settings_of(word)
 
 
 def test_gpus_and_memory_are_asked_for_once():
     def parameters(*options, **others):
-        return SlurmSettings.from_arguments(arguments(*options, **others)).parameters
+        return settings_of(*options, **others).parameters
 
-    assert parameters(num_gpus=2)["gpus_per_node"] == 2
+    assert parameters(gpus_per_training=2)["gpus_per_node"] == 2
     assert parameters(device="cpu")["gpus_per_node"] is None
     assert parameters(device="mps")["gpus_per_node"] is None
     assert "gpus_per_node" not in parameters("gres=gpu:a100:1")

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from nnunet_xmodal.commands.crossval import parser
+from nnunet_xmodal.commands.crossval import parser, request_of
 from nnunet_xmodal.crossval.run import crossval
 from nnunet_xmodal.crossval.trusted_jobs import check_trusted
 from nnunet_xmodal.errors import XModalError
@@ -93,7 +93,7 @@ def preprocessed(nnunet_folders, make_plans, make_dataset_json, write_preprocess
 
 def run(*words):
     arguments = ["-d", DATASET, "-c", "2d", "--executor", "print", "-device", "cpu", "-f", "0", *map(str, words)]
-    return crossval(parser().parse_args(arguments))
+    return crossval(request_of(parser().parse_args(arguments)))
 
 
 def test_the_command_looks_before_it_writes(preprocessed, nnunet_folders, hostile, capsys):

@@ -143,7 +143,7 @@ def test_planning_looks_at_masks_and_numbers_first(trained, tmp_path):
     for arguments, sentence in (
         (("ReconstructionPlanner", "--patch", 15, 16, 32), "--patch 15 16 32 cannot be halved 4 times"),
         (("ReconstructionPlanner", "--field_unit", "Hz"), "needs the strength of the main field (B0)"),
-        (("XModalPlanner", "--TE", 0.02), "--TE says nothing to XModalPlanner: take one of ReconstructionPlanner"),
+        (("XModalPlanner", "--TE", 0.02), "--TE does not apply to XModalPlanner: take one of ReconstructionPlanner"),
     ):
         assert sentence in space.run(*plan, *arguments, fails=True).splitlines()[-1]
     mask = space.raw / DATASET / "labelsTr" / "head_tr001.nii.gz"

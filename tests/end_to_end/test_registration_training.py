@@ -52,7 +52,7 @@ def test_the_grid_of_the_command_line_is_planned(trained):
     assert plans["configurations"]["3d_fullres"]["patch_size"] == [16, 32, 32]
     said = trained.run("nnUNetXModal_plan_and_preprocess", "-d", 951, "-pl", "XModalPlanner", "--grid", 16, 32, 32,
                        "-npfp", 1, fails=True)  # fmt: skip
-    assert said.splitlines()[-1] == "error: --grid says nothing to XModalPlanner: take one of RegistrationPlanner."
+    assert said.splitlines()[-1] == "error: --grid does not apply to XModalPlanner: take one of RegistrationPlanner."
     said = trained.run("nnUNetXModal_plan_and_preprocess", "-d", 951, "-pl", "RegistrationPlanner", "--grid", 2, 32, 32,
                        "-npfp", 1, "--no_pbar", fails=True)  # fmt: skip
     assert "error: a registration grid has three sides of at least 4×8×8" in said.splitlines()[-1]

@@ -8,7 +8,8 @@ import pytest
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import case_metrics
-from nnunet_xmodal.evaluation.empty_labels import BRATS_DISTANCE_MM, EMPTY_RULES, with_rule
+from nnunet_xmodal.evaluation.empty_labels import BRATS_DISTANCE_MM, with_rule
+from nnunet_xmodal.evaluation.empty_rules import EMPTY_RULES
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS
 
 OVERLAPS = [name for name, metric in SEGMENTATION_METRICS.items() if metric.kind == "overlap"]

@@ -205,7 +205,7 @@ def test_the_command_plans_a_dataset_with_one_labelled_case(nnunet_folders, comm
     for arguments, sentence in (
         (few_shot, "small.nii.gz is missing: every training case needs a label map"),
         ((*few_shot, "--size", "60", "--unlabelled"), "--size takes one number"),
-        (("--size", "64"), "--size says nothing to ExperimentPlanner: take one of FewShotPlanner."),
+        (("--size", "64"), "--size does not apply to ExperimentPlanner: take one of FewShotPlanner."),
         (("-pl", "RegistrationPlanner", "--unlabelled"), "RegistrationPlanner needs a label in every case"),
     ):
         code, output = command(*arguments)

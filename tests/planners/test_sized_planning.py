@@ -1,11 +1,12 @@
 """`--patch` and `--base_width`: what is planned with them, and what is refused; no image is read."""
 
 import json
+from functools import partial
 from math import prod
-from types import SimpleNamespace
 
 import pytest
 import torch
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -13,7 +14,8 @@ from nnunet_xmodal import planning
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.planners import planner_class
-from nnunet_xmodal.planners.sized_planning import can_be_sized, sized, sized_name
+from nnunet_xmodal.planners.sized_planning import SizedPlanning, can_be_sized, sized, sized_name
+from nnunet_xmodal.planning_request import PlanRequest
 
 DATASET = "Dataset400_Written"
 STOCK = ("ExperimentPlanner", "nnUNetPlannerResEncM")
@@ -173,21 +175,32 @@ def test_a_patch_that_is_proposed_is_accepted(plan):
 @pytest.mark.parametrize(
     "name, patch, base_width, message",
     [
-        ("RegistrationPlanner", [32, 32, 32], None, "--patch says nothing to RegistrationPlanner: take one of XModal"),
-        ("FewShotPlanner", None, 16, "--base_width says nothing to FewShotPlanner: .*, or one of nnU-Net's own"),
-        ("ReconstructionPlanner", None, 16, "--base_width says nothing to ReconstructionPlanner"),
+        (
+            "RegistrationPlanner",
+            [32, 32, 32],
+            None,
+            "--patch does not apply to RegistrationPlanner: take one of X",
+        ),
+        ("FewShotPlanner", None, 16, "--base_width does not apply to FewShotPlanner: .*, or one of nnU-Net's own"),
+        ("ReconstructionPlanner", None, 16, "--base_width does not apply to ReconstructionPlanner"),
         ("ReconstructionUNetPlanner", [64, 64], None, "--patch takes three numbers Z Y X for Reconstruc.*, and got 2"),
     ],
 )
 def test_planners_without_such_a_network_say_so(name, patch, base_width, message):
-    args = SimpleNamespace(pl=name, patch=patch, base_width=base_width)
     with pytest.raises(XModalError, match=message):
-        planning._checked_sizes(planner_class(name), args)
+        planning.check_planner(PlanRequest([999], name, patch=patch, base_width=base_width))
 
 
 def test_the_command_leaves_to_a_planner_what_is_its_own():
-    args = SimpleNamespace(pl="any", patch=[32, 64, 64], base_width=None)
-    assert planning._checked_sizes(planner_class("ReconstructionPlanner"), args) == {}
-    assert planning._checked_sizes(planner_class("XModalPlanner"), args) == {}
-    assert planning._checked_sizes(planner_class("ExperimentPlanner"), args) == {"patch": [32, 64, 64]}
+    def made_with(name: str) -> partial:
+        request = PlanRequest([999], name, patch=[32, 64, 64])
+        planning.check_planner(request)
+        return planning.planner_with_options(request, streams=None)
+
+    for name in ("ReconstructionPlanner", "XModalPlanner"):
+        assert made_with(name).func is planner_class(name)
+    sized_by_us = made_with("ExperimentPlanner")
+    assert issubclass(sized_by_us.func, SizedPlanning) and issubclass(sized_by_us.func, ExperimentPlanner)
+    for name in ("ReconstructionPlanner", "XModalPlanner", "ExperimentPlanner"):
+        assert made_with(name).keywords == {"patch": [32, 64, 64]}
     assert can_be_sized(planner_class("nnUNetPlannerResEncL")) and not can_be_sized(planner_class("FewShotPlanner"))

@@ -90,7 +90,9 @@ def test_a_raw_dataset_is_found_by_its_name(raw_dataset, raw):
     assert {axes(file) for file in (raw / "Dataset603_LPS").rglob("*.nii.gz")} == {"RAS"}
 
 
-@pytest.mark.parametrize("flags", [("--register",), ("--map", "1:2"), ("--reference", "label"), ("--roi", "whole")])
+@pytest.mark.parametrize(
+    "flags", [("--register",), ("--map", "1:2"), ("--reference", "label"), ("--roi", "whole"), ("--unlabelled", "Ts")]
+)
 def test_a_raw_dataset_is_turned_as_it_is(raw_dataset, raw, flags):
     with pytest.raises(SystemExit):
         prepare(raw_dataset, "Dataset603_LPS", "--orientation", "LPS", *flags)
@@ -121,7 +123,8 @@ def test_without_the_flag_scans_stay_as_they_are(images, scans, tmp_path, raw):
 
 @pytest.mark.parametrize("code", ["LPX", "LLS", "LP", "", "lpss", "L P S"])
 def test_other_words_are_no_orientation(raw_dataset, code):
-    from nnunet_xmodal.preparation.request import PreparationWords, understood
+    from nnunet_xmodal.preparation.request import PreparationRequest
+    from nnunet_xmodal.preparation.resolve import cases_and_settings
 
     with pytest.raises(XModalError, match="is no orientation: give three letters"):
-        understood(PreparationWords(raw_dataset, "Dataset603_LPS", orientation=code))
+        cases_and_settings(PreparationRequest(raw_dataset, "Dataset603_LPS", orientation=code))

@@ -424,6 +424,7 @@ def test_a_case_without_a_mask_is_listed(patients, scans, raw, tmp_path):
         ((*USUAL, "--streams", "T2W"), "channel 1 (ADC) in none of them"),
         ((*USUAL, "--roi", "gland"), "--roi gland is no folder of masks"),
         ((*USUAL, "--margin", "4"), "--margin lies around what --roi names"),
+        ((*USUAL, "--margin", "0"), "--margin lies around what --roi names"),
         ((*USUAL, "--map", "1"), "--map takes pairs"),
         (USUAL[:-2], "the label's values have no names"),
         ((*USUAL, "--transform", "DWI=*.tfm"), "--transform names the unknown channel DWI"),
@@ -485,11 +486,11 @@ def test_settings_of_absent_cases_are_not_mixed(patients, raw, tmp_path):
     run(patients, *USUAL)  # cases of earlier runs stay
     assert json.loads((raw / NAME / "dataset.json").read_text())["numTraining"] == 3
     with pytest.raises(XModalError, match="holds carl, prepared with another value of unlabelled"):
-        from nnunet_xmodal.preparation.request import PreparationWords
+        from nnunet_xmodal.preparation.request import PreparationRequest
         from nnunet_xmodal.preparation.run import prepare
 
         prepare(
-            PreparationWords(
+            PreparationRequest(
                 patients,
                 NAME,
                 ("T2W=t2w*", "ADC=adc*"),
@@ -497,5 +498,6 @@ def test_settings_of_absent_cases_are_not_mixed(patients, raw, tmp_path):
                 labels=("lesion=1",),
                 unlabelled="Tr",
                 overwrite=True,
+                processes=1,
             )
         )
