@@ -1,7 +1,7 @@
 """From a raw dataset to plans and preprocessed data, by nnU-Net's own functions."""
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,19 +18,23 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnunet_xmodal.data.atomic_files import told_if_full, write_json
-from nnunet_xmodal.data.environment import require_variables
-from nnunet_xmodal.data.image_checks import check_cases, training_cases
-from nnunet_xmodal.data.streams import (
+from nnunet_xmodal.datasets.checks import Case, check_cases, training_cases
+from nnunet_xmodal.datasets.foreground_check import check_some_foreground
+from nnunet_xmodal.datasets.stored_axes import axes_of_cases, most_common, tell_of_other_axes
+from nnunet_xmodal.datasets.streams import (
     Streams,
     channel_names_of,
     describe_streams,
     streams_from_command_line,
     streams_of_dataset,
 )
-from nnunet_xmodal.data.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
+from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import told_if_full, write_json
 from nnunet_xmodal.files.claim import claimed
+from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
+from nnunet_xmodal.files.dataset_names import dataset_name
+from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.in_place import (
     discard_cut_fingerprint,
     discard_cut_plans,
@@ -38,13 +42,15 @@ from nnunet_xmodal.files.in_place import (
     discard_other_labels,
 )
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.remarks import repeat_remarks
 from nnunet_xmodal.files.stand_ins import json_written_whole
 from nnunet_xmodal.planners import PLANNERS, planner_class
+from nnunet_xmodal.planners.sized_planning import can_be_sized, check_sizes, sized
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
 _OTHER_PROCESSES = 4
 _LABELS_FOR_EVERY_CASE = ("RegistrationPlanner", "ReconstructionPlanner", "ReconstructionUNetPlanner")
-_RECONSTRUCTION = ("patch", "field_unit", "B0", "TE", "b0_direction")
+_RECONSTRUCTION = ("field_unit", "B0", "TE", "b0_direction")
 
 
 def plan_and_preprocess(args: Namespace) -> None:
@@ -75,16 +81,19 @@ def plan_and_preprocess(args: Namespace) -> None:
     for flag in _RECONSTRUCTION:
         if getattr(args, flag) is not None and flag not in own:
             raise XModalError(f"--{flag} says nothing to {args.pl}: take one of {_with_option(flag)}.")
+    sizes = _checked_sizes(planner, args)
     if args.streams and own and "streams" not in own:
         raise XModalError(f"--streams says nothing to {args.pl}, whose networks have none: leave it out.")
     streams = {dataset: _checked(dataset, planner, args) for dataset in args.d}
     with ExitStack() as outputs:
         for dataset in args.d:
             outputs.enter_context(claimed(Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset)))
-        _plan(args, planner, own, streams)
+        _plan(args, planner, sizes, streams)
 
 
-def _plan(args: Namespace, planner: type, own: Sequence[str], streams: Mapping[int, Streams | None]) -> None:
+def _plan(
+    args: Namespace, planner: type, sizes: Mapping[str, int | list[int]], streams: Mapping[int, Streams | None]
+) -> None:
     if args.unlabelled:
         for dataset in args.d:
             _complete_labels(dataset)
@@ -97,10 +106,13 @@ def _plan(args: Namespace, planner: type, own: Sequence[str], streams: Mapping[i
             discard_cut_fingerprint(folder)
             discard_cut_split(folder, Path(nnUNet_raw) / name)
             safely.enter_context(told_if_full(folder))
-        _plan_whole(args, planner, own, streams)
+        _plan_whole(args, planner, sizes, streams)
 
 
-def _plan_whole(args: Namespace, planner: type, own: Sequence[str], streams: Mapping[int, Streams | None]) -> None:
+def _plan_whole(
+    args: Namespace, planner: type, sizes: Mapping[str, int | list[int]], streams: Mapping[int, Streams | None]
+) -> None:
+    own = getattr(planner, "own_options", ())
     print("Fingerprint extraction...")
     extract_fingerprints(
         args.d,
@@ -116,7 +128,7 @@ def _plan_whole(args: Namespace, planner: type, own: Sequence[str], streams: Map
         chosen = {**vars(args), "streams": streams[dataset]}
         _, plans_name = plan_experiment_dataset(
             dataset,
-            partial(_ready, planner, **{name: chosen[name] for name in own}),
+            partial(_ready, sized(planner) if sizes else planner, **{name: chosen[name] for name in own}, **sizes),
             args.gpu_memory_target,
             args.preprocessor_name,
             args.overwrite_target_spacing,
@@ -130,6 +142,22 @@ def _plan_whole(args: Namespace, planner: type, own: Sequence[str], streams: Map
             _discard_other_labels(dataset)
         processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
         preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
+    repeat_remarks()
+
+
+def _checked_sizes(planner: type, args: Namespace) -> dict[str, int | list[int]]:
+    """`--patch` and `--base_width` for a planner of nnU-Net's own; {} where ours takes them among its options."""
+    check_sizes(args.patch, args.base_width)
+    own = getattr(planner, "own_options", ())
+    given = {name: getattr(args, name) for name in ("patch", "base_width") if getattr(args, name) is not None}
+    for name in given:
+        if name not in own and not can_be_sized(planner):
+            raise XModalError(
+                f"--{name} says nothing to {args.pl}: take one of {_with_option(name)}, or one of nnU-Net's own."
+            )
+    if "patch" in given and not can_be_sized(planner) and len(args.patch) != 3:
+        raise XModalError(f"--patch takes three numbers Z Y X for {args.pl}, and got {len(args.patch)}.")
+    return {name: value for name, value in given.items() if name not in own}
 
 
 def _ready(planner: type, *args, **kwargs) -> ExperimentPlanner:
@@ -153,36 +181,40 @@ def _with_option(name: str) -> str:
 
 def _checked(dataset: int, planner: type, args: Namespace) -> Streams | None:
     """Checks a raw dataset; its streams if the command line or dataset.json gives any."""
-    try:
-        folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
-    except RuntimeError as error:
-        raise XModalError(
-            f"{nnUNet_raw} holds no single dataset with the ID {dataset}: {error}".splitlines()[0]
-        ) from error
+    folder = Path(nnUNet_raw) / dataset_name(dataset, takes_names=False)
     file = folder / "dataset.json"
-    if not file.is_file():
-        raise XModalError(f"{file} is missing.")
-    dataset_json = read_json(file)
+    dataset_json = read_plannable(file)
     names = getattr(planner, "input_names", channel_names_of)(dataset_json)
     if args.streams:
         streams = streams_from_command_line(args.streams, names)
     else:
         streams = streams_of_dataset(dataset_json, names)
-    for key in ("file_ending", "labels"):
-        if key not in dataset_json:
-            raise XModalError(f'{file} has no "{key}", which nnU-Net needs.')
     cases = (partly_labelled_cases if args.unlabelled else training_cases)(folder, dataset_json)
     check_cases(existing_files(cases), dataset_json, args.npfp, progress=not args.no_pbar)
+    check_some_foreground(existing_files(cases), dataset_json)
+    _tell_of_axes(folder, cases, dataset_json)
     if hasattr(planner, "check_raw"):  # what only this planner knows to look at
         planner.check_raw(dataset_json, cases, **{name: getattr(args, name) for name in planner.own_options})
     print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))
     return streams
 
 
+def _tell_of_axes(folder: Path, cases: list[Case], dataset_json: dict) -> None:
+    axes = axes_of_cases(
+        {case.name: case.images[0] for case in cases}, dataset_json.get("overwrite_image_reader_writer")
+    )
+    name = folder.name.split("_", 1)[-1]
+    tell_of_other_axes(
+        axes,
+        f"nnUNetXModal_prepare -i {folder} -o DatasetNNN_{name} --orientation {most_common(axes)} writes a dataset of "
+        "which all are stored alike, with another number for NNN",
+    )
+
+
 def _complete_labels(dataset: int) -> None:
     """Of a raw dataset that has been checked; says how many files it wrote."""
     folder = Path(nnUNet_raw) / convert_id_to_dataset_name(dataset)
-    dataset_json = read_json(folder / "dataset.json")
+    dataset_json = read_dataset_json(folder / "dataset.json")
     cases = partly_labelled_cases(folder, dataset_json)
     written = write_empty_labels(cases, dataset_json)
     print(f"{folder.name}: {written} of {len(cases)} training cases had no label file and were given an empty one.")

@@ -1,17 +1,20 @@
 """What our planners change in nnU-Net's: the network that is planned for, its streams, and which data it shares."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from nnunet_xmodal.data.streams import Streams, channel_names_of, parse_streams, streams_of_dataset
+from nnunet_xmodal.datasets.streams import Streams, channel_names_of, parse_streams, streams_of_dataset
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
+from nnunet_xmodal.planners.sized_planning import sized_name
 
 _WIDTH_STEP = 8  # widths that are no multiple of it waste tensor cores
 
 
 class MultiStreamPlanning:
-    """A mixin before one of nnU-Net's planners: patch, batch and width for MultiStreamUNet.
+    """A mixin before SizedPlanning and one of nnU-Net's planners: patch, batch and width for MultiStreamUNet.
 
     The plans are ordinary ones that name our network and its streams, so that stock `nnUNetTrainer` trains a
     multi-stream network with them.
@@ -21,14 +24,16 @@ class MultiStreamPlanning:
         streams: per stream its channels, names or indices; None takes those of dataset.json.
         iso_compute: narrows every stream to the plan's width divided by their number, so that a training step costs
             about what it costs for nnU-Net's own network; the plain concatenation of skips has the plan's width then.
+        patch, base_width: see SizedPlanning.
 
     Attributes:
         own_options: what the constructor takes beside nnU-Net's arguments.
         plans_name: where the plans are written if `plans_name` is not given; with "Iso" before "Plans" for
-            `iso_compute`. nnU-Net keeps configurations of older plans of the same name.
+            `iso_compute`, and with the sizes if they are given. nnU-Net keeps configurations of older plans of the
+            same name.
     """
 
-    own_options = ("streams", "iso_compute")
+    own_options = ("streams", "iso_compute", "patch", "base_width")
     plans_name: str
 
     def __init__(
@@ -37,10 +42,13 @@ class MultiStreamPlanning:
         *,
         streams: Streams | None = None,
         iso_compute: bool = False,
+        patch: Sequence[int] | None = None,
+        base_width: int | None = None,
         **others,
     ):
         own_name = self.plans_name.replace("Plans", "IsoPlans") if iso_compute else self.plans_name
-        super().__init__(dataset_name_or_id, **{"plans_name": own_name, **others})
+        names = {"plans_name": sized_name(own_name, patch, base_width), **others}
+        super().__init__(dataset_name_or_id, patch=patch, base_width=base_width, **names)
         self.UNet_class = MultiStreamUNet
         names = channel_names_of(self.dataset_json)
         default = streams_of_dataset(self.dataset_json) or [[index] for index in range(len(names))]

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
-from nnunet_xmodal.data.image_checks import Case
-from nnunet_xmodal.data.image_files import read_image
-from nnunet_xmodal.data.measured_field import MeasuredField
-from nnunet_xmodal.data.reconstruction_checks import check_not_empty, first_fault
-from nnunet_xmodal.data.streams import channel_names_of
-from nnunet_xmodal.data.target_channel import TargetChannel
+from nnunet_xmodal.datasets.checks import Case
+from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.labels import foreground, ignore_label, inside
+from nnunet_xmodal.files.images import read_image
+from nnunet_xmodal.files.labels import foreground, ignore_label, inside
 from nnunet_xmodal.networks.qsm_unet import WIDTHS, QSMUNet
+from nnunet_xmodal.physics.measured_field import MeasuredField
 from nnunet_xmodal.planners.unchanged_images import UnchangedImages, normalisation_and_resampling
+from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty, first_fault
 
 PATCH = (32, 64, 64)
 """Voxels along z, y, x, the paper's."""

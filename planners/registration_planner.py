@@ -9,12 +9,12 @@ import torch
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
-from nnunet_xmodal.data.atomic_files import write_atomically
-from nnunet_xmodal.data.image_checks import Case
-from nnunet_xmodal.data.image_files import read_image
-from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.datasets.checks import Case
+from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.labels import foreground
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.images import read_image
+from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.attention_reg import AttentionReg
 from nnunet_xmodal.planners.unchanged_images import UnchangedImages, normalisation_and_resampling
 

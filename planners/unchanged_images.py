@@ -2,7 +2,7 @@
 
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
-from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import channel_names_of
 
 
 class UnchangedImages(ExperimentPlanner):

@@ -3,9 +3,10 @@
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
 from nnunet_xmodal.planners.multi_stream_planning import MultiStreamPlanning
+from nnunet_xmodal.planners.sized_planning import SizedPlanning
 
 
-class XModalPlanner(MultiStreamPlanning, ExperimentPlanner):
+class XModalPlanner(MultiStreamPlanning, SizedPlanning, ExperimentPlanner):
     """Plain convolutional encoders, 8 GB unless told otherwise."""
 
     plans_name = "nnUNetXModalPlans"

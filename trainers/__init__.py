@@ -33,6 +33,10 @@ _MODULE_OF = {
     "nnUNetTrainerCMFTIdentity": "cmft",
     "nnUNetTrainerCMFTUnpaired": "cmft",
     "nnUNetTrainerCMFTTumour": "cmft",
+    "nnUNetTrainerCMFTPaired": "cmft_paired",
+    "nnUNetTrainerCMFTPairedL1": "cmft_paired",
+    "nnUNetTrainerCMFTPaper": "cmft_cmff_paper",
+    "nnUNetTrainerCMFFPaper": "cmft_cmff_paper",
     "nnUNetTrainerSelfReconstruction": "self_reconstruction",
     "nnUNetTrainerCMFF": "cmff",
     "nnUNetTrainerCMFFDice": "cmff",
@@ -84,7 +88,7 @@ def __getattr__(name: str) -> type:
         return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     # only names that can be trainers: import machinery asks for __path__ and the like
     if name.startswith("nnUNetTrainer"):
-        from nnunet_xmodal.trainers.lengths import trainer_of_length
+        from nnunet_xmodal.trainers.base.lengths import trainer_of_length
 
         trainer = trainer_of_length(name)
         if trainer is not None:

@@ -10,7 +10,7 @@ from nnunet_xmodal.networks.blocks.recurrent_slice_attention import RecurrentSli
 from nnunet_xmodal.networks.blocks.self_attention import SelfAttention
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet, SkipAttention
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.trainers.base import XModalTrainer
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
 
 

@@ -9,7 +9,7 @@ from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
 from nnunet_xmodal.networks.cmff_unet import BranchesUNet, CMFFUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.trainers.base import XModalTrainer
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 
 class SumOverBranches(nn.Module):

@@ -6,32 +6,36 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import nn
 
-from nnunet_xmodal.data.unlabelled_loader import UnpairedLoader
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.losses.cycle_gan import (
     DiscriminatorLoss,
     GeneratorsLoss,
+    Translations,
     frozen,
     identity_mapping,
+    paired_difference,
     translate_both_ways,
 )
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.trainers.generator_pretraining import GeneratorPretraining, on_cpu
+from nnunet_xmodal.tasks.synthesis.loader import UnpairedLoader
+from nnunet_xmodal.trainers.base.synthesis import SynthesisTrainer, on_cpu
 
 
-class nnUNetTrainerCMFT(GeneratorPretraining):
+class nnUNetTrainerCMFT(SynthesisTrainer):
     """CycleGAN between the two streams; each generator learns to make the other stream, each discriminator to tell.
 
     Attributes:
         lam: λ of Eq. 6.
         identity_weight: of CycleGAN's identity term, which the paper does not have; 0 leaves it out.
+        paired_weight: of the L1 distance to the real image of the same case, which the paper does not have either.
         discriminator_factor: of the discriminators' losses; CycleGAN's code has 0.5.
     """
 
     lam = 10.0
     identity_weight = 0.0
+    paired_weight = 0.0
     discriminator_factor = 1.0
 
     @classmethod
@@ -70,7 +74,8 @@ class nnUNetTrainerCMFT(GeneratorPretraining):
                 t = translate_both_ways(self.generators["A"], self.generators["B"], a, b)
                 loss = self.generators_loss(self.verdicts["A"], self.verdicts["B"], t)
                 identity = self._identity(a, b)
-            total = loss.total + self.identity_weight * identity
+                paired = self._paired(t)
+            total = loss.total + self.identity_weight * identity + self.paired_weight * paired
             self.descend(total, self.optimizers["generators"])
         with self.mixed_precision():
             d_a = self.discriminator_loss(self.trained_verdicts["A"], t.a, t.fake_a)
@@ -80,6 +85,7 @@ class nnUNetTrainerCMFT(GeneratorPretraining):
             "loss": total,
             "cycle": loss.cycle,
             "identity": identity,
+            "paired": paired,
             "G_A_to_B": loss.a_to_b,
             "G_B_to_A": loss.b_to_a,
             "D_A": d_a,
@@ -90,6 +96,9 @@ class nnUNetTrainerCMFT(GeneratorPretraining):
         if not self.identity_weight:
             return torch.zeros((), device=self.device)
         return identity_mapping(self.generators["A"], self.generators["B"], a, b)
+
+    def _paired(self, translations: Translations) -> torch.Tensor:
+        return paired_difference(translations) if self.paired_weight else torch.zeros((), device=self.device)
 
     def checkpoint(self) -> dict:
         return super().checkpoint() | {"discriminator_weights": on_cpu(self.discriminators.state_dict())}

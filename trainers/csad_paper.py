@@ -13,11 +13,12 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
-from nnunet_xmodal.data.batch_check import check_batch
+from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
+from nnunet_xmodal.trainers.base.augmentation import without
+from nnunet_xmodal.trainers.base.own_steps import OwnSteps
+from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSADPrinted
-from nnunet_xmodal.trainers.own_steps import OwnSteps
-from nnunet_xmodal.trainers.paper_settings import PaperSettings, without
 
 _NOT_IN_THE_PAPER = (
     GaussianNoiseTransform,
@@ -50,9 +51,10 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
 
     deep_supervision = False
     alpha, beta, sigma, lam = 1.0, 0.1, 1.0, 0.95
-    epochs = 100
+    num_epochs = 100
     paper_batch_size = 2
-    learning_rate = 0.01
+    initial_lr = 0.01
+    oversample_foreground_percent = 0.0
     momentum = 0.9
     rotation = 15.0
     zoom = (0.85, 1.15)
@@ -70,7 +72,6 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
         super().__init__(plans, configuration, fold, dataset_json, device)
         if len(self.configuration_manager.patch_size) == 2:
             self.plans_manager.plans["xmodal"]["slice_size"] = list(self.slice_size)
-        self.oversample_foreground_percent = 0.0
 
     @classmethod
     def build_network_architecture(cls, plans_manager, configuration_manager, *args, **kwargs) -> nn.Module:

@@ -2,13 +2,11 @@
 
 from functools import partial
 
-import torch
-
-from nnunet_xmodal.data.episode_transforms import ALPNET
 from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
 from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
 from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes
-from nnunet_xmodal.trainers.few_shot_base import FewShotTrainer
+from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET
+from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 
 class _ResNet18:
@@ -16,6 +14,15 @@ class _ResNet18:
 
     backbone = "resnet18"
     weights = "imagenet"  # COCO's are those of ResNet-101 alone
+
+
+class _AsALPNet:
+    """A mixin before a trainer: SGD, support and query both transformed (Ouyang et al., 2020)."""
+
+    transform_support = ALPNET
+    decay = 0.95
+    weight_decay = 5e-4
+    momentum = 0.9
 
 
 class nnUNetTrainerCRTP(FewShotTrainer):
@@ -36,19 +43,11 @@ class nnUNetTrainerCRMask(FewShotTrainer):
     cross_reference = staticmethod(partial(CrossReference, with_mask=True))
 
 
-class nnUNetTrainerALP(FewShotTrainer):
-    """ALPNet (Ouyang et al., 2020): no cross-reference, SGD, support and query both transformed."""
-
-    transform_support = ALPNET
-    decay = 0.95
-    l2 = 5e-4
-    momentum = 0.9
-
-    def make_optimizer(self, parameters) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, self.initial_lr, self.momentum, weight_decay=self.weight_decay)
+class nnUNetTrainerALP(_AsALPNet, FewShotTrainer):
+    """ALPNet (Ouyang et al., 2020): no cross-reference."""
 
 
-class nnUNetTrainerPANet(nnUNetTrainerALP):
+class nnUNetTrainerPANet(_AsALPNet, FewShotTrainer):
     """SSL-PANet: class prototypes alone (Wang et al., 2019), trained on superpixels as ALPNet."""
 
     prototypes = ClassPrototypes

@@ -19,9 +19,11 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.trainers.attention import nnUNetTrainerFALiteral
-from nnunet_xmodal.trainers.milestones import MilestoneScheduler
-from nnunet_xmodal.trainers.paper_settings import PaperSettings, without
+from nnunet_xmodal.trainers.base.augmentation import without
+from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
+from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 
 BEST_LOSS = "checkpoint_best_loss.pth"
 
@@ -50,9 +52,9 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
     """
 
     deep_supervision = False
-    epochs = 120
+    num_epochs = 120
     paper_batch_size = 4
-    learning_rate = 1e-3
+    initial_lr = 1e-3
     milestones = (0.5, 0.7, 0.9)
     foreground_weight = 3.0
     shift = 0.1
@@ -86,7 +88,7 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
 
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr)
-        return optimizer, MilestoneScheduler(optimizer, self.initial_lr, self.num_epochs, self.milestones)
+        return optimizer, EpochSchedule(optimizer, milestones(self.initial_lr, self.num_epochs, self.milestones))
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
         _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
@@ -115,6 +117,6 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
     def on_train_end(self):
         best = Path(self.output_folder) / BEST_LOSS
         if best.is_file():
-            weights = torch.load(best, map_location=self.device, weights_only=False)["network_weights"]
+            weights = read_checkpoint(best, self.device)["network_weights"]
             self.plain_network.load_state_dict(weights)
         super().on_train_end()

@@ -6,11 +6,9 @@ import os
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.batch_check import check_batch
+from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.attention_places import is_alive
-from nnunet_xmodal.evaluation.attention_report import distillation_report, symmetric_kl_of_tiles
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
@@ -18,7 +16,9 @@ from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
-from nnunet_xmodal.trainers.base import XModalTrainer
+from nnunet_xmodal.tasks.segmentation.attention_places import is_alive
+from nnunet_xmodal.tasks.segmentation.attention_report import distillation_report, symmetric_kl_of_tiles
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _SAMPLES = 4  # whose median is reported: single ones differ by a factor of ten at the start
 

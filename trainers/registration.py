@@ -1,7 +1,7 @@
 """Attention-Reg and Feature-Reg (Song et al., Cross-modal Attention for MRI and Ultrasound Volume …, 2021, Table 1)."""
 
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
-from nnunet_xmodal.trainers.registration_base import RegistrationTrainer
+from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
 
 
 class nnUNetTrainerAttentionReg(RegistrationTrainer):

@@ -5,10 +5,10 @@ from torch.nn import functional as F
 
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.trainers.generator_pretraining import GeneratorPretraining
+from nnunet_xmodal.trainers.base.synthesis import SynthesisTrainer
 
 
-class nnUNetTrainerSelfReconstruction(GeneratorPretraining):
+class nnUNetTrainerSelfReconstruction(SynthesisTrainer):
     """Two networks that put out what they read, "by reconstructing the input data" (Sec. 4.3).
 
     The paper prints no loss for it: E|S_A(A) − A| + E|S_B(B) − B|, the norm of its cycles.

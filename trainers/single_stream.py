@@ -3,7 +3,7 @@
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.trainers.base import XModalTrainer
+from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 
 class nnUNetTrainerStream0(XModalTrainer):

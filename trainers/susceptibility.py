@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 
-from nnunet_xmodal.data.measured_field import FieldGeometry, MeasuredField, mirror_axes
-from nnunet_xmodal.data.reconstruction_checks import check_field, check_susceptibility
-from nnunet_xmodal.data.target_channel import TargetChannel
+from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.geometry.in_plane_rotation import rotated, rotated_direction, size_before_rotation
 from nnunet_xmodal.losses.dipole_inversion import DipoleInversionLoss
 from nnunet_xmodal.networks.blocks.at_bottleneck import AtBottleneck
 from nnunet_xmodal.networks.blocks.folded_attention import FoldedAttention
 from nnunet_xmodal.networks.multi_stream_unet import SkipAttention
-from nnunet_xmodal.prediction.susceptibility import SusceptibilityPredictor
+from nnunet_xmodal.physics.measured_field import FieldGeometry, MeasuredField, mirror_axes
+from nnunet_xmodal.tasks.reconstruction.checks import check_field, check_susceptibility
+from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers.attention import nnUNetTrainerDualAttention, nnUNetTrainerRSA, nnUNetTrainerSA
-from nnunet_xmodal.trainers.regression import Patches, RegressionTrainer
+from nnunet_xmodal.trainers.base.reconstruction import Patches, ReconstructionTrainer
 
 
 @dataclass
@@ -33,7 +33,7 @@ class FieldPatches(Patches):
     direction: torch.Tensor
 
 
-class nnUNetTrainerQSM(RegressionTrainer):
+class nnUNetTrainerQSM(ReconstructionTrainer):
     """The backbone: field map in, susceptibility map in ppm out.
 
     Loss of `losses.dipole_inversion` inside the mask. Every training patch is mirrored at random along the axes that

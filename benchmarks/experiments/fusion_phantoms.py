@@ -1,7 +1,7 @@
 """Phantoms of the fusion study: two channels whose lesions neither of them tells alone, in four regimes.
 
-The lesions and decoys are those of `nnunet_xmodal.data.phantoms`; a regime adds correlated noise, moves the second
-channel, degrades a channel in a part of the cases, or leaves few cases to train on.
+The lesions and decoys are those of `nnunet_xmodal.phantoms.two_channel`; a regime adds correlated noise, moves
+the second channel, degrades a channel in a part of the cases, or leaves few cases to train on.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter, shift
 
-from nnunet_xmodal.data.phantoms import CHANNELS, SPACING, phantom_case
-from nnunet_xmodal.data.raw_dataset import RawCase, Split, write_raw_dataset
+from nnunet_xmodal.phantoms.raw_dataset import RawCase, Split, write_raw_dataset
+from nnunet_xmodal.phantoms.two_channel import CHANNELS, SPACING, phantom_case
 
 _UNITS = np.array([600.0, 1500.0])[:, None, None, None]  # of both channels' organs
 _SLICES = slice(8, 16)  # of 24: those in the middle of the organ
 _CORRELATION = 0.6  # voxels within a slice, sigma of the noise
+_SMALLEST_LESION = 30  # voxels of a case; Dice of next to nothing is a matter of chance
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,29 @@ class Regime:
         shift_mm: least and largest length of the in-plane displacement of the second channel, in a random direction.
         degraded: share of the cases in which one channel, by chance either, has four times the noise.
         absent: share of the cases in which one channel holds nothing but noise.
-        training_cases: of every fold; None trains on all that the fold does not validate on.
+        training_cases: of every fold.
     """
 
     noise: float
     shift_mm: tuple[float, float] = (0.0, 0.0)
     degraded: float = 0.0
     absent: float = 0.0
-    training_cases: int | None = None
+    training_cases: int = 40
 
 
 REGIMES = {
-    "aligned": Regime(noise=0.3),
-    "shifted": Regime(noise=0.3, shift_mm=(1.0, 3.0)),
-    "degraded": Regime(noise=0.25, degraded=0.2, absent=0.2),
-    "few": Regime(noise=0.25, training_cases=8),
+    "aligned": Regime(noise=0.25),
+    "shifted": Regime(noise=0.2, shift_mm=(1.0, 3.0)),
+    "degraded": Regime(noise=0.15, degraded=0.2, absent=0.2),
+    "few": Regime(noise=0.2, training_cases=5),
 }
 
 
 def study_case(regime: Regime, rng: np.random.Generator) -> RawCase:
     """Draw a case of a regime; equal states of `rng` give equal cases, and regimes share lesions and decoys."""
     phantom = phantom_case(rng)
+    while phantom.label[_SLICES].sum() < _SMALLEST_LESION:
+        phantom = phantom_case(rng)
     images = phantom.images[:, _SLICES] / _UNITS  # (2, z, y, x)
     length, angle = rng.uniform(*regime.shift_mm), rng.uniform(0, 2 * np.pi)
     if length:
@@ -75,10 +78,14 @@ def write_study_dataset(folder: Path, regime: Regime, cases: int, seed: int) -> 
 
 
 def folds_of(regime: Regime, cases: list[str], folds: int = 5) -> list[dict[str, list[str]]]:
-    """Return nnU-Net's splits: every case is validated once, and a regime may train on the first cases of the rest."""
-    splits = []
-    for fold in range(folds):
-        val = cases[fold::folds]
-        train = [case for case in cases if case not in val]
-        splits.append({"train": train[: regime.training_cases], "val": val})
-    return splits
+    """Return nnU-Net's splits: every case is validated once, and no case is trained on in two folds.
+
+    A fold trains on the first cases of the next fold's validation, so that trainings of a dataset share nothing.
+
+    Raises:
+        ValueError: if a fold has fewer cases than the regime trains on.
+    """
+    blocks = [cases[fold::folds] for fold in range(folds)]
+    if min(map(len, blocks)) < regime.training_cases:
+        raise ValueError(f"{len(cases)} cases in {folds} folds leave too few for {regime.training_cases} to train on")
+    return [{"train": blocks[(k + 1) % folds][: regime.training_cases], "val": blocks[k]} for k in range(folds)]

@@ -1,0 +1,1 @@
+"""One module per command: it declares the options and calls the package."""

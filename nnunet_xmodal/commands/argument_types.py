@@ -1,6 +1,8 @@
 """What argparse turns words of the command line into."""
 
 import argparse
+import re
+from collections.abc import Sequence
 
 
 def fold(word: str) -> int | str:
@@ -17,3 +19,8 @@ def positive(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word} is not a positive number")
     return int(word)
+
+
+def with_negative_pairs(words: Sequence[str]) -> list[str]:
+    """Let argparse take words such as `-1:0` for values: it does so where they begin with a blank."""
+    return [f" {word}" if re.fullmatch(r"-\d+:-?\d*", word) else word for word in words]

@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
         help="folds in which the cases of one subject stay together: a regular expression whose first group is the "
         "subject in a case's name, or a CSV file of case and subject",
     )
+    p.add_argument(
+        "--trust",
+        action="store_true",
+        help="let checkpoints and plans name any code and run it, in all jobs: only for those whose makers you trust",
+    )
     p.add_argument("--executor", choices=["local", "slurm", "print"], default="local", help="default: local")
 
     local = p.add_argument_group("local")

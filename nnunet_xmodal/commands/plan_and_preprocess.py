@@ -26,6 +26,20 @@ def parser() -> argparse.ArgumentParser:
         help="with our planners: streams so narrow that a training step costs about as much as with nnU-Net's network",
     )
     p.add_argument(
+        "--patch",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="Z Y X: voxels of a patch along the plans' axes, of which 2d takes Y X; two numbers are for 2d alone "
+        "(default: as large as fits; with the reconstruction planners 32 64 64, or less)",
+    )
+    p.add_argument(
+        "--base_width",
+        type=int,
+        metavar="N",
+        help="channels of the finest level, doubled by every coarser one (default: nnU-Net's 32)",
+    )
+    p.add_argument(
         "--grid",
         nargs=3,
         type=int,
@@ -84,9 +98,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_reconstruction(p: argparse._ArgumentGroup) -> None:
-    p.add_argument(
-        "--patch", nargs=3, type=int, metavar=("D", "H", "W"), help="voxels along z, y, x (default: 32 64 64, or less)"
-    )
     p.add_argument("--field_unit", choices=["ppm", "Hz", "rad"], help="of the field maps (default: dataset.json's)")
     p.add_argument("--B0", type=float, metavar="T", help="strength of the main field, for Hz and rad")
     p.add_argument("--TE", type=float, metavar="S", help="echo time in seconds, for rad")

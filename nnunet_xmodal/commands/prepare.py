@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
-from nnunet_xmodal.commands.argument_types import positive
+from nnunet_xmodal.commands.argument_types import positive, with_negative_pairs
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
@@ -74,9 +75,17 @@ def parser() -> argparse.ArgumentParser:
     )
     grid.add_argument("--roi", metavar="LABEL|FOLDER", help="crop to a label, or to masks named <case>.nii.gz")
     grid.add_argument(
-        "--roi_label", nargs="+", type=int, metavar="N", help="values of the organ in these masks (default: all but 0)"
+        "--roi_label", nargs="+", type=int, metavar="N", help="values of the organ in these masks (default: from 0.5)"
     )
     grid.add_argument("--margin", type=float, default=0.0, metavar="MM", help="around it on every side (default: 0)")
+
+    grid.add_argument(
+        "--orientation",
+        metavar="CODE",
+        help="store all cases along the same axes, for example LPS (x to the left, y to the back, z to the head): "
+        "voxels stay, their order changes. Prediction then turns its cases likewise, and results back. With a raw "
+        "dataset as -i and without --channels: turns that dataset",
+    )
 
     labels = p.add_argument_group("dataset.json")
     labels.add_argument(
@@ -108,7 +117,8 @@ def _recipes() -> str:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
-    args = vars(parser().parse_args(arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = vars(parser().parse_args(with_negative_pairs(arguments)))
     from nnunet_xmodal.preparation.request import PreparationWords
     from nnunet_xmodal.preparation.run import prepare  # imports SimpleITK: not for --help
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.json_files import read_json
 
 

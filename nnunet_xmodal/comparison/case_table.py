@@ -13,20 +13,20 @@ import pandas as pd
 
 from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
 from nnunet_xmodal.comparison.cross_validation import ModelResults, Told
-from nnunet_xmodal.comparison.parallel import run_all
-from nnunet_xmodal.data.image_checks import label_values
-from nnunet_xmodal.data.image_files import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.datasets.checks import label_values
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings, case_metrics
-from nnunet_xmodal.evaluation.labels import foreground, ignore_label
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
 from nnunet_xmodal.evaluation.summary import MEAN_OVER_LABELS
+from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.files.labels import foreground, ignore_label
+from nnunet_xmodal.files.parallel import run_all
+from nnunet_xmodal.files.whole_labels import rounded_labels
 
 KEYS = ("model", "fold", "case", "subject", "label")
 
 _VERSION = 1  # of the definitions: cached values of another version are computed anew
 _ROUNDING = 1e-6  # of a Dice in a summary.json
-_SCALING = 1e-3  # of a label: files that hold 1 as 255 · 0.0039 come out a little beside it
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,11 @@ def read_label_map(file: Path, dataset_json: dict) -> tuple[np.ndarray, dict]:
     array, known = array[0], label_values(dataset_json)
     present = np.unique(array[array != 0])
     if np.issubdtype(array.dtype, np.floating):
-        whole = np.rint(present)
-        present = np.where(np.isclose(present, whole, rtol=0, atol=_SCALING), whole, present)
+        present = rounded_labels(present)
         array = np.rint(array)
     unknown = sorted(set(present.tolist()) - known)
     if unknown:
-        raise XModalError(f"{file} holds the label {unknown[0]:g}, which dataset.json does not name: correct either.")
+        raise XModalError(f"{file} holds the label {unknown[0]:.9g}, which dataset.json does not name: correct either.")
     smallest = np.uint8 if min(known) >= 0 and max(known) < 256 else np.int32
     return array.astype(smallest, copy=False), geometry
 

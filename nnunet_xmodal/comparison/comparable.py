@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.labels import foreground
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS
+from nnunet_xmodal.files.labels import foreground
 
 _OF_A_DATASET = {"labels": "labels", "file_ending": "file ending", "regions_class_order": "order of regions"}
 

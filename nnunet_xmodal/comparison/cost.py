@@ -15,9 +15,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal.comparison.sources import TrainedModel
-from nnunet_xmodal.data.training_log import TrainingLog, read_training_log
-from nnunet_xmodal.files.json_files import read_json
-from nnunet_xmodal.prediction.only_here import built_here
+from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
+from nnunet_xmodal.files.training_log import TrainingLog, read_training_log
+from nnunet_xmodal.files.trusted_checkpoints import only_weights
+from nnunet_xmodal.prediction.building import building
 
 
 def cost_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
@@ -41,10 +42,11 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     The network is built on torch's meta device, which has shapes but no memory.
 
     Raises:
+        XModalError: for plans that are missing, cut, or name anything but layers and networks, see `--trust`.
         Exception: whatever building or running a network of somebody else's trainer may raise.
     """
-    plans = PlansManager(str(model / "plans.json"))
-    dataset_json = read_json(model / "dataset.json")
+    plans = PlansManager(read_model_plans(model))
+    dataset_json = read_model_dataset_json(model)
     settings = plans.get_configuration(configuration)
     channels = determine_num_input_channels(plans, settings, dataset_json)
     read = channels - ("target_channel" in plans.plans.get("xmodal", {}))
@@ -53,7 +55,7 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     with redirect_stdout(StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
-    with torch.device("meta"), built_here():
+    with torch.device("meta"), building("predictor"), only_weights():
         network = build(plans, settings, channels, heads, enable_deep_supervision=False).eval()
         patch = torch.empty(1, read, *settings.patch_size)  # (1, C, *patch)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -5,8 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.labels import foreground, ignore_label, name_of_key
+from nnunet_xmodal.files.dataset_json import read_dataset_json as read_dataset_json_as_nnunet
+from nnunet_xmodal.files.dataset_labels import check_labels
+from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.labels import foreground, name_of_key
+from nnunet_xmodal.files.remarks import remark
 
 _COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
 
@@ -116,8 +120,7 @@ def read_predictions(name: str, folder: Path, dataset_json: dict) -> ModelResult
         XModalError: if there is no folder or no file with the dataset's ending in it.
     """
     ending = dataset_json["file_ending"]
-    if not folder.is_dir():
-        raise XModalError(f"the folder {folder} does not exist.")
+    check_input_folder(folder)
     if not foreground(dataset_json):
         raise XModalError(f"{folder} cannot be compared by a dataset.json without labels: name them there.")
     files = images(folder, ending)
@@ -165,21 +168,20 @@ def _number(value: float | None) -> float:
 
 
 def read_dataset_json(file: Path) -> dict:
-    """A dataset.json with all that results are read by.
+    """Read a dataset.json with all that results are read by; tells what nnU-Net could not learn of its labels.
 
     Raises:
         XModalError: if it cannot be read, or has no labels or file ending as nnU-Net knows them.
     """
-    content = _read_json(file)
-    try:
-        foreground(content), ignore_label(content)
-        is_complete = isinstance(content["file_ending"], str) and len(content["file_ending"]) > 0
-    except (KeyError, TypeError, AttributeError, ValueError):
-        is_complete = False
-    if not is_complete:
+    content = read_dataset_json_as_nnunet(file)
+    if "labels" not in content or "file_ending" not in content:
         raise XModalError(
             f'{file} is no dataset.json of nnU-Net: it needs "labels" with their values and "file_ending".'
         )
+    try:  # label maps from elsewhere are compared whatever nnU-Net could learn of them
+        check_labels(content["labels"], content.get("regions_class_order"), str(file))
+    except XModalError as error:
+        remark(f"label maps are compared as they are, but {error}")
     return content
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Curve
-from nnunet_xmodal.data.training_log import read_training_log
+from nnunet_xmodal.files.training_log import read_training_log
 
 
 def curves(model: ModelResults) -> dict[str, Curve]:

@@ -11,7 +11,6 @@ import pandas as pd
 from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
 from nnunet_xmodal.comparison.case_table import read_label_map, reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
-from nnunet_xmodal.comparison.parallel import run_all
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.detection import (
     DetectedCase,
@@ -20,7 +19,8 @@ from nnunet_xmodal.evaluation.detection import (
     probability_channel,
     read_probabilities,
 )
-from nnunet_xmodal.evaluation.labels import foreground, ignore_label
+from nnunet_xmodal.files.labels import foreground, ignore_label
+from nnunet_xmodal.files.parallel import run_all
 
 _VERSION = 1
 

@@ -10,9 +10,9 @@ import pandas as pd
 from nnunet_xmodal.comparison.case_table import read_label_map
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Overlay
-from nnunet_xmodal.data.image_files import read_image
-from nnunet_xmodal.data.streams import channel_names_of
-from nnunet_xmodal.evaluation.figures import CasePanels, draw_cases, foreground_dice
+from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.evaluation.figures.cases import CasePanels, draw_cases, foreground_dice
+from nnunet_xmodal.files.images import read_image
 
 _MOST_CHANNELS = 2  # beside the predictions, of which there may be many
 

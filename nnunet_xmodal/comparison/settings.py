@@ -20,7 +20,7 @@ class ComparisonSettings:
         empty: a rule of `empty_labels.py`.
         nsd_tolerance_mm, lesion_iou: see `MetricSettings`.
         detection: labels whose lesions are detected by probability.
-        group_by: see `crossval/grouped_split.py`; by default the groups that the folds were made of.
+        group_by: see `datasets/grouped_split.py`; by default the groups that the folds were made of.
         allow_missing: go on with the cases that all models have in the same fold.
         overlays: how many cases are drawn at most.
         processes: cases that are computed at once.

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-
 from nnunet_xmodal import discovery
 from nnunet_xmodal.comparison.cross_validation import ModelResults, read_dataset_json, read_model, read_predictions
 from nnunet_xmodal.comparison.settings import ComparisonSettings
-from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE, subjects_of
-from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE, subjects_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files import dataset_names
+from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.json_files import read_json
-from nnunet_xmodal.trainers.names import without_length
+from nnunet_xmodal.trainers.base.names import without_length
 
 
 @dataclass(frozen=True)
@@ -104,14 +103,7 @@ def dataset_name(settings: ComparisonSettings) -> str | None:
     if settings.dataset is None:
         return None
     require_variables("nnUNet_raw", "nnUNet_preprocessed")
-    name = settings.dataset
-    if not name.isdecimal() and not name.startswith("Dataset"):
-        raise XModalError(f"-d {name} is no dataset: give its number, or its full name Dataset…")
-    try:
-        return maybe_convert_to_dataset_name(int(name) if name.isdecimal() else name)
-    except RuntimeError as error:
-        reason = str(error).split(". ")[0]
-        raise XModalError(f"-d {name} is no dataset ({reason}): check it and nnU-Net's folders.") from error
+    return dataset_names.dataset_name(settings.dataset)
 
 
 def references_folder(settings: ComparisonSettings, dataset: str | None) -> Path | None:

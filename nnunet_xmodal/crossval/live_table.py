@@ -14,8 +14,8 @@ from rich.text import Text
 from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
-from nnunet_xmodal.data.training_log import TrainingLog, read_training_log
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.training_log import TrainingLog, read_training_log
 
 _TAIL = 30  # lines of the log of a job that failed: a dozen may be complaints of loader threads about the failure
 _TAIL_BYTES = 1 << 16

@@ -14,7 +14,7 @@ from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.supervised import START
-from nnunet_xmodal.data.training_log import lines_of, log_files, parse_training_log
+from nnunet_xmodal.files.training_log import lines_of, log_files, parse_training_log
 
 Slot = str | None
 """A value of CUDA_VISIBLE_DEVICES; None leaves the environment as it is."""

@@ -10,23 +10,30 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.crossval import grouped_split, slurm
+from nnunet_xmodal.crossval import slurm
 from nnunet_xmodal.crossval.cascade import check_previous_stages
 from nnunet_xmodal.crossval.job import Job, executable, jobs_of
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
 from nnunet_xmodal.crossval.printed import script
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
+from nnunet_xmodal.crossval.trusted_jobs import check_trusted
 from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.environment import require_variables
+from nnunet_xmodal.datasets import grouped_split
+from nnunet_xmodal.datasets.split_file import check_split, known_cases
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.dataset_json import read_trainable
+from nnunet_xmodal.files.dataset_names import dataset_name
+from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.trust import trusting
+from nnunet_xmodal.files.trusted_plans import check_plans
 
 
 def crossval(args: Namespace) -> int:
@@ -39,13 +46,20 @@ def crossval(args: Namespace) -> int:
         0 if all jobs are finished (submitted, printed), 1 if one failed or is left to another scheduler.
 
     Raises:
-        XModalError: before anything is written, for what is missing or contradicts itself.
+        XModalError: before anything is written, for what is missing, contradicts itself or could run code of whoever
+            made it.
     """
+    with trusting(args.trust):
+        return _crossval(args)
+
+
+def _crossval(args: Namespace) -> int:
     require_variables("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     discovery.register()
-    dataset = _dataset(args.d)
+    dataset = dataset_name(args.d)
     preprocessed = Path(os.environ["nnUNet_preprocessed"]) / dataset
     results = Path(os.environ["nnUNet_results"])
+    check_output_folder(results, "nnUNet_results")
     for name, values in (("-c", args.c), ("-tr", args.tr), ("-p", args.p), ("-f", args.f)):
         _check_unique(name, values)
     for trainer in args.tr:
@@ -62,8 +76,10 @@ def crossval(args: Namespace) -> int:
     cases = _cases(preprocessed)
     subjects = grouped_split.subjects_of(cases, args.group_by) if args.group_by else None
     split = _split(args.f, preprocessed, results / dataset, cases, subjects)
+    check_split(split, args.f, preprocessed / "splits_final.json", known_cases(_data_folders(args, preprocessed)))
     cases_of = {**dict(enumerate(split)), "all": {"train": cases, "val": cases}}
     check_previous_stages(jobs, cases_of)
+    check_trusted(jobs)
     check_inputs(jobs, cases_of, preprocessed)
     restore_model_files(jobs)
     _write_split(split, preprocessed, results / dataset, subjects)
@@ -92,13 +108,6 @@ def _report(statuses: Mapping[Job, int]) -> int:
 
 
 _OUTCOMES = {RUNS_ELSEWHERE: "run elsewhere", NOT_STARTED: "were not started"}
-
-
-def _dataset(name_or_id: str) -> str:
-    try:
-        return maybe_convert_to_dataset_name(int(name_or_id) if name_or_id.isdecimal() else name_or_id)
-    except (RuntimeError, ValueError) as error:
-        raise XModalError(f"-d {name_or_id} is no dataset: {str(error).splitlines()[0]}") from error
 
 
 def _check_unique(flag: str, values: Sequence) -> None:
@@ -136,7 +145,9 @@ def _plans(preprocessed: Path, name: str) -> PlansManager:
     file = preprocessed / f"{name}.json"
     if not file.is_file():
         raise XModalError(f"{file} is missing: run nnUNetXModal_plan_and_preprocess, or check -d and -p.")
-    return PlansManager(read_json(file))
+    plans = read_json(file)
+    check_plans(plans, file)
+    return PlansManager(plans)
 
 
 def _check_preprocessed(manager: PlansManager, configuration: str, plans: str, preprocessed: Path) -> None:
@@ -146,6 +157,13 @@ def _check_preprocessed(manager: PlansManager, configuration: str, plans: str, p
     folder = preprocessed / manager.get_configuration(configuration).data_identifier
     if not folder.is_dir() or not any(folder.iterdir()):
         raise XModalError(f"{folder} holds no data: run nnUNetv2_preprocess -c {configuration} -plans_name {plans}.")
+
+
+def _data_folders(args: Namespace, preprocessed: Path) -> list[Path]:
+    """Return where the preprocessed cases of every plan and configuration lie."""
+    managers = [_plans(preprocessed, plans) for plans in args.p]
+    names = {manager.get_configuration(name).data_identifier for manager in managers for name in args.c}
+    return [preprocessed / name for name in sorted(names)]
 
 
 def _flags(args: Namespace) -> list[str]:
@@ -244,6 +262,6 @@ def _cases(preprocessed: Path) -> list[str]:
     file = preprocessed / "dataset.json"
     if not file.is_file():
         raise XModalError(f"{file} is missing: run nnUNetXModal_plan_and_preprocess, or check -d.")
-    ending = read_json(file)["file_ending"]
+    ending = read_trainable(file)["file_ending"]
     folder = preprocessed / "gt_segmentations"
     return sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}"))

@@ -8,12 +8,12 @@ from pathlib import Path
 from time import time
 from uuid import uuid4
 
-import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from nnunet_xmodal import discovery
 from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.sbatch import SbatchExecutor
 from nnunet_xmodal.crossval.slurm_fold import SlurmFold
 from nnunet_xmodal.crossval.slurm_record import SlurmRecord, Submission
 from nnunet_xmodal.crossval.slurm_settings import SlurmSettings
@@ -129,13 +129,14 @@ def _submit_array(
         record.write(job, submission)
     environment = _environment(settings)
     folds = [SlurmFold(job, environment, settings.minutes, leaders.get(job.model)) for job in jobs]
-    executor = submitit.SlurmExecutor(record.folder, max_num_timeout=_ANY_NUMBER)
+    executor = SbatchExecutor(record.folder, max_num_timeout=_ANY_NUMBER)
     executor.update_parameters(job_name=name, dependency=dependency, **settings.parameters)
     try:
         with _not_as_part_of_a_job():
             submitted = executor.submit_array(folds)
     except (FailedJobError, FailedSubmissionError) as error:
-        raise XModalError(f"sbatch does not take the jobs: {error}") from error
+        answered = "sbatch was not understood" if "it answered" in str(error) else "sbatch does not take the jobs"
+        raise XModalError(f"{answered}: {error}") from error
     ids = {job: slurm_job.job_id for job, slurm_job in zip(jobs, submitted)}
     for job, submission in submissions.items():
         record.write(job, Submission(submission.array, submission.index, submission.time, ids[job]))
@@ -150,7 +151,7 @@ def _environment(settings: SlurmSettings) -> dict[str, str]:
     nnU-Net counts the cores of the node, and most of them belong to others.
     """
     processes = {"nnUNet_n_proc_DA": str(min(settings.cpus, 12)), "nnUNet_def_n_proc": str(min(settings.cpus, 8))}
-    own = {name: value for name, value in os.environ.items() if name.startswith("nnUNet_")}
+    own = {name: value for name, value in os.environ.items() if name.startswith(("nnUNet_", "nnUNetXModal_"))}
     return {**processes, **own, discovery.VARIABLE: discovery.extended_value(own.get(discovery.VARIABLE))}
 
 

@@ -13,7 +13,7 @@ from nnunet_xmodal.crossval.beginning import CHECKPOINTS
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE, START
-from nnunet_xmodal.data.training_log import read_training_log
+from nnunet_xmodal.files.training_log import read_training_log
 
 _START = 60  # seconds until a job that Slurm has started writes into its log
 _SILENCE = 300  # and without another line there: importing torch from a cold file system takes minutes

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
-from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.json_files import read_json
 
 _WENT_ON = re.compile("DUE TO (JOB REQUEUE|PREEMPTION|NODE FAILURE)")  # earlier starts of the same job

@@ -31,12 +31,8 @@ from nnunet_xmodal.crossval.beginning import (
 from nnunet_xmodal.crossval.job import Job, executable
 from nnunet_xmodal.errors import XModalError
 
-START = (
-    sys.executable,
-    "-c",
-    "import sys; sys.path[:] = filter(None, sys.path); from nnunet_xmodal.crossval.supervised import main; main()",
-)
-"""What starts it, before the job: unlike `-m`, never with a checkout that happens to be the working folder."""
+START = (sys.executable, "-m", "nnunet_xmodal.crossval.supervised")
+"""Command that starts it; the job follows as JSON."""
 
 RUNS_ELSEWHERE = 75
 """Exit status of a job that another scheduler is running; EX_TEMPFAIL of sysexits.h."""

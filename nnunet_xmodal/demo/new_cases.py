@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_xmodal.data.atomic_files import write_atomically
-from nnunet_xmodal.data.streams import channel_names_of, streams_of
+from nnunet_xmodal.datasets.streams import channel_names_of, streams_of
 from nnunet_xmodal.demo.conditions import Condition, conditions_of
 from nnunet_xmodal.demo.progress import Progress
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
+from nnunet_xmodal.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,12 +64,12 @@ def predict(demo: Demo, progress: Progress, device) -> None:
     is their mean.
     """
     # nnU-Net reads its environment when it is imported
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 
     cases, folds = new_cases(demo)
     for trainer in demo.trainers:
         with progress.step(f"predicting {len(cases)} new cases, {trainer}"):
-            predictor = nnUNetPredictor(use_mirroring=False, device=device, allow_tqdm=False)
+            predictor = SegmentationPredictor(use_mirroring=False, device=device, allow_tqdm=False)
             predictor.initialize_from_trained_model_folder(str(demo.model(trainer)), folds)
             for condition in conditions(demo):
                 output = demo.predictions(trainer, condition.without)
@@ -86,17 +85,25 @@ def predict(demo: Demo, progress: Progress, device) -> None:
 
 
 def _leave_out(predictor, cases: Sequence[Case], condition: Condition, demo: Demo, output: Path) -> None:
-    from nnunet_xmodal.data.partial_cases import PartialCase
-    from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
+    from nnunet_xmodal.datasets.partial_cases import PartialCase
+    from nnunet_xmodal.prediction.request import PredictionRequest
+    from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
+    from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
 
     partial = [
         PartialCase(case.name, {n: Path(file) for n, file in enumerate(case.images) if n not in condition.missing})
         for case in cases
     ]
-    flags = {"allow_missing": True, "impute": None, "attention_maps": False, "disable_progress_bar": True}
-    flags |= {"npp": 0, "nps": 0, "num_parts": 1, "part_id": 0, "continue_prediction": False}
-    flags |= {"save_probabilities": False, "prev_stage_predictions": None}
-    predict_partial_cases(predictor, partial, Namespace(o=str(output), c=demo.trained_configuration, **flags))
+    request = PredictionRequest(
+        images=demo.raw / "imagesTs",  # not read: the cases are given
+        output=output,
+        dataset=demo.raw.name,
+        configuration=demo.trained_configuration,
+        preprocessing_processes=0,
+        export_processes=0,
+        progress=False,
+    )
+    predict_partial_cases(predictor, partial, request, SegmentationOptions(allow_missing=True))
 
 
 def _set_to_zero(predictor, cases: Sequence[Case], condition: Condition, output: Path) -> None:
@@ -137,8 +144,8 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
     """Writes cases.png: channels, reference, and every trainer's prediction under every condition."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_xmodal.evaluation.conditions_figure import draw_rows
-    from nnunet_xmodal.evaluation.labels import foreground, has_regions
+    from nnunet_xmodal.evaluation.figures.conditions import draw_rows
+    from nnunet_xmodal.files.labels import foreground, has_regions
 
     reader = PlansManager(str(demo.preprocessed / f"{PLANS}.json")).image_reader_writer_class()
     rows = [_row(demo, reader, case, dice) for case in new_cases(demo)[0][:DRAWN]]
@@ -151,8 +158,8 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
 
 def _row(demo: Demo, reader, case: Case, dice: pd.DataFrame | None):
     """The slice of a case that shows most."""
-    from nnunet_xmodal.evaluation.conditions_figure import Panel, Row
-    from nnunet_xmodal.evaluation.figures import clearest_slice
+    from nnunet_xmodal.evaluation.figures.cases import clearest_slice
+    from nnunet_xmodal.evaluation.figures.conditions import Panel, Row
 
     ending, names = demo.dataset_json["file_ending"], channel_names_of(demo.dataset_json)
     images, properties = reader.read_images(case.images)  # C z y x

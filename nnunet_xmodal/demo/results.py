@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from nnunet_xmodal.comparison.report.tables import markdown_table
-from nnunet_xmodal.data.atomic_files import write_atomically
 from nnunet_xmodal.demo.settings import Demo, read_json
-from nnunet_xmodal.evaluation.labels import foreground, name_of_key
 from nnunet_xmodal.evaluation.statistics import compare_pair
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.labels import foreground, name_of_key
 
 MEAN = "mean of labels"
 

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import monotonic
 
+from nnunet_xmodal.crossval.beginning import SET_ASIDE, is_intact
 from nnunet_xmodal.demo.in_process import loading_in_this_thread, pools_of_threads
 from nnunet_xmodal.demo.progress import Progress, clock, printing_to
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
@@ -172,18 +173,16 @@ def _is_finished(fold: Path) -> bool:
 
 
 def _readable_checkpoints(fold: Path) -> tuple[str, ...]:
-    """Names of a fold's checkpoints; those that stock trainers were interrupted in writing are removed."""
-    import torch
-
+    """Name a fold's checkpoints; those that stock trainers were interrupted in writing are set aside."""
     readable = []
     for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
         path = fold / name
         if path.is_file():
-            try:
-                torch.load(path, map_location="cpu", weights_only=False)
+            path.open("rb").close()  # one that may not be read is left where it is
+            if is_intact(path, thorough=True):
                 readable.append(name)
-            except Exception:  # whatever unpickling half a file raises
-                path.unlink()
+            else:
+                path.replace(path.with_name(path.name + SET_ASIDE))
     return tuple(readable)
 
 

@@ -8,9 +8,7 @@ import os
 from pathlib import Path
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.prostate_phantoms import write_prostate_dataset
-from nnunet_xmodal.data.streams import streams_of
+from nnunet_xmodal.datasets.streams import streams_of
 from nnunet_xmodal.demo.configuration import narrowed
 from nnunet_xmodal.demo.in_process import pools_of_threads
 from nnunet_xmodal.demo.new_cases import dice_of, draw, predict
@@ -18,7 +16,10 @@ from nnunet_xmodal.demo.progress import Progress
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.demo.training import train_all
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.claim import claimed, is_claim
+from nnunet_xmodal.files.folders import check_output_folder
+from nnunet_xmodal.phantoms.prostate import write_prostate_dataset
 
 _FINGERPRINT_VOXELS = 1e6
 """Intensities that are drawn for nnU-Net's fingerprint, in place of its 1e8, which take ten seconds."""
@@ -69,6 +70,7 @@ def _claim_folder(demo: Demo) -> None:
 
     Trainers, folds, lengths and configurations have names and folders of their own: other ones are added.
     """
+    check_output_folder(demo.folder, "--folder")
     ours = demo.data
     record = demo.folder / "demo.json"
     if record.is_file():
@@ -113,7 +115,7 @@ def _plan_and_preprocess(demo: Demo, progress: Progress) -> None:
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
-    from nnunet_xmodal.data.image_checks import check_cases, training_cases
+    from nnunet_xmodal.datasets.checks import check_cases, training_cases
 
     dataset_id = int(demo.dataset_name[7:10])
     plans_file = demo.preprocessed / f"{PLANS}.json"
@@ -151,7 +153,7 @@ def _check_trainers_and_new_cases(demo: Demo) -> None:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_xmodal import trainers
-    from nnunet_xmodal.data.image_checks import cases_in_folder, check_cases
+    from nnunet_xmodal.datasets.checks import cases_in_folder, check_cases
 
     plans = read_json(demo.preprocessed / f"{PLANS}.json")
     streams = streams_of(plans, {}, demo.dataset_json)

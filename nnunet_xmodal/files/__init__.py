@@ -1,1 +1,1 @@
-"""Files of any kind: written whole, claimed, read with care, and nothing temporary left behind."""
+"""Reading and writing files: whole or not at all."""

@@ -16,6 +16,8 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
+from nnunet_xmodal.files.kept_locale import kept_locale
+
 _CHUNK = 1 << 20  # bytes
 _GIPL_HEADER = 256  # bytes
 _GIPL_BITS = {1: 1, 7: 8, 8: 8, 15: 16, 16: 16, 31: 32, 32: 32, 64: 32, 65: 64}  # by the format's number for a type
@@ -118,7 +120,8 @@ def picture_is_complete(file: Path) -> bool:
 
 def itk_reads(file: Path) -> bool:
     """Whether ITK reads the image; its reader of .mha raises where voxels are missing."""
-    return sitk.ReadImage(str(file)) is not None
+    with kept_locale():
+        return sitk.ReadImage(str(file)) is not None
 
 
 def _is_gzip(file: Path) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 
-from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.files.atomic import write_atomically
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.complete import is_complete
 
 
@@ -13,7 +13,7 @@ def write_transform(transform: sitk.Transform, file: str | Path) -> None:
 
     Raises:
         XModalError: if the file cannot be written, or holds other parameters when it is read back, as on a full disk;
-            see `nnunet_xmodal.data.atomic_files.write_atomically`.
+            see `nnunet_xmodal.files.atomic.write_atomically`.
     """
     write_atomically(file, lambda name: sitk.WriteTransform(transform, name), lambda name: _is_equal(name, transform))
 

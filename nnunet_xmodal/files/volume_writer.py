@@ -7,14 +7,17 @@ that is cut off or empty.
 import gzip
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.complete import is_complete
+
+if TYPE_CHECKING:  # importing nnU-Net takes seconds
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 _NIFTI = (".nii", ".nii.gz")
 
@@ -37,7 +40,9 @@ def write_volume(image: sitk.Image, file: str | Path, compress: bool = False) ->
     )
 
 
-def write_label_map(segmentation: np.ndarray, file: str | Path, properties: Mapping, writer: BaseReaderWriter) -> None:
+def write_label_map(
+    segmentation: np.ndarray, file: str | Path, properties: Mapping, writer: "BaseReaderWriter"
+) -> None:
     """Write a label map `(z, y, x)` as one of nnU-Net's readers and writers does.
 
     Args:

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from nnunet_xmodal.geometry.rigid_transform import inverse
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
+from nnunet_xmodal.numerics import full_precision
 
 
 def warp(

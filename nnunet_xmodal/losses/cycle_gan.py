@@ -77,6 +77,16 @@ def identity_mapping(a_to_b: Translator, b_to_a: Translator, a: torch.Tensor, b:
     return _mean_absolute_difference(a_to_b(b), b) + _mean_absolute_difference(b_to_a(a), a)
 
 
+def paired_difference(translations: Translations) -> torch.Tensor:
+    """Return E|G_B^A(A) − B| + E|G_A^B(B) − A|, a scalar: the distance to the real images of the same case.
+
+    pix2pix's term (Isola et al., 2017), for streams that are aligned; the paper does without. Streams may differ in
+    their number of channels.
+    """
+    t = translations
+    return _mean_absolute_difference(t.fake_b, t.b) + _mean_absolute_difference(t.fake_a, t.a)
+
+
 class DiscriminatorLoss(nn.Module):
     """What one discriminator minimises; the generator gets no gradient.
 

@@ -1,0 +1,1 @@
+"""Networks, each made of blocks."""

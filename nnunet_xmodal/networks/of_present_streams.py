@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from nnunet_xmodal.numerics import unwrapped
+
 
 class OfPresentStreams(nn.Module):
     """Reads the channels of the present streams alone, and takes the others for absent.
@@ -34,4 +36,4 @@ class OfPresentStreams(nn.Module):
 
     def load_state_dict(self, *args, **kwargs):
         """Of the network."""
-        return getattr(self.network, "_orig_mod", self.network).load_state_dict(*args, **kwargs)
+        return unwrapped(self.network).load_state_dict(*args, **kwargs)

@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.local_prototypes import ALPHA
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.support_set import SupportSet
+from nnunet_xmodal.numerics import full_precision
 
 NEVER = -2 * ALPHA
 """The margin of a label without support, the smallest that scores can have."""

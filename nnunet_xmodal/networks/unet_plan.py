@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pydoc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -13,6 +12,7 @@ from dynamic_network_architectures.building_blocks.residual_encoders import Resi
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.trusted_names import locate
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class UNetPlan:
         """From nnU-Net's ConfigurationManager.
 
         Raises:
-            XModalError: if the patch is too small for the number of levels.
+            XModalError: if the patch is too small for the number of levels, or for a name of no layer.
         """
         architecture = dict(configuration.network_arch_init_kwargs)
         for name in configuration.network_arch_init_kwargs_req_import:
             if architecture.get(name) is not None:
-                architecture[name] = pydoc.locate(architecture[name])
+                architecture[name] = locate(architecture[name], f"{name} in the plans")
         architecture.pop("streams", None)
         reduce_skips = architecture.pop("reduce_skips", None)
         check_patch_size(configuration.patch_size, architecture["strides"])

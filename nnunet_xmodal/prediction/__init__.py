@@ -1,0 +1,1 @@
+"""What the predictions of all tasks share."""

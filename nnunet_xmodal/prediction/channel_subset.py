@@ -5,7 +5,8 @@ from copy import deepcopy
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xmodal.data.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.prediction.turning import like
 
 
 def with_channels_only(
@@ -21,7 +22,7 @@ def with_channels_only(
     content["foreground_intensity_properties_per_channel"] = {
         str(position): intensities[str(channel)] for position, channel in enumerate(channels)
     }
-    subset = PlansManager(content)
+    subset = like(plans, content)
     names = channel_names_of(dataset_json)
     named = {str(position): names[channel] for position, channel in enumerate(channels)}
     return subset, subset.get_configuration(configuration_name), dataset_json | {"channel_names": named}

@@ -12,10 +12,11 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.complete import is_complete
 from nnunet_xmodal.files.stand_ins import save_json, stand_ins
 from nnunet_xmodal.files.volume_writer import write_label_map
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 
 
 def export_prediction(
@@ -68,7 +69,7 @@ WRITERS = {"export_prediction_from_logits": export_prediction, "save_json": save
 """What stands in for nnU-Net's functions, see `files.stand_ins`; worker processes get them with their task."""
 
 
-class WholeFilesPredictor(nnUNetPredictor):
+class WholeFilesPredictor(GuardedPredictor):
     """nnU-Net's predictor, whose files are all there in full or not at all.
 
     Signatures stay nnU-Net's, which looks at them for a record of its arguments.

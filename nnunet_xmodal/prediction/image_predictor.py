@@ -8,23 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
 from nnunetv2.inference.data_iterators import PreprocessAdapterFromNpy
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.volume_writer import write_volume
-from nnunet_xmodal.prediction.attention_maps import with_geometry
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry, with_geometry
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 
 HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """File endings of formats that keep float32 volumes."""
 
 
-class ImagePredictor(nnUNetPredictor):
+class ImagePredictor(GuardedPredictor):
     """nnU-Net's predictor for networks that return images, with any number of channels.
 
     nnU-Net sums tiles in float16 (1–6 % error at the Gaussian's border, infinity from about 6,500), runs the network
@@ -191,33 +189,6 @@ class ImagePredictor(nnUNetPredictor):
             )
         )
         return self.predict_from_data_iterator([case], save_or_return_probabilities)[0]
-
-
-def images_in_native_geometry(
-    images: np.ndarray, properties: dict, plans: PlansManager, configuration: ConfigurationManager
-) -> np.ndarray:
-    """From the network's grid back to the case's.
-
-    Resampled by the plans' own function for images (not the one for segmentations, which is linear), then cropping
-    and transposition are undone.
-
-    Args:
-        images: `(channels, *spatial)` as predicted.
-        properties: what nnU-Net's preprocessor has noted about the case.
-
-    Returns:
-        float32 `(channels, *spatial)` as the case's reader returns them; 0 outside nnU-Net's crop.
-    """
-    spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
-    cropped = properties["shape_after_cropping_and_before_resampling"]
-    planned = list(configuration.spacing)
-    if len(planned) != len(cropped):  # 2d plans leave the slice axis as it is
-        planned = [spacing[0], *planned]
-    images = np.asarray(images, dtype=np.float32)
-    resampled = np.asarray(configuration.resampling_fn_data(images, cropped, planned, spacing), dtype=np.float32)
-    native = np.zeros((len(images), *properties["shape_before_cropping"]), dtype=np.float32)
-    native = insert_crop_into_image(native, resampled, properties["bbox_used_for_cropping"])
-    return native.transpose(0, *(axis + 1 for axis in plans.transpose_backward))
 
 
 def write_images(

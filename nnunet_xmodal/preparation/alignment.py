@@ -5,7 +5,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_xmodal.geometry.grid_chain import euler_transform
-from nnunet_xmodal.registration.mutual_information import MutualInformation
+from nnunet_xmodal.tasks.registration.mutual_information import MutualInformation
 
 _FINEST_MM = 1.0
 """Voxels are averaged up to this side: a scan says little about a rigid transform in less."""

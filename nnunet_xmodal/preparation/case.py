@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.organ_mask import in_organ, organ_on_grid
-from nnunet_xmodal.data.scan import Scan, read_volume_file
+from nnunet_xmodal.datasets.organ_mask import in_organ, organ_on_grid
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.complete import seems_complete
+from nnunet_xmodal.files.scan import Scan, read_volume_file
 from nnunet_xmodal.files.transform_writer import write_transform
+from nnunet_xmodal.files.two_places import check_moved_alike
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry.organ_crop import Box, box_around, crop
+from nnunet_xmodal.geometry.orientation import code_of, oriented
 from nnunet_xmodal.geometry.resampling import coverage, onto_grid, outside_value, same_grid
 from nnunet_xmodal.geometry.volume_grid import overlap
 from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
@@ -93,14 +95,21 @@ def _prepare(task: CaseTask, record: Record) -> None:
     scans = {name: read_scan(source.images[name]) for name in settings.channels}
     _check_one_patient(scans)
     label = _read_label(source, settings, scans)
+    turns = {name: code_of(scan.image.GetDirection()) for name, scan in scans.items()}
+    if settings.orientation is not None:  # behind PNG labels, which lie like DICOM's slices
+        scans = {name: replace(scan, image=oriented(scan.image, settings.orientation)) for name, scan in scans.items()}
+        label = None if label is None else oriented(label, settings.orientation)
     reference = _reference(settings, scans, label)
     channels = {name: _Channel(scan.image) for name, scan in scans.items()}
+    for name, channel in channels.items():
+        if settings.orientation not in (None, turns[name]):
+            channel.notes.append(f"turned from {turns[name]} to {settings.orientation}")
+    label_notes = _two_places(channels, task)
     _place(channels, source, settings)
     _check_places(channels, source, settings, reference)
     if settings.register:
         _register(channels, settings, reference)
 
-    label_notes: list[str] = []
     on_grid = None if label is None else _label_on_grid(label, reference, source, scans, label_notes)
     box = _box(task, reference, on_grid)
     target = reference if box is None else crop(reference, box)
@@ -117,7 +126,7 @@ def _prepare(task: CaseTask, record: Record) -> None:
         if whole and volume_mm3(on_grid) < whole:
             label_notes.append(f"the crop leaves out {100 * (1 - volume_mm3(on_grid) / whole):.1f} % of the label")
 
-    record.split = "Tr" if label is not None else settings.unlabelled
+    record.split = source.split or ("Tr" if label is not None else settings.unlabelled)
     record.grid = {
         "size": reference.GetSize(),
         "spacing": reference.GetSpacing(),
@@ -168,6 +177,17 @@ def _reference(settings: PreparationSettings, scans: dict[str, Scan], label: sit
     if label is None:
         raise XModalError("there is no label, whose grid --reference label asks for: give one, or another reference.")
     return label
+
+
+def _two_places(channels: dict[str, _Channel], task: CaseTask) -> list[str]:
+    """Notes for channels and the label that ITK and nibabel put at two places, with all files of the case alike."""
+    source = task.source
+    files = [*source.images.values(), source.label, task.roi_mask]
+    found = check_moved_alike([file for file in files if file is not None and file.is_file()])
+    for name, channel in channels.items():
+        if source.images[name] in found:
+            channel.notes.append(f"lies at two places: {found[source.images[name]].described()}")
+    return [f"lies at two places: {found[source.label].described()}"] if source.label in found else []
 
 
 def _place(channels: dict[str, _Channel], source: SourceCase, settings: PreparationSettings) -> None:

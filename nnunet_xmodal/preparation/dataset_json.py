@@ -17,13 +17,16 @@ def dataset_json_of(settings: PreparationSettings, n_train: int) -> dict:
         "labels": dict(labels),
         "numTraining": n_train,
         "file_ending": FILE_ENDING,
+        **{key: value for key, value in settings.described.items() if key != "xmodal"},
     }
-    order = regions_class_order(labels)
+    order = content.get("regions_class_order") or regions_class_order(labels)
     if order is not None:
         content["regions_class_order"] = order
-    ours = {}
+    ours = dict(settings.described.get("xmodal", {}))
     if settings.streams is not None:
         ours["streams"] = [list(stream) for stream in settings.streams]
     if settings.roi is not None:  # for prediction, which crops alike
         ours["roi"] = {"margin_mm": settings.margin_mm}
+    if settings.orientation is not None:  # for prediction, which turns alike, and back
+        ours["orientation"] = settings.orientation
     return {**content, "xmodal": ours} if ours else content

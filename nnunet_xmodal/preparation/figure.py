@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nnunet_xmodal.data.atomic_files import write_atomically
-from nnunet_xmodal.evaluation.planes_figure import window
+from nnunet_xmodal.evaluation.figures.planes import window
+from nnunet_xmodal.files.atomic import write_atomically
 
 _INCH = 2.4  # width of a panel
 _COLOURS = ("#ffd400", "#00d0ff", "#ff5fa2", "#7dff5f", "#ff9a3c", "#b18cff")

@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.image_checks import label_values
+from nnunet_xmodal.datasets.checks import label_values
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files import dataset_labels
+from nnunet_xmodal.files.whole_labels import rounded_labels
 
 Labels = dict[str, int | list[int]]
 """As in dataset.json: a name → a value, or the values of a region."""
 
 
 def parse_map(words: Sequence[str]) -> dict[int, int]:
-    """`["1:2", "2:1", "4:3"]` → `{1: 2, 2: 1, 4: 3}`.
+    """`["1:2", "2:1", "-1:0"]` → `{1: 2, 2: 1, -1: 0}`.
 
     Raises:
         XModalError: for a word that is no pair of whole numbers, and a value that is mapped twice.
@@ -22,7 +24,8 @@ def parse_map(words: Sequence[str]) -> dict[int, int]:
     mapped: dict[int, int] = {}
     for word in words:
         old, _, new = word.partition(":")
-        if not old.isdecimal() or not new.isdecimal():
+        old, new = old.strip(), new.strip()
+        if not old.removeprefix("-").isdecimal() or not new.isdecimal():
             raise XModalError(f"--map takes pairs such as 4:3 (old value, new value), got {word}.")
         if int(old) in mapped:
             raise XModalError(f"--map names the value {old} twice: give it one new value.")
@@ -73,7 +76,7 @@ def check_labels(labels: Labels) -> None:
     single = [value for name, value in labels.items() if isinstance(value, int)]
     if not has_regions(labels) and len(set(single)) < len(single):
         raise XModalError("two labels have one value: give each its own, or write a region as name=1,2.")
-    regions_class_order(labels)
+    dataset_labels.check_labels(labels, regions_class_order(labels), "--labels")  # as planning will
 
 
 def has_regions(labels: Labels) -> bool:
@@ -125,10 +128,10 @@ def mapped(image: sitk.Image, file: Path, new_values: Mapping[int, int], labels:
     Raises:
         XModalError: for values that are not whole numbers from 0, or that no label has.
     """
-    voxels = sitk.GetArrayFromImage(image)
+    voxels = rounded_labels(sitk.GetArrayFromImage(image))
     if voxels.dtype.kind == "f" and (voxels != np.round(voxels)).any():
         fraction = voxels[voxels != np.round(voxels)].flat[0]
-        raise XModalError(f"{file} holds {fraction:g}, which is no label: give a map of whole numbers.")
+        raise XModalError(f"{file} holds {fraction:.9g}, which is no label: give a map of whole numbers.")
     known = label_values({"labels": labels})
     result = np.zeros(voxels.shape, np.uint8 if max(known) < 256 else np.uint16)
     for value in np.unique(voxels).tolist():

@@ -8,6 +8,8 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.scan import read_whole
+from nnunet_xmodal.files.tables import decimal, read_columns
 
 _LPS_OF = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}
 
@@ -23,7 +25,7 @@ def read_landmarks(file: Path) -> dict[str, np.ndarray]:
         Name → `(3,)` in LPS mm.
 
     Raises:
-        XModalError: for a file that is none of these.
+        XModalError: for a file that is none of these, and see `scan.read_whole`.
     """
     try:
         if file.name.endswith(".fcsv"):
@@ -33,6 +35,8 @@ def read_landmarks(file: Path) -> dict[str, np.ndarray]:
         if file.name.endswith(".csv"):
             return _of_table(file)
         return _of_label_map(file)
+    except XModalError:
+        raise
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         raise XModalError(
             f"{file} holds no landmarks: give .fcsv or .mrk.json of 3D Slicer, a .csv with x,y,z in LPS mm, or a label "
@@ -67,14 +71,13 @@ def _of_markups(file: Path) -> dict[str, np.ndarray]:
 
 def _of_table(file: Path) -> dict[str, np.ndarray]:
     points: dict[str, np.ndarray] = {}
-    with open(file, newline="", encoding="utf-8-sig") as opened:
-        for row in csv.DictReader(opened):
-            _add(points, row.get("label"), [float(row[axis]) for axis in "xyz"])
+    for _, row in read_columns(file, "xyz"):
+        _add(points, row.get("label") or None, [decimal(row[axis]) for axis in "xyz"])
     return points
 
 
 def _of_label_map(file: Path) -> dict[str, np.ndarray]:
-    image = sitk.ReadImage(str(file))
+    image = read_whole(file)
     if image.GetDimension() == 4:
         sides = image.GetSize()
         volumes = [sitk.Extract(image, [*sides[:3], 0], [0, 0, 0, number]) > 0 for number in range(sides[3])]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.environment import require_variables
-from nnunet_xmodal.data.scan import read_volume_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.claim import claimed
+from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
+from nnunet_xmodal.files.scan import read_volume_file
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry.organ_crop import empty_grid, paste_back
 from nnunet_xmodal.preparation.dataset_json import FILE_ENDING
@@ -35,7 +36,9 @@ def paste_folder(predictions: Path, dataset: str, output: Path, overwrite: bool 
     records = read_records(folder)
     if not records:
         raise XModalError(f"{folder} was not made by nnUNetXModal_prepare: nothing tells the whole images' grids.")
-    files = sorted(predictions.glob(f"*{FILE_ENDING}")) if predictions.is_dir() else []
+    check_input_folder(predictions)
+    check_output_folder(output)
+    files = sorted(predictions.glob(f"*{FILE_ENDING}"))
     if not files:
         raise XModalError(f"the folder {predictions} holds no files that end in {FILE_ENDING}.")
     grids = {file: _grid(file, records, folder) for file in files}

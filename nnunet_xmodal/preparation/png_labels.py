@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.scan import Scan
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.scan import Scan
 
 
 def is_png_folder(path: Path) -> bool:

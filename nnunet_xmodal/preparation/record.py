@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nnunet_xmodal.data.atomic_files import write_json
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.complete import seems_complete
 from nnunet_xmodal.files.json_files import read_json
 

@@ -4,7 +4,8 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from nnunet_xmodal.data.atomic_files import write_atomically
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.csv_cells import row_as_text
 
 COLUMNS = (
     "case",
@@ -34,6 +35,6 @@ def write_report(rows: Iterable[dict], file: Path) -> None:
         with open(name, "w", newline="", encoding="utf-8") as opened:
             table = csv.DictWriter(opened, COLUMNS, restval="", lineterminator="\n")
             table.writeheader()
-            table.writerows(rows)
+            table.writerows(map(row_as_text, rows))
 
     write_atomically(file, write)

@@ -1,12 +1,14 @@
 """From the words of the command line and a recipe to what is prepared with what."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from nnunet_xmodal.data.streams import streams_from_command_line, streams_of_dataset
+from nnunet_xmodal.datasets.streams import streams_from_command_line, streams_of_dataset
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.geometry.orientation import checked_code
 from nnunet_xmodal.preparation.label_maps import check_labels, parse_labels, parse_map, values_of
+from nnunet_xmodal.preparation.raw_dataset import carried_over, cases_of, raw_dataset_of, streams_by_name
 from nnunet_xmodal.preparation.recipe import read_recipe
 from nnunet_xmodal.preparation.settings import LABEL, PreparationSettings
 from nnunet_xmodal.preparation.sources import SourceCase, SourcePatterns, cases_in_csv, cases_in_folder
@@ -33,6 +35,7 @@ class PreparationWords:
     roi_label: Sequence[int] | None = None
     margin: float = 0.0
     unlabelled: str = "Ts"
+    orientation: str | None = None
     processes: int = 1
     overwrite: bool = False
 
@@ -44,12 +47,17 @@ def understood(words: PreparationWords) -> tuple[list[SourceCase], PreparationSe
         XModalError: for words that contradict each other or what is found, see `sources` and `label_maps`.
     """
     recipe = read_recipe(words.recipe) if words.recipe else {}
+    if words.orientation is not None:
+        words = replace(words, orientation=checked_code(words.orientation))
     if words.margin < 0:
         raise XModalError(f"--margin takes millimetres from 0, got {words.margin:g}.")
     if words.margin and not words.roi:
         raise XModalError("--margin lies around what --roi names: give it, too.")
     if words.roi_label and not (words.roi and Path(words.roi).is_dir()):
         raise XModalError("--roi_label says which values of masks are the organ: give their folder as --roi.")
+    raw = raw_dataset_of(words.input) if words.orientation and not (words.channels or words.recipe) else None
+    if raw is not None:
+        return _of_raw_dataset(raw, words)
     if words.input.suffix.lower() == ".csv":
         for flag in ("recipe", "label", "transform", "landmarks"):
             if getattr(words, flag):
@@ -61,6 +69,28 @@ def understood(words: PreparationWords) -> tuple[list[SourceCase], PreparationSe
     if not cases:
         raise XModalError(f"{words.input} holds no case.")
     return cases, _settings(words, recipe, channels, any(case.label for case in cases))
+
+
+def _of_raw_dataset(raw: Path, words: PreparationWords) -> tuple[list[SourceCase], PreparationSettings]:
+    defaults = PreparationWords(words.input, words.output)
+    for field in fields(words):
+        kept = field.name in ("input", "output", "orientation", "processes", "overwrite")
+        if not kept and getattr(words, field.name) != getattr(defaults, field.name):
+            raise XModalError(
+                f"{raw} is a raw dataset, which --orientation turns as it is: leave --{field.name} out, or name its "
+                "scans with --channels."
+            )
+    cases, names, described = cases_of(raw)
+    settings = PreparationSettings(
+        channels=tuple(names),
+        reference=names[0],
+        labels=described["labels"],
+        streams=streams_by_name(described, names),
+        unlabelled="Tr",
+        orientation=words.orientation,
+        described=carried_over(described),
+    )
+    return cases, settings
 
 
 def _patterns(words: PreparationWords, recipe: dict) -> SourcePatterns:
@@ -114,6 +144,7 @@ def _settings(words: PreparationWords, recipe: dict, channels: Sequence[str], la
         roi_values=tuple(words.roi_label or ()),
         margin_mm=words.margin,
         unlabelled=words.unlabelled,
+        orientation=words.orientation,
     )
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_xmodal.comparison.parallel import run_all
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.environment import require_variables
-from nnunet_xmodal.data.organ_mask import mask_file
+from nnunet_xmodal.datasets.organ_mask import mask_file
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.claim import claimed
+from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.parallel import run_all
 from nnunet_xmodal.preparation.case import CaseTask, prepare_case
 from nnunet_xmodal.preparation.dataset_json import dataset_json_of
 from nnunet_xmodal.preparation.record import FOLDER, Record, fingerprint_of, read_records
@@ -35,6 +36,7 @@ def prepare(words: PreparationWords) -> int:
     """
     require_variables("nnUNet_raw")
     dataset = _dataset_folder(words.output)
+    check_output_folder(dataset)
     with claimed(dataset):
         return _prepare(words, dataset)
 

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.scan import Scan, read_volume_file
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dicom_kinds import is_of_a_vendor, is_without_pixels, storage_class
+from nnunet_xmodal.files.itk_header import check_numbers
+from nnunet_xmodal.files.multi_frame_dicom import read_multi_frame
+from nnunet_xmodal.files.scan import Scan
+from nnunet_xmodal.files.slice_order import slice_order
 
 _SERIES, _PATIENT, _POSITION, _ORIENTATION = "0020|000e", "0010|0020", "0020|0032", "0020|0037"
-_PARALLEL_TO = 1e-3  # of direction cosines
-_EVEN_TO = 0.1  # of the distance between slices
-_MISSING_FROM = 1.5
+_PIXELS = "0028|0030"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class _Slice:
     patient: str
     position: np.ndarray  # (3,) mm
     axes: np.ndarray  # (2, 3), along a row and along a column
+    pixels: np.ndarray  # (2,) mm between rows and between columns, NaN where unknown
     depth: int  # 1, or more for a volume in one file
 
 
@@ -37,7 +40,8 @@ def read_series(folder: Path) -> Scan:
 
     Raises:
         XModalError: for a folder without DICOM images, an unreadable one, several series, patients or volumes, slices
-            that are not parallel, uneven or missing, and a tilted gantry.
+            that are not parallel, of another pixel size, uneven or missing, and a tilted gantry. Reports, key objects
+            and raw data are passed over.
     """
     slices = [header for file in sorted(folder.iterdir()) if _visible(file) and (header := _header(file))]
     if not slices:
@@ -71,10 +75,13 @@ def _visible(file: Path) -> bool:
 
 
 def _header(file: Path) -> _Slice | None:
-    """None for what is not DICOM."""
+    """None for what is not DICOM, or no image."""
     with open(file, "rb") as opened:
         is_dicom = opened.read(132)[128:] == b"DICM"
     if file.name == "DICOMDIR" or (not is_dicom and file.suffix.lower() not in ("", ".dcm", ".ima")):
+        return None
+    storage = storage_class(file) if is_dicom else ""
+    if is_without_pixels(storage):
         return None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
@@ -82,9 +89,11 @@ def _header(file: Path) -> _Slice | None:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        if not is_dicom and file.suffix == "":
+        if (not is_dicom and file.suffix == "") or is_of_a_vendor(storage):
             return None
         raise XModalError(f"{file} cannot be read as DICOM: replace it by an intact file.") from error
+
+    check_numbers(file, reader.GetNumberOfComponents())
 
     def tag(name: str) -> str:
         return reader.GetMetaData(name).strip() if reader.HasMetaDataKey(name) else ""
@@ -99,7 +108,11 @@ def _header(file: Path) -> _Slice | None:
             raise XModalError(
                 f"{file} does not say where its slice lies (ImagePositionPatient): take it out."
             ) from None
-    return _Slice(file, tag(_SERIES), tag(_PATIENT), position, axes, reader.GetSize()[2])
+    try:
+        pixels = np.array([float(mm) for mm in tag(_PIXELS).split("\\")]).reshape(2)
+    except ValueError:
+        pixels = np.full(2, np.nan)
+    return _Slice(file, tag(_SERIES), tag(_PATIENT), position, axes, pixels, reader.GetSize()[2])
 
 
 def _check_one_series(folder: Path, slices: list[_Slice]) -> None:
@@ -116,43 +129,26 @@ def _check_one_series(folder: Path, slices: list[_Slice]) -> None:
 
 
 def _in_order(folder: Path, slices: list[_Slice]) -> list[_Slice]:
-    axes = slices[0].axes
-    if any(np.abs(header.axes - axes).max() > _PARALLEL_TO for header in slices):
-        raise XModalError(f"the slices in {folder} are not parallel, as those of a localiser: give another series.")
-    normal = np.cross(*axes)
-    slices = sorted(slices, key=lambda header: float(header.position @ normal))
-    steps = np.diff([header.position for header in slices], axis=0)
-    along = steps @ normal
-    usual = float(np.median(along))
-    if along.min() < 0.01:
+    several = [header for header in slices if header.depth > 1]
+    if several:
         raise XModalError(
-            f"{folder} holds several images of one place: it is 4D (b-values, echoes or times in one series), so give "
+            f"{folder} holds {len(slices)} DICOM images, of which {several[0].file.name} is a volume by itself: give "
             "each volume a folder of its own."
         )
-    worst = int(np.abs(along - usual).argmax())
-    if along.max() > _MISSING_FROM * usual:
-        worst = int(along.argmax())
-        raise XModalError(
-            f"a slice is missing in {folder}: between {slices[worst].file.name} and {slices[worst + 1].file.name} are "
-            f"{along[worst]:.3g} mm, elsewhere {usual:.3g} mm."
-        )
-    if abs(along[worst] - usual) > _EVEN_TO * usual:
-        raise XModalError(
-            f"the slices in {folder} lie unevenly, {along.min():.3g} to {along.max():.3g} mm apart: resample them."
-        )
-    sideways = np.linalg.norm(steps - along[:, None] * normal, axis=1)
-    if sideways.max() > _EVEN_TO * usual:
-        raise XModalError(
-            f"the slices in {folder} are shifted against each other by {sideways.max():.3g} mm, as with a tilted "
-            "gantry: resample the series onto axes at right angles."
-        )
-    return slices
+    order = slice_order(
+        folder,
+        [header.file.name for header in slices],
+        np.array([header.position for header in slices]),
+        np.array([header.axes for header in slices]),
+        np.array([header.pixels for header in slices]),
+    )
+    return [slices[index] for index in order]
 
 
 def _single(header: _Slice) -> Scan:
     if header.depth == 1:
         raise XModalError(f"{header.file.parent} holds one DICOM slice: the others of its series are missing.")
-    return Scan(sitk.Cast(read_volume_file(header.file).image, sitk.sitkFloat32), header.patient)
+    return Scan(read_multi_frame(header.file), header.patient)
 
 
 def _shown(patients: list[str]) -> str:

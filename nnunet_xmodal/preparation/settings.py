@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from nnunet_xmodal.preparation.label_maps import Labels
 
@@ -22,9 +22,11 @@ class PreparationSettings:
         streams: names of the channels of each; None leaves them to later.
         register: whether channels are aligned by mutual information.
         roi: name or value of the label, or the folder of masks, that images are cropped to; None for whole ones.
-        roi_values: of the organ in these masks; all but 0 where none are named.
+        roi_values: of the organ in these masks; all from 0.5 on where none are named.
         margin_mm: around it.
         unlabelled: where cases without a label go: `Ts` or `Tr`.
+        orientation: code of the axes along which all cases are stored, see `geometry.orientation`; None leaves them.
+        described: what the dataset.json of a raw dataset that this one is made of says beside.
     """
 
     channels: Sequence[str]
@@ -38,6 +40,8 @@ class PreparationSettings:
     roi_values: Sequence[int] = ()
     margin_mm: float = 0.0
     unlabelled: Literal["Ts", "Tr"] = "Ts"
+    orientation: str | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fixed(self) -> str:
@@ -50,4 +54,7 @@ class PreparationSettings:
         content["label_map"] = {str(old): new for old, new in self.label_map.items()}
         content["channels"], content["roi_values"] = list(self.channels), list(self.roi_values)
         content["streams"] = self.streams and [list(stream) for stream in self.streams]
+        for name in ("orientation", "described"):  # datasets prepared before there were any
+            if not content[name]:
+                del content[name]
         return content

@@ -1,12 +1,14 @@
 """Which files make up which case: found by patterns, or listed in a CSV."""
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.folders import check_input_folder
+from nnunet_xmodal.files.tables import read_columns
 from nnunet_xmodal.preparation.patterns import names_case, paths_by_case
 
 _COLUMNS = ("case", "channel", "file")
@@ -22,6 +24,7 @@ class SourceCase:
         transforms: by channel, fixed → moving point.
         landmarks: by channel, the same points in each.
         faults: sentences about what was found, or not.
+        split: `Tr` or `Ts` where the case already is in one; None goes by whether it has a label.
     """
 
     name: str
@@ -30,6 +33,7 @@ class SourceCase:
     transforms: Mapping[str, Path] = field(default_factory=dict)
     landmarks: Mapping[str, Path] = field(default_factory=dict)
     faults: Sequence[str] = ()
+    split: Literal["Tr", "Ts"] | None = None
 
     def inputs(self) -> list[Path]:
         """Everything that is read of the case, in a fixed order."""
@@ -57,8 +61,7 @@ def cases_in_folder(folder: Path, patterns: SourcePatterns) -> list[SourceCase]:
         XModalError: for a folder that does not exist, a pattern without a match in any case, and two cases with one
             name.
     """
-    if not folder.is_dir():
-        raise XModalError(f"the folder {folder} does not exist.")
+    check_input_folder(folder)
     found = {("image", name): paths_by_case(folder, pattern) for name, pattern in patterns.channels.items()}
     names = {case for paths in found.values() for case in paths}
     if not any(names_case(pattern) for pattern in patterns.channels.values()):
@@ -109,22 +112,14 @@ def cases_in_csv(file: Path, channels: Sequence[str] = ()) -> tuple[list[SourceC
         XModalError: for a file that is no such table, a row without a case, a channel that is in no row, and two cases
             with one name.
     """
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as opened:
-            table = csv.DictReader(opened)
-            rows = list(table)
-            missing = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise XModalError(f"{file} cannot be read ({error}): give a CSV, or a folder.") from error
-    if missing:
-        raise XModalError(f"{file} has no column {missing[0]}: its first line has to name case, channel, file, label.")
-    listed = list(dict.fromkeys(row["channel"] for row in rows if row["channel"]))
+    rows = read_columns(file, _COLUMNS)
+    listed = list(dict.fromkeys(row["channel"] for _, row in rows if row["channel"]))
     for name in channels:
         if name not in listed:
             raise XModalError(f"{file} has no row of the channel {name}: it has {', '.join(listed)}.")
     channels = list(channels) or listed
     by_case: dict[str, list[dict]] = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         if not row["case"]:
             raise XModalError(f"line {number} of {file} names no case.")
         by_case.setdefault(row["case"], []).append(row)

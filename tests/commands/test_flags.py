@@ -8,7 +8,7 @@ from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 
 from nnunet_xmodal.commands import plan_and_preprocess, predict
 
-PLANNING = ("--streams", "--iso_compute", "--grid")
+PLANNING = ("--streams", "--iso_compute", "--grid", "--base_width")
 FEW_SHOT = ("--size", "--unlabelled")
 RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
 MASKED = ("--mask", *RECONSTRUCTION[1:])
@@ -44,7 +44,16 @@ def flags(parser) -> dict:
         (
             predict_entry_point,
             predict.parser,
-            {"--attention_maps", "--reference_intensities", *MASKED, *ORGAN, *REGISTRATION, *SUPPORTED, *LACKING},
+            {
+                "--trust",
+                "--attention_maps",
+                "--reference_intensities",
+                *MASKED,
+                *ORGAN,
+                *REGISTRATION,
+                *SUPPORTED,
+                *LACKING,
+            },
         ),
     ],
 )

@@ -196,9 +196,9 @@ GRID = np.zeros((4, 3, 2), np.int16)
     "array, affine, sentence",
     [
         (
-            GRID[..., None],
+            np.stack([GRID, GRID], -1),
             np.eye(4),
-            "holds 1×2×3×4 numbers: a label map has one channel",
+            r"is 4D \(4×3×2×2\), 2 volumes in one file",
         ),
         (np.full(GRID.shape, 0.5, np.float32), np.eye(4), "holds the label 0.5"),
         (np.full(GRID.shape, np.inf, np.float32), np.eye(4), "holds the label inf"),

@@ -9,13 +9,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.comparison.cost import network_cost, seconds
-from nnunet_xmodal.data.training_log import TrainingLog
-from nnunet_xmodal.trainers.few_shot_base import FewShotTrainer
-from nnunet_xmodal.trainers.registration_base import RegistrationTrainer
-from nnunet_xmodal.trainers.regression import RegressionTrainer
+from nnunet_xmodal.files.training_log import TrainingLog
+from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
+from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
+from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
 
 # those that take a plan of any U-Net; the others: in the tests of their trainers
-OF_THEIR_OWN = (FewShotTrainer, RegistrationTrainer, RegressionTrainer)
+OF_THEIR_OWN = (FewShotTrainer, RegistrationTrainer, ReconstructionTrainer)
 TRAINERS = [name for name in trainers.TRAINERS if not issubclass(getattr(trainers, name), OF_THEIR_OWN)]
 
 

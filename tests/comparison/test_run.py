@@ -18,7 +18,7 @@ from nnunet_xmodal.commands.compare import main
 from nnunet_xmodal.comparison import run as module
 from nnunet_xmodal.comparison.settings import ComparisonSettings
 from nnunet_xmodal.comparison.sources import prediction_folders
-from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE
+from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE
 from nnunet_xmodal.errors import XModalError
 
 FILES = {"report.html", "summary.md", "summary.csv", "statistics.csv", "cases.csv"}

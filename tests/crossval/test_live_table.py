@@ -15,7 +15,7 @@ from rich.console import Console
 
 from nnunet_xmodal.crossval.live_table import LiveTable, clock, describe, epochs_of, log_tail
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
-from nnunet_xmodal.data.training_log import Epoch, TrainingLog
+from nnunet_xmodal.files.training_log import Epoch, TrainingLog
 
 NAN = float("nan")
 
@@ -151,7 +151,7 @@ def shown(folder, columns: int, **environment: str) -> str:
         stderr=theirs,
         stdin=theirs,
         env=variables,
-        cwd=folder,  # a checkout as the working folder would hide the installed package
+        cwd=folder,
     )
     os.close(theirs)
     output = b""

@@ -14,11 +14,11 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_xmodal.commands.crossval import main, parser
 from nnunet_xmodal.crossval import run as module
-from nnunet_xmodal.crossval.grouped_split import GROUPS_FILE
 from nnunet_xmodal.crossval.job import jobs_of
 from nnunet_xmodal.crossval.local import NOT_STARTED
 from nnunet_xmodal.crossval.run import crossval
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
+from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE
 from nnunet_xmodal.errors import XModalError
 
 DATASET = "Dataset999_Tiny"

@@ -14,8 +14,8 @@ import pytest
 import SimpleITK as sitk
 from filelock import FileLock
 
-from nnunet_xmodal.data.phantoms import write_phantom_dataset
 from nnunet_xmodal.discovery import PLUGIN_FOLDER
+from nnunet_xmodal.phantoms.two_channel import write_phantom_dataset
 
 BIN = Path(sys.executable).parent
 TIMEOUT = 1200  # seconds; a busy machine is no fault of a command

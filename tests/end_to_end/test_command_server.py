@@ -19,7 +19,7 @@ import torch
 import nnunetv2
 from nnunetv2 import configuration, paths
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
-import nnunet_xmodal.trainers.few_shot_base as ours
+import nnunet_xmodal.trainers.base.few_shot as ours
 import inspect
 
 print(json.dumps({

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.organ_phantoms import write_organ_dataset
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.phantoms.organs import write_organ_dataset
 
 pytestmark = pytest.mark.slow
 

@@ -93,5 +93,5 @@ def test_a_model_that_needs_all_streams_says_so(trained, images, tmp_path):
     said = predict(trained, images, tmp_path / "out", PLAIN, fails=True)
     assert "lacking_0001.nii.gz is missing" in said
     said = predict(trained, images, tmp_path / "out", CMFT, "--allow_missing", fails=True)
-    assert f"--allow_missing says nothing to models of {CMFT}" in said
+    assert f"--allow_missing does not apply to models of {CMFT}" in said
     assert not (tmp_path / "out").exists()

@@ -96,7 +96,7 @@ def test_flags_of_other_models_are_refused(trained, one_stream):
     model = ("-d", 901, "-c", "2d", "-tr", CMFT, "-f", 0, "-device", "cpu")
     said = trained.run("nnUNetXModal_predict", "-i", one_stream, "-o", one_stream / "out", *model, "--attention_maps",
                        fails=True)  # fmt: skip
-    assert "--attention_maps says nothing to models of" in said and not (one_stream / "out").exists()
+    assert "--attention_maps does not apply to models of" in said and not (one_stream / "out").exists()
 
 
 def test_cmff_starts_from_each_folds_cmft(trained):

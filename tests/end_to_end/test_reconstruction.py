@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.susceptibility_phantoms import write_susceptibility_dataset
 from nnunet_xmodal.evaluation.reconstruction import DIRECTIONS
+from nnunet_xmodal.phantoms.heads import write_susceptibility_dataset
 from nnunet_xmodal.physics.units import one_ppm_in
 
 pytestmark = pytest.mark.slow
 
 DATASET, PLANS, UNET_PLANS = "Dataset952_Susceptibility", "nnUNetReconstructionPlans", "nnUNetReconstructionUNetPlans"
 BACKBONE, FOLDED = (f"nnUNetTrainerQSM{name}_2epochs_2its" for name in ("", "FA"))
-BASELINES = Path(__file__).parents[2] / "benchmarks" / "susceptibility_baselines.py"
+BASELINES = Path(__file__).parents[2] / "benchmarks" / "experiments" / "susceptibility_baselines.py"
 MODEL = ("-d", 952, "-p", PLANS, "-c", "3d_fullres", "-tr", FOLDED, "-device", "cpu")
 
 
@@ -130,7 +130,7 @@ def test_mistakes_are_a_sentence_and_leave_nothing(trained, tmp_path):
     said = trained.run(*predict, raw / "imagesTs", "--field_unit", "rad", "--B0", 3, fails=True)
     assert "error: a field in rad needs the echo time (TE) in s" in said.splitlines()[-1]
     said = trained.run(*predict, raw / "imagesTs", "--init", "geometry", fails=True)
-    assert "--init says nothing to models of" in said.splitlines()[-1]
+    assert "--init does not apply to models of" in said.splitlines()[-1]
     stock = ("nnUNetv2_predict", *MODEL, "-f", 0, "-o", out, "-i", raw / "imagesTs")
     assert "use nnUNetXModal_predict with the same flags" in trained.run(*stock, fails=True).splitlines()[-1]
     assert not list(out.glob("*.nii.gz"))

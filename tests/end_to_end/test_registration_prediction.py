@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.data.mr_us_phantoms import write_mr_us_dataset
+from nnunet_xmodal.phantoms.mr_us import write_mr_us_dataset
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_xmodal.data.mr_us_phantoms import write_mr_us_dataset
+from nnunet_xmodal.phantoms.mr_us import write_mr_us_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,7 @@ DATASET = "Dataset951_MrUs"
 PLANS = "nnUNetRegistrationPlans"
 TRAINER = "nnUNetTrainerAttentionReg_2epochs_2its"
 LABEL = "nnUNetTrainerAttentionRegLabel_1epochs_2its"
-BASELINES = Path(__file__).parents[2] / "benchmarks" / "registration_baselines.py"
+BASELINES = Path(__file__).parents[2] / "benchmarks" / "experiments" / "registration_baselines.py"
 METRICS = {
     "SRE_before_mm", "SRE_mm", "SRE_from_8mm_mm", "SRE_from_16mm_mm", "translation_error_mm", "rotation_error_deg",
     "Dice", "seconds",

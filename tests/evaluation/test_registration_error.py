@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 
-from nnunet_xmodal.data.perturbations import fixed_perturbations
-from nnunet_xmodal.data.registration_cases import CaseOnGrid
-from nnunet_xmodal.evaluation.labels import organ_key
 from nnunet_xmodal.evaluation.registration_error import registration_error, warped_dice
+from nnunet_xmodal.files.labels import organ_key
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import surface_points
-from nnunet_xmodal.registration.by_network import ByNetwork, InTurn
-from nnunet_xmodal.registration.registered import Registered
-from nnunet_xmodal.registration.validation import Starts, measure_case, validate_registration
+from nnunet_xmodal.tasks.registration.by_network import ByNetwork, InTurn
+from nnunet_xmodal.tasks.registration.perturbations import fixed_perturbations
+from nnunet_xmodal.tasks.registration.registered import Registered
+from nnunet_xmodal.tasks.registration.training_cases import CaseOnGrid
+from nnunet_xmodal.tasks.registration.validation import Starts, measure_case, validate_registration
 
 SHAPE, SPACING = (16, 24, 24), (3.0, 2.0, 2.0)
 LABEL = torch.zeros(SHAPE)

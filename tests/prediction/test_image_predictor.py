@@ -8,7 +8,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.prediction.image_predictor import ImagePredictor, images_in_native_geometry, write_images
+from nnunet_xmodal.prediction.image_predictor import ImagePredictor, write_images
+from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry
 
 SPACING, ORIGIN, DIRECTION = (0.7, 0.7, 3.0), (-10.0, 20.0, 5.0), (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 

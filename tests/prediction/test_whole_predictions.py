@@ -13,12 +13,12 @@ from nnunetv2.inference import export_prediction as theirs
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_xmodal.commands.predict import parser
+from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.complete import is_complete
+from nnunet_xmodal.predict import predict
 from nnunet_xmodal.prediction import finished
 from nnunet_xmodal.prediction.export import export_prediction
-from nnunet_xmodal.prediction.run import predict
 
 DATASET = "Dataset999_Tiny"
 WRITTEN = (".nii.gz", ".npz", ".pkl")
@@ -58,7 +58,7 @@ def run(model, tmp_path):
         flags = [*model[0], "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-npp", "0", "-nps", "0", *words]
         printed = StringIO()
         with redirect_stdout(printed):
-            predict(parser().parse_args(flags))
+            predict(request_of(parser().parse_args(flags)))
         return printed.getvalue()
 
     return run

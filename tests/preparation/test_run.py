@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.commands import paste
 from nnunet_xmodal.commands.prepare import main
-from nnunet_xmodal.data.image_checks import check_cases, training_cases
+from nnunet_xmodal.datasets.checks import check_cases, training_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.organ_crop import empty_grid
 from nnunet_xmodal.geometry.resampling import same_grid

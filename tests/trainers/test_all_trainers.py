@@ -9,7 +9,7 @@ import torch
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.prediction.segmentation import SegmentationPredictor
+from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers import TRAINERS as ALL
 
 TRAINERS = [name for name in ALL if getattr(trainers, name).predictor_class is SegmentationPredictor]
@@ -234,3 +234,15 @@ def test_rows_of_the_papers_tables(make, name, streams, fused, distilled):
     assert len(network.encoder.streams) == streams
     assert (network.encoder.fusion is not None) == fused
     assert (network.distillation and network.distillation.scheme) == distilled
+
+
+def _chain(kind: type) -> list[str]:
+    """The longest line of classes of this package from a trainer to nnU-Net's, itself included; mixins are no line."""
+    lines = [_chain(base) for base in kind.__bases__ if base.__module__.startswith("nnunet_xmodal")]
+    return [kind.__name__, *max(lines, key=len, default=[])]
+
+
+@pytest.mark.parametrize("name", trainers.TRAINERS)
+def test_no_chain_of_classes_is_deeper_than_five(name):
+    chain = [each for each in _chain(getattr(trainers, name)) if each != "OwnSteps"]
+    assert len(chain) <= 5, chain

@@ -116,7 +116,7 @@ def test_a_truncated_checkpoint_is_named(make, checkpoint, share):
     content = Path(checkpoint).read_bytes()
     Path(checkpoint).write_bytes(content[: int(share * len(content))])
     before = weights_of(trainer)
-    with pytest.raises(XModalError, match="is no readable checkpoint .*: delete it to go on from") as error:
+    with pytest.raises(XModalError, match="is no readable checkpoint .*: rename it to go on from") as error:
         trainer.load_checkpoint(checkpoint)
     assert str(error.value).startswith(checkpoint)
     assert torch.equal(weights_of(trainer), before)

@@ -10,9 +10,9 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.data.episodes import EpisodeLoader
-from nnunet_xmodal.prediction.few_shot_validation import METRIC
-from nnunet_xmodal.prediction.support_set import fill_support
+from nnunet_xmodal.tasks.few_shot.episodes import EpisodeLoader
+from nnunet_xmodal.tasks.few_shot.support import fill_support
+from nnunet_xmodal.tasks.few_shot.validation import METRIC
 
 SIZE, SLICES = (64, 64), 3
 TRAINER = "nnUNetTrainerCRTPR18"

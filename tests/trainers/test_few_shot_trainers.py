@@ -18,15 +18,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.comparison.cost import network_cost
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.episode_transforms import ALPNET, unchanged
-from nnunet_xmodal.data.episodes import on_patch
-from nnunet_xmodal.data.organ_phantoms import organ_phantom
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.networks import resnet_backbone
-from nnunet_xmodal.prediction.few_shot import FewShotPredictor
-from nnunet_xmodal.trainers import TRAINERS, few_shot_base
-from nnunet_xmodal.trainers.few_shot_base import FewShotTrainer
+from nnunet_xmodal.phantoms.organs import organ_phantom
+from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET, unchanged
+from nnunet_xmodal.tasks.few_shot.episodes import on_patch
+from nnunet_xmodal.tasks.few_shot.predictor import FewShotPredictor
+from nnunet_xmodal.trainers import TRAINERS
+from nnunet_xmodal.trainers.base import few_shot as few_shot_base
+from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), FewShotTrainer)]
 SMALL = [name for name in NAMES if name.endswith("R18")]

@@ -8,8 +8,8 @@ from batchgeneratorsv2.transforms.intensity.brightness import BrightnessAdditive
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 
 from nnunet_xmodal import trainers
+from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 from nnunet_xmodal.trainers.folded_attention_paper import BEST_LOSS
-from nnunet_xmodal.trainers.milestones import MilestoneScheduler
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_settings_of_the_paper(trainer):
 )
 def test_the_rate_follows_from_the_epoch_alone(epoch, rate):
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], 1e-3)
-    scheduler = MilestoneScheduler(optimizer, 1e-3, 120, (0.5, 0.7, 0.9))
+    scheduler = EpochSchedule(optimizer, milestones(1e-3, 120, (0.5, 0.7, 0.9)))
     scheduler.step(epoch)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
     assert scheduler.get_last_lr() == [pytest.approx(rate)]

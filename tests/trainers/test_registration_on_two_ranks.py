@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.data.registration_cases import RegistrationCases
-from nnunet_xmodal.data.registration_loader import FixedStartsLoader, RegistrationLoader
-from nnunet_xmodal.registration.validation import Starts, validate_registration
+from nnunet_xmodal.tasks.registration.loader import FixedStartsLoader, RegistrationLoader
+from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
+from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
 
 GRID = (4, 8, 8)
 

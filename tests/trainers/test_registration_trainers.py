@@ -11,17 +11,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.comparison.cost import network_cost
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.joint_min_max import joint_min_max, label_in_range_of
-from nnunet_xmodal.data.perturbations import random_perturbations
+from nnunet_xmodal.datasets.joint_min_max import joint_min_max, label_in_range_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import padded, sre, surface_points
 from nnunet_xmodal.geometry.warp import warp
-from nnunet_xmodal.prediction.only_here import built_here
-from nnunet_xmodal.prediction.registration import RegistrationPredictor
-from nnunet_xmodal.trainers import TRAINERS, registration_base
-from nnunet_xmodal.trainers.registration_base import RegistrationTrainer
+from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
+from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
+from nnunet_xmodal.trainers import TRAINERS
+from nnunet_xmodal.trainers.base import registration as registration_base
+from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), RegistrationTrainer)]
 GRID = (8, 16, 16)
@@ -256,7 +257,7 @@ def test_nnunets_prediction_says_which_command_to_use(make, name):
     build = (trainer.plans_manager, trainer.configuration_manager, 2, 2, False)
     with pytest.raises(XModalError, match=f"{name} predict transforms, .* use nnUNetXModal_predict"):
         trainer.build_network_architecture(*build)
-    with built_here():
+    with building("predictor"):
         trainer.build_network_architecture(*build).load_state_dict(trainer.network.state_dict())
 
 

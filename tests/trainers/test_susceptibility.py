@@ -13,18 +13,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.comparison.cost import network_cost
-from nnunet_xmodal.data.atomic_files import write_json
-from nnunet_xmodal.data.measured_field import FieldGeometry
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry.in_plane_rotation import size_before_rotation
 from nnunet_xmodal.networks.qsm_unet import QSMUNet
+from nnunet_xmodal.physics.measured_field import FieldGeometry
 from nnunet_xmodal.physics.simulate import local_field
-from nnunet_xmodal.prediction.only_here import built_here
-from nnunet_xmodal.prediction.susceptibility import SusceptibilityPredictor
+from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers import TRAINERS
-from nnunet_xmodal.trainers.regression import RegressionTrainer
+from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
 
-NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), RegressionTrainer)]
+NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), ReconstructionTrainer)]
 PATCH = (8, 8, 8)
 SPACING = (2.0, 1.5, 1.0)
 PAPER = {"": 22_581_217, "FA": 23_369_189, "RSA": 23_369_188, "DualAttention": 51_487_843}
@@ -264,7 +264,7 @@ def test_nnunets_prediction_says_which_command_to_use(make, name):
     build = (trainer.plans_manager, trainer.configuration_manager, 2, 2, False)
     with pytest.raises(XModalError, match=f"{name} predict images, .* use nnUNetXModal_predict"):
         trainer.build_network_architecture(*build)
-    with built_here():
+    with building("predictor"):
         trainer.build_network_architecture(*build).load_state_dict(trainer.network.state_dict())
 
 

@@ -10,7 +10,7 @@ import torch
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.networks.qsm_unet import QSMUNet
-from nnunet_xmodal.prediction.reconstruction_validation import validate_reconstruction
+from nnunet_xmodal.tasks.reconstruction.validation import validate_reconstruction
 
 PATCH = (8, 8, 8)
 

@@ -18,7 +18,8 @@ from markupsafe import Markup, escape
 from nnunet_xmodal.comparison.report import numbers, plots, tables
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
-from nnunet_xmodal.data.atomic_files import flush
+from nnunet_xmodal.files.atomic import flush
+from nnunet_xmodal.files.csv_cells import table_as_text
 from nnunet_xmodal.files.temporary import temporary_folder
 
 _SIGNIFICANT = 6  # digits of the numbers in the page; the CSV files hold all
@@ -39,7 +40,7 @@ def write_report(contents: ReportContents, folder: str | Path) -> None:
         table = getattr(contents, name)
         if table is not None:
             # pandas writes floats so that reading them gives the same number, and NaN as nothing
-            texts[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n")
+            texts[f"{name}.csv"] = table_as_text(table).to_csv(index=False, lineterminator="\n")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder) as temporary:

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.upsampled_spatial_map import upsampled_spatial_map
+from nnunet_xmodal.numerics import full_precision
 
 NORMALISATIONS = ("sum", "mean", "std")
 _NEXT_TO_NOTHING = 1e-6

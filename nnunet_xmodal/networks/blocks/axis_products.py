@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch.autograd.function import once_differentiable
 
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
+from nnunet_xmodal.numerics import full_precision
 
 
 def axis_energies(t: torch.Tensor, p: torch.Tensor, axes: Sequence[int]) -> tuple[torch.Tensor, ...]:

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.norms import batch_norm_of
+from nnunet_xmodal.numerics import full_precision
 
 
 class CrossModalAttention(nn.Module):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, masked, rescaled
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
+from nnunet_xmodal.numerics import full_precision
 
 
 class CrossReferenceTransformer(nn.Module):

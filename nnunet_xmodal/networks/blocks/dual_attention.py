@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.networks.blocks.axis_affinity import aggregate, axis_affinity
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.norms import batch_norm_of
+from nnunet_xmodal.numerics import full_precision
 
 _REDUCTION = 8  # of the channels of query and key
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from nnunet_xmodal.networks.blocks.axis_affinity import row_softmax
 from nnunet_xmodal.networks.blocks.axis_products import axis_energies, cascade
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.gram import gram
+from nnunet_xmodal.numerics import full_precision
 
 
 class FoldedAttention(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from nnunet_xmodal.networks.blocks.axis_affinity import aggregate, axis_affinity
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
+from nnunet_xmodal.numerics import full_precision
 
 
 class RecurrentSliceAttention(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
+from nnunet_xmodal.numerics import full_precision
 
 
 class SelfAttention(nn.Module):

@@ -5,8 +5,8 @@ from itertools import permutations
 import torch
 from torch import nn
 
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.present_streams import other_where_absent, zero_where_absent
+from nnunet_xmodal.numerics import full_precision
 
 SOFTMAX_READINGS = ("dual", "row", "all")
 CORRELATION_SCALES = ("channels", "sqrt")

@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.networks.blocks.at_most import at_most
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
 from nnunet_xmodal.networks.blocks.present_streams import zero_where_absent
 from nnunet_xmodal.networks.blocks.spatial_correlation import project, spatial_correlation
+from nnunet_xmodal.numerics import full_precision
 
 _POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nnunet_xmodal.networks.blocks.full_precision import full_precision
+from nnunet_xmodal.numerics import full_precision
 
 
 class StreamGates(nn.Module):

@@ -90,7 +90,7 @@ def test_large_activations_survive_autocast(dense, dtype):
 
 
 def saved_bytes(run, known):
-    """What autograd keeps beside `known`, once per storage, as in benchmarks/attention_blocks.py."""
+    """What autograd keeps beside `known`, once per storage, as in benchmarks/speed/attention_blocks.py."""
     known = {tensor.untyped_storage().data_ptr() for tensor in known}
     kept = {}
 

@@ -1,0 +1,186 @@
+"""From results of the fusion study to its tables and its verdict.
+
+The unit within a regime is the validation case, paired by case, seed and fold; the interval is that of
+`nnUNetXModal_compare`, a bootstrap over cases. It knows nothing of how much a second training of the same method would
+differ: that is what the row of the baseline trained again is for, and the last table, where the unit is the training.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fusion_methods import BASELINE, CONTROLS, METHODS
+from scipy import stats
+
+from nnunet_xmodal.evaluation.statistics import compare_pair
+
+TRAINING = ["regime", "seed", "fold"]
+COLUMNS = [*TRAINING, "method", "steps", "case", "Dice"]
+MARGIN = 0.5
+"""Points of Dice that a default may be behind in any regime."""
+REGIMES_AHEAD = 2
+"""Regimes in which a default has to be ahead, interval and all."""
+CANDIDATES = 2
+"""Methods that are confirmed on fresh seeds."""
+
+
+def read_results(root: Path) -> pd.DataFrame:
+    """Return `COLUMNS`, a row per case of every finished training below `root/results`; Dice in percent.
+
+    If `root` is a file, read it as a table that `write_table` wrote.
+    """
+    if root.is_file():
+        return pd.read_csv(root)
+    rows = []
+    for file in sorted((root / "results").glob("*/*.json")):
+        result = json.loads(file.read_text())
+        of_training = [result[name] for name in (*TRAINING, "method", "steps")]
+        rows += [(*of_training, case, dice) for case, dice in result["dice"].items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def read_trainings(root: Path) -> pd.DataFrame:
+    """Return a row per finished training below `root/results`: cost, and where the streams' attention ended.
+
+    Columns: regime, seed, fold, method, steps, Dice (mean over cases), training_seconds, parameters, and of attention
+    maps at the end of training: corners (share that peaks in one), foreground_mass (median, 1 = uniform), correlation
+    (of the pairs); NaN for one encoder.
+    """
+    rows = []
+    for file in sorted((root / "results").glob("*/*.json")):
+        result = json.loads(file.read_text())
+        attention = result["attention"]
+        row = {name: result[name] for name in (*TRAINING, "method", "steps")}
+        row["Dice"] = float(np.mean(list(result["dice"].values())))
+        row |= {name: result[name] for name in ("training_seconds", "parameters")}
+        if attention:
+            row["corners"] = float(np.mean(attention["peaks_in_a_corner"]))
+            row["foreground_mass"] = float(np.median(attention["foreground_mass"]))
+            row["correlation"] = attention["correlation"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def write_table(results: pd.DataFrame, file: Path) -> None:
+    """Write per-case results as CSV, one decimal each."""
+    results.to_csv(file, index=False, float_format="%.1f")
+
+
+def differences(results: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
+    """Return per regime and method what it gains on the baseline, over the trainings that both have.
+
+    Columns: regime, method, trainings, Dice, baseline_Dice, gain, low, high (95 %), p (Wilcoxon), and per_training, the
+    list of gains by training.
+    """
+    rows = []
+    for regime, of_regime in results.groupby("regime", sort=False):
+        wide = of_regime.pivot(index=["seed", "fold", "case"], columns="method", values="Dice")
+        for method in _in_order(wide.columns):
+            if method == baseline or baseline not in wide:
+                continue
+            pairs = wide[[method, baseline]].dropna()
+            if pairs.empty:
+                continue
+            compared = compare_pair(pairs[method], pairs[baseline], "higher")
+            per_training = (pairs[method] - pairs[baseline]).groupby(level=["seed", "fold"]).mean()
+            rows.append(
+                {
+                    "regime": regime,
+                    "method": method,
+                    "trainings": len(per_training),
+                    "Dice": pairs[method].mean(),
+                    "baseline_Dice": pairs[baseline].mean(),
+                    "gain": compared.mean_difference,
+                    "low": compared.mean_low,
+                    "high": compared.mean_high,
+                    "p": compared.wilcoxon_p,
+                    "per_training": per_training.round(1).tolist(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def over_trainings(gains: pd.DataFrame) -> pd.DataFrame:
+    """Return per method the mean gain over all its trainings, the unit here, and its interval by Student's t.
+
+    Columns: method, trainings, gain, low, high, ahead (trainings), sorted by gain.
+    """
+    rows = []
+    for method, of_method in gains.groupby("method", sort=False):
+        values = np.concatenate(of_method["per_training"].map(np.asarray).tolist())
+        low = high = float("nan")
+        if len(values) > 1 and values.std() > 0:
+            low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+        rows.append((method, len(values), values.mean(), low, high, int((values > 0).sum())))
+    table = pd.DataFrame(rows, columns=["method", "trainings", "gain", "low", "high", "ahead"])
+    return table.sort_values("gain", ascending=False, ignore_index=True)
+
+
+def candidates(gains: pd.DataFrame, number: int = CANDIDATES) -> list[str]:
+    """Return the methods with the highest mean gain over all trainings, controls left out."""
+    ranked = over_trainings(gains)["method"]
+    return [method for method in ranked if method not in CONTROLS][:number]
+
+
+def passes(gains: pd.DataFrame, method: str) -> bool:
+    """Tell whether the rule makes a method a default: ahead in enough regimes, behind by more than MARGIN in none."""
+    of_method = gains[gains["method"] == method]
+    return bool((of_method["low"] > 0).sum() >= REGIMES_AHEAD and (of_method["gain"] >= -MARGIN).all())
+
+
+def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int]) -> str:
+    """Return everything in Markdown: the choice, the confirmation, and what follows."""
+    parts = []
+    for title, seeds in (("Choice", choose), ("Confirmation", confirm)):
+        of_seeds = results[results["seed"].isin(seeds)]
+        gains = differences(of_seeds)
+        if gains.empty:
+            continue
+        means = ", ".join(
+            f"{regime} {of_regime['Dice'].mean():.1f}"
+            for regime, of_regime in of_seeds[of_seeds["method"] == BASELINE].groupby("regime", sort=False)
+        )
+        parts += [f"## {title}: seeds {', '.join(map(str, seeds))}", f"Dice of {BASELINE}: {means}."]
+        parts += [_markdown(gains), _markdown_of_trainings(over_trainings(gains))]
+        if seeds is choose:
+            parts.append(f"Candidates: {', '.join(candidates(gains))}.")
+        else:
+            verdicts = [
+                f"{method}: {'passes' if passes(gains, method) else 'no'}" for method in gains["method"].unique()
+            ]
+            parts.append(f"By the rule: {'; '.join(verdicts)}.")
+    return "\n\n".join(parts)
+
+
+def _in_order(methods: Sequence[str]) -> list[str]:
+    known = list(METHODS)
+    return sorted(methods, key=lambda method: known.index(method) if method in known else len(known))
+
+
+def _markdown(gains: pd.DataFrame) -> str:
+    regimes = list(gains["regime"].unique())
+    lines = [f"| method | {' | '.join(regimes)} |", f"|---|{'--:|' * len(regimes)}"]
+    for method in _in_order(gains["method"].unique()):
+        cells = []
+        for regime in regimes:
+            row = gains[(gains["method"] == method) & (gains["regime"] == regime)]
+            cells.append(
+                "".join(f"{r.gain:+.1f} [{r.low:+.1f}, {r.high:+.1f}] ({r.trainings})" for r in row.itertuples())
+            )
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _markdown_of_trainings(table: pd.DataFrame) -> str:
+    lines = ["| method | trainings | mean gain | 95 % over trainings | ahead |", "|---|--:|--:|--:|--:|"]
+    lines += [
+        f"| {r.method} | {r.trainings} | {r.gain:+.1f} | {_interval(r.low, r.high)} | {r.ahead} |"
+        for r in table.itertuples()
+    ]
+    return "\n".join(lines)
+
+
+def _interval(low: float, high: float) -> str:
+    return "–" if np.isnan(low) else f"{low:+.1f} … {high:+.1f}"

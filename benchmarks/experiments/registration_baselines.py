@@ -1,0 +1,127 @@
+"""Registrations that are not one network, measured as the trainers' final validation measures networks.
+
+    python benchmarks/experiments/registration_baselines.py -d 951 -f 0 1 2 3 4 --methods mi mind
+    python benchmarks/experiments/registration_baselines.py -d 951 -f 0 --methods two_stages refined -device cuda
+
+The same preprocessed cases on the same grids from the same starts, in the folds that the first training has split.
+Results lie beside those of trainers, `MutualInformation__nnUNetRegistrationPlans__3d_fullres` for example, so
+
+    nnUNetXModal_compare -d 951 -c 3d_fullres -p nnUNetRegistrationPlans -o report \\
+        -tr nnUNetTrainerAttentionReg nnUNetTrainerFeatureReg MutualInformation MIND
+
+puts all into one table, without parameters and FLOPs of what is no network.
+
+    mi          MutualInformation       Mattes mutual information from the start
+    mind        MIND                    SSD of MIND descriptors from the start
+    two_stages  TwoStages               --first, then --second
+    refined     RefinedByMI             --first, then mutual information
+    alone       Alone                   --first, as it is: for other starts than its own validation's
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+from nnunet_xmodal import discovery, trainers
+from nnunet_xmodal.commands.argument_types import fold
+from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.tasks.registration import mind, mutual_information
+from nnunet_xmodal.tasks.registration.by_network import ByNetwork, InTurn
+from nnunet_xmodal.tasks.registration.validation import Method
+from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
+
+CONFIGURATION = "3d_fullres"
+FINAL = "checkpoint_final.pth"
+
+
+class Untrained(RegistrationTrainer):
+    """As much of a trainer as its final validation needs; results go to a folder of the class' name."""
+
+    options: argparse.Namespace
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        write_json(self.plans_manager.plans, Path(self.output_folder_base) / "plans.json")
+        write_json(self.dataset_json, Path(self.output_folder_base) / "dataset.json")
+        self.starts_at_the_end, self.exact_count = self.options.starts, self.options.exact_count
+        self.exact_starts = tuple(self.options.exact)
+
+    def trained(self, name: str) -> ByNetwork:
+        """The network that a trainer has trained on this fold."""
+        arguments = (self.plans_manager.dataset_name, self.configuration_name, self.fold, name)
+        trainer = get_trainer_from_args(*arguments, self.plans_manager.plans_name, device=self.device)
+        checkpoint = Path(trainer.output_folder) / FINAL
+        if not checkpoint.is_file():
+            raise XModalError(f"{checkpoint} is missing: train {name} on fold {self.fold} first.")
+        trainer.load_checkpoint(str(checkpoint))
+        return trainer.method()
+
+
+class MutualInformation(Untrained):
+    def method(self) -> Method:
+        return mutual_information.MutualInformation(threads=self.options.threads)
+
+
+class MIND(Untrained):
+    def method(self) -> Method:
+        return mind.MIND()
+
+
+class TwoStages(Untrained):
+    def method(self) -> Method:
+        return InTurn(self.trained(self.options.first), self.trained(self.options.second))
+
+
+class RefinedByMI(Untrained):
+    def method(self) -> Method:
+        return InTurn(
+            self.trained(self.options.first), mutual_information.MutualInformation(threads=self.options.threads)
+        )
+
+
+class Alone(Untrained):
+    def method(self) -> Method:
+        return self.trained(self.options.first)
+
+
+METHODS = {"mi": MutualInformation, "mind": MIND, "two_stages": TwoStages, "refined": RefinedByMI, "alone": Alone}
+
+
+@one_sentence_errors
+def main() -> None:
+    of_trainers = trainers.nnUNetTrainerAttentionReg
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-d", required=True, help="dataset, number or name")
+    parser.add_argument("-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], help="folds (default: all five)")
+    parser.add_argument("-p", default="nnUNetRegistrationPlans", help="plans")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["mi", "mind"])
+    parser.add_argument("--first", default="nnUNetTrainerAttentionReg", help="trainer of the network that begins")
+    parser.add_argument("--second", default="nnUNetTrainerAttentionRegStage2", help="trainer of the second stage")
+    parser.add_argument("--starts", type=int, default=of_trainers.starts_at_the_end, help="per case, in [0, 20] mm")
+    parser.add_argument("--exact", nargs="*", type=float, default=of_trainers.exact_starts, help="SRE of others in mm")
+    parser.add_argument("--exact_count", type=int, default=of_trainers.exact_count, help="of these, per case and SRE")
+    parser.add_argument("--threads", type=int, help="of mutual information (default: all cores)")
+    parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"), help="of the networks")
+    Untrained.options = args = parser.parse_args()
+    discovery.register()
+    for name in args.methods:
+        for number in args.f:
+            untrained(METHODS[name], args, number).perform_actual_validation()
+
+
+def untrained(method: type[Untrained], args: argparse.Namespace, number: int | str) -> Untrained:
+    dataset = maybe_convert_to_dataset_name(int(args.d) if args.d.isdecimal() else args.d)
+    preprocessed = Path(nnUNet_preprocessed) / dataset
+    plans, dataset_json = (json.loads((preprocessed / f"{name}.json").read_text()) for name in (args.p, "dataset"))
+    return method(plans, CONFIGURATION, number, dataset_json, torch.device(args.device))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Susceptibility maps without learning, measured as the trainers' final validation measures networks.
+
+    python benchmarks/experiments/susceptibility_baselines.py -d 952 -f 0 1 2 3 4 --methods tkd tikhonov
+
+The same preprocessed cases, in the folds that the first training has split; the threshold or λ is the one with the
+least mean RMSE on training cases of the fold. A field does not tell the mean of its map, and division in k-space makes
+it 0 over the padded grid, whatever the maps of the dataset are counted from; networks learn that from the training. So
+a constant is added inside the mask, the mean difference between training maps and their reconstructions.
+
+Results lie beside those of trainers, `TKD__nnUNetReconstructionPlans__3d_fullres` for example, so
+
+    nnUNetXModal_compare -d 952 -c 3d_fullres -p nnUNetReconstructionPlans -o report \\
+        -tr nnUNetTrainerQSM nnUNetTrainerQSMFA TKD Tikhonov
+
+puts all into one table, without parameters and FLOPs of what is no network.
+
+    tkd         TKD         truncated k-space division
+    tikhonov    Tikhonov    Tikhonov's regularisation in closed form
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+from nnunet_xmodal import discovery
+from nnunet_xmodal.commands.argument_types import fold
+from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+from nnunet_xmodal.evaluation.reconstruction import relative_error
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.physics.inversion import tikhonov, truncated_division
+from nnunet_xmodal.tasks.reconstruction.validation import Method, PreprocessedCase, read_case
+from nnunet_xmodal.trainers.susceptibility import nnUNetTrainerQSM
+
+CONFIGURATION = "3d_fullres"
+
+
+class Untrained(nnUNetTrainerQSM):
+    """As much of a trainer as its final validation needs; results go to a folder of the class' name."""
+
+    options: argparse.Namespace
+    invert: Callable[..., torch.Tensor]
+    parameters: Sequence[float]
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        write_json(self.plans_manager.plans, Path(self.output_folder_base) / "plans.json")
+        write_json(self.dataset_json, Path(self.output_folder_base) / "dataset.json")
+        self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+
+    def reconstructed(self, case: PreprocessedCase, parameter: float) -> np.ndarray:
+        """Up to a constant, 0 outside the mask."""
+        geometry = self.field.geometry(case.properties, case.target.shape, self.plans_manager.transpose_forward)
+        mask = torch.from_numpy(case.mask)[None, None].to(self.device)
+        # not cut to the mask, which may be a part of the brain: local fields are 0 outside the brain
+        field = torch.from_numpy(case.inputs[:1])[None].to(self.device) / self.field.one_ppm
+        return type(self).invert(field, mask, *geometry, parameter)[0, 0].cpu().numpy()
+
+    def method(self) -> Method:
+        """With the parameter of the least mean RMSE on training cases, and the constant that goes with it."""
+        names, _ = self.do_split()
+        dataset = self.dataset_class(self.preprocessed_dataset_folder, names)
+        names = names[: self.options.training_cases]
+        cases = [read_case(dataset, name, self.target, self.label_manager.ignore_label) for name in names]
+        errors, constants = {}, {}
+        for parameter in self.parameters:
+            made = [self.reconstructed(case, parameter) for case in cases]
+            constant = constants[parameter] = mean_difference(made, cases)
+            each = [relative_error(found + constant, case.target, case.mask) for found, case in zip(made, cases)]
+            errors[parameter] = float(np.mean(each))
+        chosen = min(errors, key=errors.get)
+        self.print_to_log_file(f"RMSE on {len(names)} training cases: {errors}; chosen: {chosen}")
+        told = {"chosen": chosen, "constant": constants[chosen], "RMSE_percent": errors}
+        write_json(told, Path(self.output_folder) / "parameter.json")
+        return lambda case: self.reconstructed(case, chosen) + constants[chosen]
+
+
+def mean_difference(made: Sequence[np.ndarray], cases: Sequence[PreprocessedCase]) -> float:
+    """Of the maps from their reconstructions, in ppm: over the voxels of each mask, then over the cases."""
+    return float(np.mean([(case.target - found)[case.mask].mean() for found, case in zip(made, cases)]))
+
+
+class TKD(Untrained):
+    invert = staticmethod(truncated_division)
+    parameters = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+
+
+class Tikhonov(Untrained):
+    invert = staticmethod(tikhonov)
+    parameters = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
+
+
+METHODS = {"tkd": TKD, "tikhonov": Tikhonov}
+
+
+@one_sentence_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-d", required=True, help="dataset, number or name")
+    parser.add_argument("-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], help="folds (default: all five)")
+    parser.add_argument("-p", default="nnUNetReconstructionPlans", help="plans")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--training_cases", type=int, default=10, help="that the parameter is chosen on, at most")
+    parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
+    Untrained.options = args = parser.parse_args()
+    discovery.register()
+    for name in args.methods:
+        for number in args.f:
+            untrained(METHODS[name], args, number).perform_actual_validation()
+
+
+def untrained(method: type[Untrained], args: argparse.Namespace, number: int | str) -> Untrained:
+    dataset = maybe_convert_to_dataset_name(int(args.d) if args.d.isdecimal() else args.d)
+    preprocessed = Path(nnUNet_preprocessed) / dataset
+    plans, dataset_json = (json.loads((preprocessed / f"{name}.json").read_text()) for name in (args.p, "dataset"))
+    return method(plans, CONFIGURATION, number, dataset_json, torch.device(args.device))
+
+
+if __name__ == "__main__":
+    main()

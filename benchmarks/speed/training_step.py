@@ -1,0 +1,162 @@
+"""Seconds per training step and memory of saved activations, several trainers side by side on one plan.
+
+    python benchmarks/speed/training_step.py -d 501 -c 2d_b8
+    python benchmarks/speed/training_step.py -d 501 -c 3d_fullres --repeats 3
+    python benchmarks/speed/training_step.py -d 501 -c 2d --batch_size 8 \\
+        -tr nnUNetTrainer nnUNetTrainer@nnUNetXModalIsoPlans
+    python benchmarks/speed/training_step.py -d 502 -c 2d_b8 \\
+        -tr nnUNetTrainer nnUNetTrainerCMFT nnUNetTrainerCMFTCheckpointed
+
+Trainers take turns, so that a busy machine slows all of them; ratios of medians are to the first trainer. Data is
+random: the time of a step does not depend on it. Nothing is written outside a temporary folder.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import weakref
+from collections import Counter
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunet_xmodal import discovery
+
+TRAINERS = ["nnUNetTrainer", "nnUNetTrainerMultiStream", "nnUNetTrainerSCFF", "nnUNetTrainerCSAD"]
+
+
+def make_trainer(name: str, folder: Path, args: argparse.Namespace, device: torch.device):
+    name, _, plans_name = name.partition("@")
+    configuration = args.c
+    plans = json.loads((folder / f"{plans_name or args.p}.json").read_text())
+    if args.batch_size:
+        plans["configurations"][configuration]["batch_size"] = args.batch_size
+    plans["continue_training"] = False
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    trainer = recursive_find_trainer_class_by_name(name)(plans, configuration, 0, dataset_json, device)
+    trainer.initialize()
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+    trainer.network.train()
+    return trainer
+
+
+def random_batch(trainer) -> dict:
+    patch = trainer.configuration_manager.patch_size
+    batch = trainer.batch_size
+    scales = trainer._get_deep_supervision_scales() or [[1.0] * len(patch)]
+    channels = trainer.label_manager.num_segmentation_heads if trainer.label_manager.has_regions else 1
+    targets = []
+    for scale in scales:
+        size = [batch, channels, *np.round(np.multiply(patch, scale)).astype(int)]
+        if trainer.label_manager.has_regions:
+            targets.append(torch.rand(*size) > 0.9)
+        else:
+            targets.append(torch.randint(0, trainer.label_manager.num_segmentation_heads, size, dtype=torch.int16))
+    return {
+        "data": torch.randn(batch, trainer.num_input_channels, *patch),
+        "target": targets if trainer.enable_deep_supervision else targets[0],
+        "keys": [str(index) for index in range(batch)],
+    }
+
+
+class _Kept:
+    """A tensor that autograd keeps; lets go of its storage in the count when autograd lets go of it."""
+
+    def __init__(self, tensor: torch.Tensor, counted: "_Storages"):
+        self.tensor = tensor
+        counted.add(tensor)
+        weakref.finalize(self, counted.remove, tensor.untyped_storage().data_ptr())
+
+
+class _Storages:
+    """Bytes of distinct storages that are kept, now and at the most."""
+
+    def __init__(self, known: set[int]):
+        self.known, self.users, self.sizes, self.peak = known, Counter(), {}, 0
+
+    def add(self, tensor: torch.Tensor) -> None:
+        pointer = tensor.untyped_storage().data_ptr()
+        self.users[pointer] += 1
+        self.sizes[pointer] = 0 if pointer in self.known else tensor.untyped_storage().nbytes()
+        self.peak = max(self.peak, sum(self.sizes.values()))
+
+    def remove(self, pointer: int) -> None:
+        self.users[pointer] -= 1
+        if not self.users[pointer]:
+            del self.sizes[pointer]
+
+
+def saved_activations(trainer, batch: dict) -> int:
+    """Most bytes of distinct tensors that autograd keeps at any moment of a training step, parameters excluded.
+
+    What checkpointed activations compute again in the backward pass is not seen.
+    """
+    networks = [trainer.network, getattr(trainer, "discriminators", None)]
+    parameters = {p.untyped_storage().data_ptr() for network in networks if network for p in network.parameters()}
+    storages = _Storages(parameters)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: _Kept(tensor, storages), lambda kept: kept.tensor):
+        trainer.train_step(batch)
+    return storages.peak
+
+
+def step_seconds(trainer, batch: dict) -> float:
+    start = perf_counter()
+    trainer.train_step(batch)  # ends with loss.cpu(), which waits for a GPU
+    return perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-d", required=True, help="dataset name or ID, planned")
+    parser.add_argument("-c", required=True, help="configuration")
+    parser.add_argument("-p", default="nnUNetPlans", help="plans")
+    parser.add_argument("-tr", nargs="+", default=TRAINERS, help="trainers, or TRAINER@PLANS; ratios are to the first")
+    parser.add_argument("--batch_size", type=int, help="instead of that of the plans")
+    parser.add_argument("--repeats", type=int, default=10, help="timed steps per trainer, after one to warm up")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+
+    discovery.register()
+    folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(args.d)
+    device = torch.device(args.device)
+    with tempfile.TemporaryDirectory() as results:
+        os.environ["nnUNet_results"] = results
+        trainers = {name: make_trainer(name, folder, args, device) for name in args.tr}
+        batches = {name: random_batch(trainer) for name, trainer in trainers.items()}
+        memory = {name: saved_activations(trainer, batches[name]) for name, trainer in trainers.items()}
+        peak = {}
+        for name, trainer in trainers.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            step_seconds(trainer, batches[name])
+            if device.type == "cuda":
+                peak[name] = torch.cuda.max_memory_allocated()
+        seconds = {name: [] for name in trainers}
+        for _ in range(args.repeats):
+            for name, trainer in trainers.items():
+                seconds[name].append(step_seconds(trainer, batches[name]))
+
+    configuration = trainers[args.tr[0]].configuration_manager
+    print(f"\n{args.d} {args.c}: batch {trainers[args.tr[0]].batch_size}, patch {configuration.patch_size}, {device}\n")
+    print("| trainer | parameters | s per step (median) | ratio | saved activations | ratio | peak on the GPU |")
+    print("|---|---|---|---|---|---|---|")
+    first = args.tr[0]
+    for name in args.tr:
+        median = statistics.median(seconds[name])
+        print(
+            f"| {name} | {sum(p.numel() for p in trainers[name].network.parameters()):,} "
+            f"| {median:.3f} | {median / statistics.median(seconds[first]):.2f} "
+            f"| {memory[name] / 2**20:.0f} MiB | {memory[name] / memory[first]:.2f} "
+            f"| {f'{peak[name] / 2**20:.0f} MiB' if peak else '–'} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

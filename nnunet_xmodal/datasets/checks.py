@@ -1,0 +1,229 @@
+"""What nnU-Net would train or predict on without a word: missing channels, shifted grids, NaN, unknown labels."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.errors import XModalError, first_of
+from nnunet_xmodal.files.folders import check_input_folder
+from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.files.other_endings import described, images_of_other_endings, tell_of_other_endings
+from nnunet_xmodal.files.remarks import remark
+from nnunet_xmodal.files.scan import check_finite
+from nnunet_xmodal.files.two_places import TwoPlaces, two_places
+from nnunet_xmodal.files.whole_labels import cut_labels, rounded_labels
+from nnunet_xmodal.processes import worker_pool
+
+SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
+"""File endings of pictures."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Files of one case: one per channel, in the channels' order, perhaps a label map."""
+
+    name: str
+    images: list[Path]
+    label: Path | None = None
+    labels: frozenset[int] = field(default_factory=frozenset)
+
+
+def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int, Path]]:
+    """Case → number → file, by nnU-Net's naming, `<case>_<four digits><file ending>`; numbers may be missing.
+
+    Returns:
+        Sorted by case.
+
+    Raises:
+        XModalError: if the folder is missing or empty, or a file has no channel number.
+    """
+    folder = Path(folder)
+    check_input_folder(folder)
+    found: dict[str, dict[int, Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if not file.name.endswith(file_ending):
+            continue
+        if file.name.startswith("."):
+            raise XModalError(f"{file} is a hidden file that nnU-Net takes for an image: delete it.")
+        match = re.fullmatch(r"(.+)_(\d{4})", file.name[: -len(file_ending)])
+        if match is None:
+            example = f"<case>_0000{file_ending}, <case>_0001{file_ending}, …"
+            raise XModalError(f"{file} has no channel number: name it {example}.")
+        found.setdefault(match[1], {})[int(match[2])] = file
+    if not found:
+        others = images_of_other_endings(folder, file_ending)
+        instead = f"; {described(others, file_ending)}" if others else "."
+        raise XModalError(f"the folder {folder} holds no files that end in {file_ending}{instead}")
+    tell_of_other_endings(folder, file_ending)
+    return dict(sorted(found.items()))  # nnU-Net's order, by which it deals out parts; that of the files is another
+
+
+def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
+    """The cases of an images folder with all their channels.
+
+    Raises:
+        XModalError: see `files_by_channel`; also if a case lacks a channel or has one too many. nnU-Net goes by the
+            order of the files and would read `_0001` for a missing `_0000`.
+    """
+    folder, ending = Path(folder), dataset_json["file_ending"]
+    names = channel_names_of(dataset_json)
+    found = files_by_channel(folder, ending)
+    cases = []
+    for case, numbers in found.items():
+        if set(numbers) == {0} and ending in SEVERAL_CHANNELS_IN_A_FILE:
+            cases.append(Case(case, [folder / f"{case}_0000{ending}"]))
+            continue
+        for number in range(len(names)):
+            if number not in numbers:
+                missing = folder / f"{case}_{number:04d}{ending}"
+                raise XModalError(f"{missing} is missing: case {case} needs channel {number} ({names[number]}).")
+        superfluous = max(numbers)
+        if superfluous >= len(names):
+            raise XModalError(
+                f"{folder / f'{case}_{superfluous:04d}{ending}'} is one channel too many: dataset.json names "
+                f"{len(names)} ({', '.join(names)})."
+            )
+        cases.append(Case(case, [folder / f"{case}_{number:04d}{ending}" for number in range(len(names))]))
+    return cases
+
+
+def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
+    """The training cases of a raw dataset, from its folders or from the file lists in dataset.json.
+
+    Raises:
+        XModalError: see `cases_in_folder`; also for a case without a label map or another number of cases than
+            `numTraining`.
+    """
+    raw_folder = Path(raw_folder)
+    labels = label_values(dataset_json)
+    if "dataset" in dataset_json:
+        listed = dataset_json["dataset"]
+
+        def path(name: str) -> Path:
+            return raw_folder / os.path.expandvars(name)
+
+        cases = [
+            Case(name, [path(image) for image in files["images"]], path(files["label"]), labels)
+            for name, files in listed.items()
+        ]
+        n_channels = len(channel_names_of(dataset_json))
+        for case in cases:
+            if len(case.images) != n_channels:
+                raise XModalError(
+                    f"dataset.json lists {len(case.images)} images for {case.name} but {n_channels} channels."
+                )
+    else:
+        ending = dataset_json["file_ending"]
+        cases = [
+            Case(case.name, case.images, raw_folder / "labelsTr" / f"{case.name}{ending}", labels)
+            for case in cases_in_folder(raw_folder / "imagesTr", dataset_json)
+        ]
+    for folder in dict.fromkeys(case.label.parent for case in cases):
+        tell_of_other_endings(folder, dataset_json["file_ending"])
+    for case in cases:
+        if not case.label.is_file():
+            raise XModalError(f"{case.label} is missing: every training case needs a label map.")
+    if len(cases) != dataset_json.get("numTraining", len(cases)):
+        raise XModalError(
+            f"dataset.json says numTraining {dataset_json['numTraining']} but {raw_folder} holds {len(cases)} cases: "
+            "correct the number or add the missing files."
+        )
+    return cases
+
+
+def label_values(dataset_json: dict) -> frozenset[int]:
+    """All values that a label map may hold; a region's are those of its list."""
+    values = {0}
+    for value in dataset_json["labels"].values():
+        values.update(int(v) for v in (value if isinstance(value, list | tuple) else [value]))
+    return frozenset(values)
+
+
+def check_cases(
+    cases: list[Case], dataset_json: dict, processes: int = 1, progress: bool = True, doing: str = "Checking images"
+) -> None:
+    """Reads every file once; remarks on files that ITK and nibabel put at two places, of which nnU-Net's reader is one.
+
+    Raises:
+        XModalError: for the first case with an unreadable image, NaN or infinite voxels, channels (or a label map) of
+            different size, spacing, origin or direction, or a label that dataset.json does not name; says how many
+            other cases have faults.
+    """
+    found = list(map_cases(_Check(dataset_json), cases, processes, progress, doing))
+    faults = [fault for fault, _ in found if fault]
+    if faults:
+        raise XModalError(first_of(faults))
+    moved = [places for _, of_case in found for places in of_case]
+    if moved:
+        others = f" ({len(moved) - 1} other files, too.)" if len(moved) > 1 else ""
+        remark(f"{moved[0].file} lies at two places: {moved[0].described()}; nnU-Net goes by its reader.{others}")
+
+
+class _Check:
+    """Case → a fault or None, and what lies at two places; a class because workers need to pickle it."""
+
+    def __init__(self, dataset_json: dict):
+        self.dataset_json = dataset_json
+        self.n_channels = len(channel_names_of(dataset_json))
+
+    def __call__(self, case: Case) -> tuple[str | None, list[TwoPlaces]]:
+        try:
+            fault = self._fault(case)
+            files = [] if fault else [*case.images, *([case.label] if case.label else [])]
+            return fault, [places for file in files if (places := two_places(file)) is not None]
+        except XModalError as error:  # returned, because the others are checked as well
+            return str(error), []
+        except MemoryError as error:
+            return f"case {case.name} does not fit into the memory ({error}): are its headers right?", []
+
+    def _fault(self, case: Case) -> str | None:
+        first = None
+        for file in [*case.images, *([case.label] if case.label else [])]:
+            array, geometry = read_image(file, self.dataset_json, is_label=file is case.label)
+            if len(case.images) == 1 and file is case.images[0] and len(array) != self.n_channels:
+                return (
+                    f"{file} holds {len(array)} channels, but dataset.json names {self.n_channels}: add the other "
+                    "files of the case, or correct the names."
+                )
+            if file is not case.label:
+                check_finite(file, array)
+            if file is case.label:
+                unknown = sorted(set(np.unique(rounded_labels(array)).tolist()) - case.labels)
+                if unknown:
+                    return (
+                        f"{file} holds the label {unknown[0]:.9g}, which dataset.json does not name: add it to "
+                        '"labels" or correct the file.'
+                    )
+                if len(cut := cut_labels(array)):
+                    return (
+                        f"{file} holds the label {cut[0]:.9g}, of which nnU-Net drops what is behind the point: "
+                        "save it as whole numbers."
+                    )
+            if first is None:
+                first = geometry
+            for name, value in geometry.items():
+                reference = first.get(name)
+                if reference is not None and not same_geometry(reference, value):
+                    return (
+                        f"{file} has the {name} {shown_geometry(value)} but {case.images[0]} has "
+                        f"{shown_geometry(reference)}: resample them onto one grid."
+                    )
+        return None
+
+
+def map_cases(function: Callable, cases: list[Case], processes: int, progress: bool, doing: str) -> Iterable:
+    """What a function that pickles makes of every case, in their order, with a progress bar called `doing`."""
+    bar = {"total": len(cases), "desc": doing, "disable": not progress}
+    if processes <= 1 or len(cases) <= 1:
+        yield from tqdm(map(function, cases), **bar)
+        return
+    with worker_pool(min(processes, len(cases)), doing, "take fewer processes (-np, -npfp, -npp)") as pool:
+        yield from tqdm(pool.map(function, cases), **bar)

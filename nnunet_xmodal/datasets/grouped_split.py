@@ -1,0 +1,141 @@
+"""Folds that do not leak: all cases of one subject (visits, orientations) on the same side of every split."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from nnunet_xmodal.datasets.split_file import read_split_file
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.tables import read_rows
+
+N_FOLDS = 5
+GROUPS_FILE = "splits_groups.json"
+"""Beside `splits_final.json`: case → subject, which `nnUNetXModal_compare` takes as its unit."""
+
+
+def subjects_of(cases: Sequence[str], group_by: str) -> dict[str, str]:
+    """Case → subject.
+
+    Args:
+        group_by: a CSV file of case and subject, or a regular expression whose first group (the whole match if it has
+            none) is the subject within a case's name.
+
+    Raises:
+        XModalError: for a case without a subject, an expression that is none, or a file with other columns.
+    """
+    return _from_csv(cases, Path(group_by)) if group_by.lower().endswith(".csv") else _from_expression(cases, group_by)
+
+
+def _from_expression(cases: Sequence[str], expression: str) -> dict[str, str]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise XModalError(f"--group-by {expression} is no regular expression ({error}).") from error
+    subjects = {}
+    for case in cases:
+        match = pattern.search(case)
+        subject = match and match[1 if pattern.groups else 0]
+        if not subject:
+            raise XModalError(
+                f"--group-by {expression} finds no subject in the case name {case}: its first group must match, as "
+                r"'^(.+)_visit\d+$' does in patient7_visit2."
+            )
+        subjects[case] = subject
+    return subjects
+
+
+def _from_csv(cases: Sequence[str], file: Path) -> dict[str, str]:
+    if not file.is_file():
+        raise XModalError(f"--group-by {file} does not exist.")
+    subjects = {}
+    for number, row in read_rows(file, lambda rows: all(len(cells) == 2 for _, cells in rows)):
+        if len(row) != 2:
+            raise XModalError(f"{file} has {len(row)} columns in line {number}: each is a case, a comma, a subject.")
+        case, subject = row
+        if subjects.setdefault(case, subject) != subject:
+            raise XModalError(f"{file} gives the case {case} two subjects, {subjects[case]} and {subject}.")
+    for case in cases:
+        if not subjects.get(case):
+            raise XModalError(f"{file} names no subject for the case {case}: add a line `{case},<subject>`.")
+    return {case: subjects[case] for case in cases}
+
+
+def grouped_split(subjects: Mapping[str, str], n_folds: int = N_FOLDS) -> list[dict[str, list[str]]]:
+    """Splits in nnU-Net's format, with folds of nearly equal numbers of cases; the same for the same cases.
+
+    Raises:
+        XModalError: for fewer subjects than folds.
+    """
+    cases = sorted(subjects)
+    groups = [subjects[case] for case in cases]
+    if len(set(groups)) < n_folds:
+        raise XModalError(
+            f"--group-by finds {len(set(groups))} subjects in {len(cases)} cases, but {n_folds} folds need at least "
+            f"{n_folds}: group less, or write a splits_final.json by hand."
+        )
+    from sklearn.model_selection import GroupKFold  # takes a second to import, and most folds are there already
+
+    return [
+        {"train": [cases[i] for i in train], "val": [cases[i] for i in val]}
+        for train, val in GroupKFold(n_folds).split(cases, groups=groups)
+    ]
+
+
+def check_unused(preprocessed: Path, results: Path, split: Sequence[Mapping[str, Sequence[str]]]) -> None:
+    """
+    Args:
+        preprocessed, results: folders of the dataset.
+
+    Raises:
+        XModalError: if a training used another split.
+    """
+    file = preprocessed / "splits_final.json"
+    used_by = next(trained_folds(results), None)
+    if used_by is not None and read_split(file) != split:
+        raise XModalError(
+            f"{used_by} was trained on the split in {file}, and --group-by makes another one: move the results away, "
+            "or go on without --group-by."
+        )
+
+
+def read_split(file: Path) -> list[dict[str, list[str]]] | None:
+    """None if there is none.
+
+    Raises:
+        XModalError: for a file that holds no split.
+    """
+    if not file.is_file():
+        return None
+    return read_split_file(file)
+
+
+def write_grouped_split(preprocessed: Path, results: Path, subjects: Mapping[str, str]) -> bool:
+    """Writes `splits_final.json` and the subjects; a split that was there is kept as `splits_final_replaced.json`.
+
+    Args:
+        preprocessed, results: folders of the dataset.
+
+    Returns:
+        False if that very split was there.
+
+    Raises:
+        XModalError: see `check_unused`.
+    """
+    file, split = preprocessed / "splits_final.json", grouped_split(subjects)
+    check_unused(preprocessed, results, split)
+    before = read_split(file)
+    if before != split:
+        if before is not None:
+            file.replace(file.with_name("splits_final_replaced.json"))
+        write_json(split, file)
+    write_json(dict(subjects), preprocessed / GROUPS_FILE)
+    return before != split
+
+
+def trained_folds(results: Path) -> Iterable[Path]:
+    """Folders of folds in which a training left something, `fold_all` excepted: it knows no split."""
+    for folder in sorted(results.glob("*/fold_*")):
+        left = any(any(folder.glob(name)) for name in ("checkpoint_*", "training_log_*.txt", "validation/summary.json"))
+        if folder.name != "fold_all" and left:
+            yield folder

@@ -1,0 +1,40 @@
+"""Preprocessed cases as if all were stored along the same axes, for what is chosen and measured slice by slice."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_xmodal.datasets.stored_axes import axes_noted
+from nnunet_xmodal.geometry.orientation import backward_axes, only_backwards
+
+
+class TurnedCases:
+    """A dataset of nnU-Net, or like it, whose cases run the way that is wanted.
+
+    Cases whose axes lie in other places, as sagittal slices among axial ones do, stay as they are: preprocessing has
+    resampled them within their own slices.
+
+    Args:
+        dataset: with `identifiers` and `load_case`.
+        axes: code that is wanted; None turns nothing.
+        transpose_forward: of the plans: which of z, y, x the axes of a preprocessed array are.
+    """
+
+    def __init__(self, dataset, axes: str | None, transpose_forward: Sequence[int]):
+        self.dataset, self.axes, self.order = dataset, axes, list(transpose_forward)
+
+    @property
+    def identifiers(self) -> list[str]:
+        return self.dataset.identifiers
+
+    def load_case(self, case: str):
+        """As nnU-Net's; what is turned is in memory."""
+        data, segmentation, previous, properties = self.dataset.load_case(case)
+        stored = axes_noted(properties) if self.axes else None
+        if stored is None or stored == self.axes or not only_backwards(stored, self.axes):
+            return data, segmentation, previous, properties
+        flips = tuple(1 + self.order.index(2 - axis) for axis in backward_axes(stored, self.axes))
+        turned = [
+            None if part is None else np.flip(np.asarray(part[:]), flips) for part in (data, segmentation, previous)
+        ]
+        return (*turned, properties)

@@ -1,0 +1,88 @@
+"""Which DICOM files are images: told by the class in the first lines of a file, which no library is needed for."""
+
+import struct
+from pathlib import Path
+
+_PREAMBLE = 128
+_LONG = (b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN")  # representations whose length takes four bytes
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+SEGMENTATION = f"{_STORAGE}66.4"
+_WITHOUT_PIXELS = (
+    "1.2.840.10008.1.3.10",  # DICOMDIR
+    *(
+        _STORAGE + kind
+        for kind in (
+            "4.2",  # MR spectroscopy
+            "9",  # waveforms
+            "11",  # presentation states
+            "66",  # raw data, registrations, fiducials, surfaces, tracts
+            "67",  # real world values
+            "68",  # surface scans
+            "77.1.5.3",  # stereometric relationship
+            "78",  # measurements of the eye
+            "79.1",
+            "80.1",
+            "88",  # structured reports, key objects, procedure logs
+            "104",  # documents
+            "131",  # displays
+            "200",  # protocols
+            "201",  # inventories
+            "481",  # structures, plans and records of radiotherapy
+        )
+    ),
+)
+_WITH_PIXELS = tuple(
+    _STORAGE + kind
+    for kind in (
+        "66.4",  # segmentations
+        "66.7",
+        "66.8",
+        "481.1",  # images and doses of radiotherapy
+        "481.2",
+        "481.23",
+        "481.24",
+    )
+)
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file begins as DICOM files do."""
+    with open(file, "rb") as opened:
+        return opened.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
+def storage_class(file: Path) -> str:
+    """Return the UID of a DICOM file's class; "" where its beginning does not tell."""
+    with open(file, "rb") as opened:
+        head = opened.read(_PREAMBLE + 4 + 1024)[_PREAMBLE + 4 :]
+    place = 0
+    while place + 8 <= len(head) and head[place : place + 2] == b"\x02\x00":  # always little endian, with its type
+        element, kind = struct.unpack_from("<H2s", head, place + 2)
+        if kind in _LONG:
+            if place + 12 > len(head):
+                break
+            (length,) = struct.unpack_from("<I", head, place + 8)
+            place += 12
+        else:
+            (length,) = struct.unpack_from("<H", head, place + 6)
+            place += 8
+        if element == 0x0002:
+            return head[place : place + length].decode("ascii", "replace").strip("\0 ")
+        place += length
+    return ""
+
+
+def is_without_pixels(storage: str) -> bool:
+    """Whether files of a class hold no image, as reports, key objects, raw data and what vendors keep for themselves.
+
+    Args:
+        storage: UID of the class.
+    """
+    if storage in _WITH_PIXELS:
+        return False
+    return any(storage == kind or storage.startswith(f"{kind}.") for kind in _WITHOUT_PIXELS)
+
+
+def is_of_a_vendor(storage: str) -> bool:
+    """Whether a class is none of the standard's; such files may hold anything."""
+    return bool(storage) and not storage.startswith("1.2.840.10008.")

@@ -1,0 +1,46 @@
+"""nnU-Net's environment variables."""
+
+import os
+import re
+
+from nnunet_xmodal.errors import XModalError
+
+
+def require_variables(*names: str) -> None:
+    """Check that variables name folders, as nnU-Net will take them: literally.
+
+    Blanks within a path are fine.
+
+    Raises:
+        XModalError: for the first variable that is not set, names a file, or holds what a shell would have replaced or
+            removed: `~`, `$HOME`, quotes, blanks around it.
+    """
+    for name in names:
+        value = os.environ.get(name)
+        if not value or not value.strip():
+            raise XModalError(
+                f"the environment variable {name} is not set: point it at a folder, for example "
+                f"`export {name}=/path/to/{name}`."
+            )
+        fault = _fault(value)
+        if fault:
+            raise XModalError(f"the environment variable {name} is '{value}', {fault.format(name=name)}.")
+
+
+def _fault(value: str) -> str | None:
+    """What is wrong with a value, and what to write instead; `{name}` stands for the variable."""
+    plain = value.strip().strip("'\"").strip()
+    if os.path.isdir(value) and value == plain and not value.startswith("~"):
+        return None
+    if value != plain:
+        what = "with blanks or line ends" if value != value.strip() else "with quotes"
+        return f'{what} around it, which nnU-Net takes for a part of the path: write export {{name}}="{plain}"'
+    if value.startswith("~"):
+        path = f"$HOME/{value[2:]}" if value.startswith("~/") or value == "~" else os.path.expanduser(value)
+        return f'whose ~ no shell has replaced: write export {{name}}="{path}"'
+    if re.search(r"\$\w|\$\{{?\w", value) or re.search(r"%\w+%", value):
+        path = os.path.expandvars(value).replace("{", "{{").replace("}", "}}")
+        return f"in which a variable has not been replaced: write the path itself, export {{name}}={path}"
+    if os.path.exists(value):
+        return "which is a file: point it at a folder"
+    return None

@@ -1,0 +1,38 @@
+"""Predict with any model: find it, make its predictor, check, load, predict."""
+
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunet_xmodal import discovery
+from nnunet_xmodal.files.claim import claimed
+from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
+from nnunet_xmodal.files.remarks import repeat_remarks
+from nnunet_xmodal.files.trust import trusting
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.model import find_model
+from nnunet_xmodal.prediction.request import PredictionRequest
+from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
+
+
+def predict(request: PredictionRequest) -> None:
+    """Check the model, then predict every case of `request.images`.
+
+    Raises:
+        XModalError: before anything is written, for a missing model, fold or device, for a model that could run code
+            of whoever made it, and for faulty images.
+    """
+    discovery.register()
+    check_output_folder(request.output)
+    with trusting(request.trust), claimed(request.output, request.part):
+        model = find_model(request)
+        predictor = predictor_class(request.trainer).from_request(request)
+        check_input_folder(request.images)
+        predictor.check(request, model)
+        predictor.load(request, model)
+        predictor.predict_folder(request)
+    repeat_remarks()
+
+
+def predictor_class(trainer_name: str) -> type[GuardedPredictor]:
+    """Return the predictor of a trainer's models, nnU-Net's for trainers from elsewhere."""
+    trainer = recursive_find_trainer_class_by_name(trainer_name)
+    return getattr(trainer, "predictor_class", SegmentationPredictor)

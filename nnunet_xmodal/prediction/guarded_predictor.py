@@ -1,0 +1,112 @@
+"""The base of all predictors: made from a request, trusting nothing in a model folder before it is checked."""
+
+import multiprocessing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.model_files import check_model
+from nnunet_xmodal.files.trusted_checkpoints import only_weights
+from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.prediction.options import NoOptions, read_options
+from nnunet_xmodal.prediction.request import PredictionRequest
+from nnunet_xmodal.prediction.trained_axes import RECORDED, follow_axes_of_training
+
+
+class GuardedPredictor(nnUNetPredictor):
+    """nnU-Net's predictor as `predict` uses it: `from_request`, `check`, `load`, `predict_folder`.
+
+    Attributes:
+        options_class: dataclass of what a request of this kind may hold beyond what all requests hold.
+        turns: when cases are turned to the axes of the training, see `trained_axes`.
+        options: those of the request.
+    """
+
+    options_class: type = NoOptions
+    turns = RECORDED
+    options: Any = NoOptions()
+
+    @classmethod
+    def from_request(cls, request: PredictionRequest) -> "GuardedPredictor":
+        """Make a predictor without a model.
+
+        Raises:
+            XModalError: for a device that is not there, and an option of another kind of model.
+        """
+        predictor = cls(
+            tile_step_size=request.step_size,
+            use_gaussian=True,
+            use_mirroring=request.mirroring,
+            perform_everything_on_device=request.on_device,
+            device=_device(request.device),
+            verbose=request.verbose,
+            verbose_preprocessing=request.verbose,
+            allow_tqdm=request.progress,
+        )
+        predictor.take_options(request)
+        return predictor
+
+    def take_options(self, request: PredictionRequest) -> None:
+        """Take what a request says to this kind of model.
+
+        Raises:
+            XModalError: for an option of another kind of model.
+        """
+        self.options = read_options(self.options_class, request.options, request.trainer)
+
+    def check(self, request: PredictionRequest, model: Path) -> None:
+        """Check what can be checked before the model is loaded.
+
+        Raises:
+            XModalError: for what does not fit the model.
+        """
+
+    def load(self, request: PredictionRequest, model: Path) -> None:
+        """Load the folds of a model, and let cases be turned as its training cases lay.
+
+        Raises:
+            XModalError: before anything is built, for files that are missing, cut or not trusted.
+        """
+        self.initialize_from_trained_model_folder(str(model), list(request.folds), request.checkpoint)
+        follow_axes_of_training(self, model, request)
+
+    def predict_folder(self, request: PredictionRequest) -> None:
+        """Check the images of a request, then predict them.
+
+        Raises:
+            XModalError: before anything is written, for the first faulty case.
+        """
+        raise NotImplementedError
+
+    def initialize_from_trained_model_folder(
+        self,
+        model_training_output_dir: str,
+        use_folds: Sequence[int | str] | int | str | None,
+        checkpoint_name: str = "checkpoint_final.pth",
+    ) -> None:
+        """Load a model as nnU-Net does.
+
+        Raises:
+            XModalError: before anything is built, for files that are missing, cut or not trusted, see `--trust`.
+        """
+        if use_folds is None:
+            use_folds = nnUNetPredictor.auto_detect_available_folds(model_training_output_dir, checkpoint_name)
+        folds = [use_folds] if isinstance(use_folds, int | str) else list(use_folds)
+        check_model(Path(model_training_output_dir), folds, checkpoint_name)
+        with only_weights(), building("predictor"):
+            super().initialize_from_trained_model_folder(model_training_output_dir, folds, checkpoint_name)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise XModalError("there is no CUDA device: add -device cpu.")
+        # as nnU-Net does: threads of torch do not help a GPU
+        torch.set_num_threads(1)
+    elif name == "cpu":
+        torch.set_num_threads(multiprocessing.cpu_count())
+    return torch.device(name)

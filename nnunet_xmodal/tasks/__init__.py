@@ -1,0 +1,1 @@
+"""One folder per task: its checks, loaders, predictor, validation and outputs."""

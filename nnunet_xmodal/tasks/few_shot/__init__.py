@@ -1,0 +1,1 @@
+"""Organs from one labelled scan."""

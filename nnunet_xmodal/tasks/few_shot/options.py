@@ -1,0 +1,26 @@
+"""What a request for a few-shot segmentation may say beyond what all requests say."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nnunet_xmodal.prediction.options import option
+
+_GROUP = "few-shot models"
+
+
+@dataclass(frozen=True)
+class FewShotOptions:
+    """Options of few-shot models; None stands for "not given"."""
+
+    support: str | None = option(
+        "dataset.json, imagesTr and labelsTr of cases whose labels are to be segmented, seen in training or not "
+        "(default: the support slices that the model keeps from its training cases)",
+        metavar="FOLDER",
+        group=_GROUP,
+    )
+    match: Literal["position", "best"] | None = option(
+        "which support slices answer for a slice: those from the nearest relative position in their scans, or the best "
+        "of all, as in nnUNetv2_predict (default: position)",
+        choices=["position", "best"],
+        group=_GROUP,
+    )

@@ -1,0 +1,1 @@
+"""Continuous maps, such as magnetic susceptibility."""

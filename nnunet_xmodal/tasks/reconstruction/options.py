@@ -1,0 +1,38 @@
+"""What a request for a reconstruction may say beyond what all requests say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nnunet_xmodal.prediction.options import option
+
+_GROUP = "models that reconstruct images"
+
+
+@dataclass(frozen=True)
+class ReconstructionOptions:
+    """Options of models that reconstruct; None stands for "not given"."""
+
+    mask: str | None = option(
+        "<case>.nii.gz, outside of which results are 0 (default: where the inputs are not 0)",
+        metavar="FOLDER",
+        group=_GROUP,
+    )
+
+
+@dataclass(frozen=True)
+class SusceptibilityOptions(ReconstructionOptions):
+    """Options of models that map susceptibility."""
+
+    field_unit: Literal["ppm", "Hz", "rad"] | None = option(
+        "of the field maps (default: the training's)", choices=["ppm", "Hz", "rad"], group=_GROUP
+    )
+    B0: float | None = option("strength of the main field, for Hz and rad", type=float, metavar="T", group=_GROUP)
+    TE: float | None = option("echo time in seconds, for rad", type=float, metavar="S", group=_GROUP)
+    b0_direction: Sequence[float] | None = option(
+        "of the main field in physical (LPS) space (default: the training's, which is 0 0 1 unless planned otherwise)",
+        nargs=3,
+        type=float,
+        metavar=("X", "Y", "Z"),
+        group=_GROUP,
+    )

@@ -1,0 +1,113 @@
+"""A registration network as a method like any other, and methods one after the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from nnunet_xmodal.datasets.joint_min_max import joint_min_max, label_in_range_of
+from nnunet_xmodal.geometry import rigid_transform
+from nnunet_xmodal.geometry.warp import warp
+from nnunet_xmodal.tasks.registration.registered import Registered
+from nnunet_xmodal.tasks.registration.start_check import check_overlap
+
+
+def network_input(
+    fixed: torch.Tensor, moving: torch.Tensor, base: torch.Tensor, spacing: torch.Tensor, fixed_is_label: bool = False
+) -> torch.Tensor:
+    """What a registration network reads, in training and prediction: the moving image resampled once, both in [0, 1].
+
+    Args:
+        fixed: `(B, 1, D, H, W)`; a label of 0 and 1 if `fixed_is_label`, which then takes the moving image's range.
+        moving: `(B, 1, D, H, W)`.
+        base: where the moving image begins, `(B, 4, 4)`.
+        spacing: `(B, 3)` or `(3)` in mm along D, H, W.
+
+    Returns:
+        `(B, 2, D, H, W)`.
+    """
+    moving = warp(moving, base, spacing)
+    if fixed_is_label:
+        fixed = label_in_range_of(fixed, moving)
+    return joint_min_max(torch.cat((fixed, moving), 1))
+
+
+@dataclass
+class ByNetwork:
+    """M(output)·base, see the package for the interface.
+
+    Attributes:
+        network: in eval mode; images → `(B, 6)` in mm and degrees.
+        device: of the network.
+        fixed_is_label: the network was trained on labels in the place of fixed images: hand it the label.
+        batch_size: starts that `of_starts` puts into one forward pass.
+    """
+
+    network: nn.Module
+    device: torch.device
+    fixed_is_label: bool = False
+    batch_size: int = 8
+
+    def __call__(
+        self,
+        fixed: torch.Tensor | np.ndarray,
+        moving: torch.Tensor | np.ndarray,
+        spacing: Sequence[float],
+        base: torch.Tensor | np.ndarray,
+    ) -> Registered:
+        """
+        Raises:
+            XModalError: for images that do not overlap at the start.
+        """
+        began = perf_counter()
+        base = torch.as_tensor(base, dtype=torch.float64).cpu()
+        check_overlap(fixed.shape, spacing, base)
+        (matrix,) = self.of_starts(fixed, moving, spacing, base[None])[0]
+        return Registered(matrix, perf_counter() - began)
+
+    def of_starts(
+        self,
+        fixed: torch.Tensor | np.ndarray,
+        moving: torch.Tensor | np.ndarray,
+        spacing: Sequence[float],
+        bases: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same from several starts at once.
+
+        Args:
+            bases: `(K, 4, 4)`.
+
+        Returns:
+            `(K, 4, 4)` float64 on the CPU, and seconds of each, `(K)`: shares of their batch.
+        """
+        images = [torch.as_tensor(image).to(self.device, torch.float32)[None, None] for image in (fixed, moving)]
+        millimetres = torch.as_tensor(spacing, dtype=torch.float32, device=self.device)
+        matrices, seconds = [], []
+        for base in bases.split(self.batch_size):
+            began = perf_counter()
+            some = [image.expand(len(base), -1, -1, -1, -1) for image in images]
+            base = base.double().cpu()
+            with torch.no_grad():
+                x = network_input(*some, base.float().to(self.device), millimetres, self.fixed_is_label)
+                output = self.network(x).double().cpu()  # B 6, in float32 as at prediction
+            matrices.append(rigid_transform.matrix(output) @ base)
+            seconds += [(perf_counter() - began) / len(base)] * len(base)
+        return torch.cat(matrices), torch.tensor(seconds, dtype=torch.float64)
+
+
+class InTurn:
+    """Every method begins where the one before it ended: two stages, or a network and what refines it."""
+
+    def __init__(self, *methods):
+        self.methods = methods
+        self.fixed_is_label = getattr(methods[0], "fixed_is_label", False)
+
+    def __call__(self, fixed, moving, spacing, base) -> Registered:
+        seconds = 0.0
+        for method in self.methods:
+            base, more = method(fixed, moving, spacing, base)
+            seconds += more
+        return Registered(base, seconds)

@@ -1,0 +1,84 @@
+"""What a registration network sees of two images that lie anywhere: both on one grid, preprocessed by nnU-Net."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.files.whole_labels import rounded_labels
+from nnunet_xmodal.geometry.grid_chain import GridChain
+
+OUTSIDE = 0.0
+"""What the moving image has beyond its border. In training, too, warped images and grids that reach beyond a case are
+filled with it; repeating the border instead would paint streaks that no network has seen."""
+
+
+@dataclass(frozen=True)
+class RegistrationGrid:
+    """
+    Attributes:
+        fixed, moving: float32 `(D, H, W)`.
+        label: float32 `(D, H, W)` of the fixed image, 1 inside of the organ; or None.
+        chain: from this grid to physical points.
+    """
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    label: np.ndarray | None
+    chain: GridChain
+
+
+@dataclass(frozen=True)
+class GridCutter:
+    """Resamples the moving image once onto the fixed image and takes both through nnU-Net's preprocessing."""
+
+    plans: PlansManager
+    configuration: ConfigurationManager
+    dataset_json: dict
+
+    def __call__(
+        self,
+        fixed: sitk.Image,
+        moving: sitk.Image,
+        transform: sitk.Transform,
+        centre: np.ndarray,
+        label: sitk.Image | None = None,
+    ) -> RegistrationGrid:
+        """
+        Args:
+            fixed, moving: as they are on disk.
+            transform: fixed → moving point in mm.
+            centre: of the grid, a physical point of the fixed image.
+            label: of the fixed image, on any grid.
+
+        Raises:
+            XModalError: see `GridChain`.
+        """
+        images = [fixed, sitk.Resample(moving, fixed, transform, sitk.sitkLinear, OUTSIDE, sitk.sitkFloat32)]
+        data = np.stack([sitk.GetArrayFromImage(image).astype(np.float32) for image in images])
+        seg = None
+        if label is not None:
+            onto = sitk.Resample(label, fixed, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkNearestNeighbor, 0.0)
+            seg = sitk.GetArrayFromImage(onto).astype(np.int16)[None]
+        properties = {
+            "spacing": list(fixed.GetSpacing()[::-1]),
+            "sitk_stuff": {name: getattr(fixed, f"Get{name.title()}")() for name in ("spacing", "origin", "direction")},
+        }
+        preprocessor = self.configuration.preprocessor_class(verbose=False)
+        data, seg, properties = preprocessor.run_case_npy(
+            data, seg, properties, self.plans, self.configuration, self.dataset_json
+        )
+        chain = GridChain.from_properties(
+            properties, self.plans.transpose_forward, data.shape[1:], self.configuration.patch_size
+        )
+        chain = chain.around(chain.to_preprocessed(centre))
+        on_fixed, on_moving = chain.cut(np.asarray(data, np.float32), OUTSIDE)
+        organ = None if label is None else is_organ(chain.cut(seg)[0], self.dataset_json).astype(np.float32)
+        return RegistrationGrid(on_fixed, on_moving, organ, chain)
+
+
+def is_organ(label: np.ndarray, dataset_json: dict) -> np.ndarray:
+    """Where a label map holds foreground, as bool: neither background nor what is to be ignored."""
+    return np.isin(rounded_labels(label), [value for values in foreground(dataset_json).values() for value in values])

@@ -1,0 +1,62 @@
+"""`registration.csv`: a row per registered case."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.csv_cells import as_written, row_as_text
+
+COLUMNS = (
+    "case",
+    *("tx", "ty", "tz", "ax", "ay", "az"),
+    "rotation_angle",
+    "centre_displacement",
+    "found_angle",
+    "found_displacement",
+    *("centre_x", "centre_y", "centre_z"),
+    "centre_from",
+    "init",
+    "steps",
+    "seconds_network",
+    "seconds",
+)
+"""Of the transform in CASE.tfm, fixed → moving point: translations in mm and rotations in degrees about the centre of
+the grid, the angle it turns by and how far it moves that centre; the same two of what was found beyond `init`; the
+centre itself (LPS, mm) and what it was taken from."""
+
+
+@dataclass
+class RegistrationTable:
+    """
+    Attributes:
+        rows: case → column → value.
+    """
+
+    file: Path
+    rows: dict[str, dict[str, str | float]]
+
+    @classmethod
+    def of_folder(cls, folder: Path, part: str = "") -> "RegistrationTable":
+        """With the rows that are there already; calls that share the cases write a table each."""
+        file = Path(folder) / f"registration{part}.csv"
+        rows = {}
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            lines = text[: text.rfind("\n") + 1].splitlines()  # a last line that is cut off does not count
+            for row in csv.DictReader(lines):
+                if None not in row.values():
+                    row["case"] = as_written(row["case"])
+                    rows[row["case"]] = row
+        return cls(file, rows)
+
+    def add(self, row: dict[str, str | float]) -> None:
+        """Writes the whole table anew, sorted by case; it is never half a table."""
+        self.rows[row["case"]] = {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()}
+        write_atomically(self.file, self._write)
+
+    def _write(self, name: str) -> None:
+        with open(name, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(row_as_text(self.rows[case]) for case in sorted(self.rows))

@@ -1,0 +1,135 @@
+"""One harness for every registration: the same cases, the same starts, the same numbers, network or not."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from nnunet_xmodal.evaluation.registration_error import DIRECTIONS, registration_error, warped_dice
+from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.labels import organ_key
+from nnunet_xmodal.geometry import rigid_transform
+from nnunet_xmodal.tasks.registration.perturbations import SRE, fixed_perturbations
+from nnunet_xmodal.tasks.registration.registered import Registered
+from nnunet_xmodal.tasks.registration.training_cases import CaseOnGrid, RegistrationCases
+
+Method = Callable[[torch.Tensor, torch.Tensor, Sequence[float], torch.Tensor], Registered]
+"""`(fixed, moving, spacing, base) → Registered`, see the package."""
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Where registrations of every case begin.
+
+    Attributes:
+        sre: range in mm from which the starts of a case are drawn, seeded by its name.
+        count: of them.
+        exact: SRE in mm of further starts, all of that error.
+        exact_count: of these, for each.
+    """
+
+    sre: SRE = (0.0, 20.0)
+    count: int = 40
+    exact: tuple[float, ...] = ()
+    exact_count: int = 20
+
+
+def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) -> tuple[dict[str, float], dict]:
+    """Registers one aligned case from each of its starts.
+
+    A method with an attribute `fixed_is_label` that is true gets the label as fixed image; one with a method
+    `of_starts`, see `ByNetwork`, all starts at once.
+
+    Returns:
+        Means over the starts: SRE_before_mm; SRE_mm, translation_error_mm, rotation_error_deg and Dice of what is
+        found; seconds; SRE_from_8mm_mm for starts of exactly 8 mm, and so on. And the SRE of every single start.
+    """
+
+    def found_from(sre: SRE, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return _registered(method, case, fixed_perturbations(name, case.points, sre, count))
+
+    matrices, seconds, bases = found_from(starts.sre, starts.count)
+    errors = registration_error(matrices, case.points)
+    values = {"SRE_before_mm": registration_error(bases, case.points)["SRE_mm"], "SRE_mm": errors["SRE_mm"]}
+    for distance in starts.exact:
+        matrices_from_there, *_ = found_from(float(distance), starts.exact_count)
+        values[f"SRE_from_{distance:g}mm_mm"] = registration_error(matrices_from_there, case.points)["SRE_mm"]
+    of_every_start = {metric: value.tolist() for metric, value in values.items()}
+    values |= errors
+    values["Dice"] = warped_dice(case.label, case.label, matrices.float(), case.spacing.float())
+    values["seconds"] = seconds
+    return {metric: value.mean().item() for metric, value in values.items()}, of_every_start
+
+
+def _registered(
+    method: Method, case: CaseOnGrid, perturbations: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Matrices found `(K, 4, 4)`, seconds `(K)` and the starts `(K, 4, 4)`; in aligned data base is M(p)."""
+    bases = rigid_transform.matrix(perturbations)
+    fixed = case.label[0] if getattr(method, "fixed_is_label", False) else case.images[0]
+    arguments = fixed, case.images[1], case.spacing.tolist()
+    if hasattr(method, "of_starts"):
+        return *method.of_starts(*arguments, bases), bases
+    found = [method(*arguments, base) for base in bases]
+    matrices, seconds = zip(*found)
+    return torch.stack(matrices), torch.tensor(seconds, dtype=torch.float64), bases
+
+
+def validate_registration(
+    method: Method,
+    cases: RegistrationCases,
+    dataset_json: dict,
+    fold_folder: str | Path,
+    starts: Starts,
+    log: Callable[[str], None] = print,
+    rank: int = 0,
+    ranks: int = 1,
+) -> dict[str, float]:
+    """Measures a method on every case and writes `validation/summary.json`.
+
+    Args:
+        cases: of the validation fold.
+        fold_folder: `…/fold_X`.
+        rank, ranks: of DistributedDataParallel; every process takes its share and rank 0 writes the summary.
+
+    Returns:
+        Metric → mean over all cases.
+    """
+    folder, key = Path(fold_folder) / "validation", organ_key(dataset_json)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = []
+    for case in cases.identifiers[rank::ranks]:
+        log(f"predicting {case}")
+        metrics, told = measure_case(method, case, cases.cut(case), starts)
+        results.append(
+            {
+                "reference_file": os.path.join(cases.dataset.source_folder, case),
+                "prediction_file": str(folder / f"{case}{dataset_json['file_ending']}"),
+                "metrics": {key: metrics},
+                "starts": told,
+            }
+        )
+    if ranks > 1:
+        gathered = [None] * ranks
+        dist.all_gather_object(gathered, results)
+        results = sorted(sum(gathered, []), key=lambda result: result["prediction_file"])
+    per_case = [result["metrics"][key] for result in results]
+    means = {name: float(np.mean([metrics[name] for metrics in per_case])) for name in per_case[0]}
+    if rank == 0:
+        lower = {name: "lower" for name in means if name.startswith("SRE_from_") or name == "seconds"}
+        summary = {
+            "metric_per_case": results,
+            "mean": {key: means},
+            "foreground_mean": means,
+            "xmodal": {
+                "directions": DIRECTIONS | lower,
+                "starts": {"SRE_mm": starts.sre, "count": starts.count, "exact_count": starts.exact_count},
+                "where": "a case's value is the mean over its starts",
+            },
+        }
+        write_json(summary, folder / "summary.json")
+    return means

@@ -1,0 +1,1 @@
+"""Segmentation with several streams: attention, missing streams, a region of interest."""

@@ -1,0 +1,110 @@
+"""Attention maps of whole cases (Fig. 2 of Zhang et al., Cross-Modal Self-Attention Distillation, 2020)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from torch.nn import functional as F
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.volume_writer import write_volume
+from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
+from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.prediction.native_geometry import in_native_geometry, with_geometry
+from nnunet_xmodal.prediction.tiles import padded
+
+_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+StreamLevel = tuple[int, int]
+"""Number of the network's encoder from 0, and m of the paper, from 1 (fine) to N (bottleneck)."""
+
+
+@torch.inference_mode()
+def attention_maps(
+    predictor: nnUNetPredictor, image: torch.Tensor, amgb: AttentionMapGenerationBlock | None = None
+) -> dict[StreamLevel, torch.Tensor]:
+    """The attention of every stream and level over a preprocessed case, float32 on the CPU.
+
+    The softmax of Eq. 1 runs over a tile, so its values depend on the tile's size: they are multiplied by the number
+    of positions, and 1 means uniform attention. Tiles are blended with nnU-Net's Gaussian, folds averaged.
+
+    Args:
+        predictor: with a loaded model whose network has several streams.
+        image: `(C, *spatial)` as the network reads it.
+
+    Returns:
+        Per (stream, level) a map `spatial`.
+
+    Raises:
+        XModalError: if the network has no streams.
+    """
+    check_has_attention_maps(predictor)
+    if amgb is None:  # as the model was trained
+        trainer = recursive_find_trainer_class_by_name(predictor.trainer_name)
+        amgb = AttentionMapGenerationBlock(getattr(trainer, "attention_normalisation", "sum"))
+    image, undo_padding = padded(predictor, image)
+    slicers = predictor._internal_get_sliding_window_slicers(image.shape[1:])
+    tile_weight = compute_gaussian(
+        tuple(predictor.configuration_manager.patch_size),
+        sigma_scale=1 / 8,
+        value_scaling_factor=10,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    weight = torch.zeros(image.shape[1:])
+    for slicer in slicers:
+        weight[slicer[1:]] += tile_weight
+    maps: dict[StreamLevel, torch.Tensor] = {}
+    network = unwrapped(predictor.network).to(predictor.device).eval()
+    folds = predictor.list_of_parameters or [network.state_dict()]
+    for parameters in folds:
+        network.load_state_dict(parameters)
+        for slicer in slicers:
+            tile = image[slicer][None].to(predictor.device)
+            for stream, features in enumerate(network.encoder.stream_features(tile)):
+                for level, level_features in enumerate(features, start=1):
+                    relative = _relative_attention(amgb(level_features), tile.shape[2:]).cpu()
+                    total = maps.setdefault((stream, level), torch.zeros(image.shape[1:]))
+                    total[slicer[1:]] += relative * tile_weight
+    return {key: (total / weight / len(folds))[undo_padding[1:]] for key, total in maps.items()}
+
+
+def check_has_attention_maps(predictor: nnUNetPredictor) -> None:
+    """
+    Raises:
+        XModalError: if the loaded network has no streams.
+    """
+    if not hasattr(getattr(unwrapped(predictor.network), "encoder", None), "stream_features"):
+        raise XModalError(
+            f"the network of {predictor.trainer_name} has no attention maps; they exist for nnUNetTrainerMultiStream, "
+            "nnUNetTrainerSCFF, nnUNetTrainerCSAD and their variants."
+        )
+
+
+def _relative_attention(log_map: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Attention times its number of positions, on the tile's grid: `(1, *spatial)` → `size`."""
+    relative = log_map.exp() * log_map[0].numel()
+    return F.interpolate(relative[None], tuple(size), mode=_INTERPOLATION[len(size)], align_corners=False)[0, 0]
+
+
+def write_attention_maps(
+    maps: dict[StreamLevel, torch.Tensor], predictor: nnUNetPredictor, properties: dict, folder: Path, case: str
+) -> list[Path]:
+    """Writes `<case>_stream<k>_level<m>.nii.gz` for every map, with the origin, spacing and direction of the case."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for (stream, level), volume in maps.items():
+        image = with_geometry(_in_native_geometry(volume, predictor, properties), properties)
+        path = folder / f"{case}_stream{stream}_level{level}.nii.gz"
+        write_volume(image, path)
+        written.append(path)
+    return written
+
+
+def _in_native_geometry(volume: torch.Tensor, predictor: nnUNetPredictor, properties: dict) -> np.ndarray:
+    configuration = predictor.configuration_manager
+    resample = configuration.resampling_fn_probabilities
+    return in_native_geometry(volume[None].numpy(), properties, predictor.plans_manager, configuration, resample)[0]

@@ -1,0 +1,49 @@
+"""nnU-Net's variables, which nnU-Net takes literally."""
+
+import pytest
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.environment import require_variables
+
+
+@pytest.mark.parametrize(
+    "value, sentence",
+    [
+        ("", "is not set"),
+        ("   ", "is not set"),
+        ("~/raw", 'whose ~ no shell has replaced: write export nnUNet_raw="\\$HOME/raw"'),
+        ("~", "whose ~"),
+        ("/data/raw ", 'blanks .* write export nnUNet_raw="/data/raw"'),
+        (" /data/raw", "blanks"),
+        ("/data/raw\r", "line ends"),
+        ('"/data/raw"', 'quotes .* write export nnUNet_raw="/data/raw"'),
+        ("'/data/raw'", "quotes"),
+        ("$HOME/raw", "a variable has not been replaced"),
+        ("${HOME}/raw", "a variable has not been replaced"),
+        ("/data/$NOT_SET_ANYWHERE/raw", "a variable has not been replaced"),
+    ],
+)
+def test_what_nnunet_would_take_literally_is_named(monkeypatch, value, sentence):
+    monkeypatch.setenv("nnUNet_raw", value)
+    with pytest.raises(XModalError, match=f"nnUNet_raw .*{sentence}"):
+        require_variables("nnUNet_raw")
+
+
+def test_a_file_is_no_folder(monkeypatch, tmp_path):
+    file = tmp_path / "raw"
+    file.write_text("")
+    monkeypatch.setenv("nnUNet_raw", str(file))
+    with pytest.raises(XModalError, match="is a file"):
+        require_variables("nnUNet_raw")
+
+
+@pytest.mark.parametrize("name", ["my data", "a~b", "exists", "a$b", "ünï"])
+def test_odd_folders_are_folders(monkeypatch, tmp_path, name):
+    (tmp_path / name).mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / name))
+    require_variables("nnUNet_raw")
+
+
+def test_a_folder_may_be_made_later(monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "later on"))
+    require_variables("nnUNet_raw")

@@ -1,0 +1,67 @@
+import pickle
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
+
+from nnunet_xmodal.commands.predict import parser, request_of
+from nnunet_xmodal.datasets.checks import cases_in_folder, files_by_channel
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.prediction.whole_cases import cases_to_segment
+
+DATASET = {"channel_names": {"0": "T2W", "1": "ADC"}, "labels": {"background": 0}, "file_ending": ".nii.gz"}
+
+
+@pytest.fixture
+def names(tmp_path):
+    """Flags → names of the cases that are to be predicted, of a, b and c; a has a segmentation, b probabilities too."""
+    images, output = tmp_path / "images", tmp_path / "output"
+    images.mkdir(), output.mkdir()
+    for case in "abc":
+        for channel in range(2):
+            (images / f"{case}_000{channel}.nii.gz").touch()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkUInt8), str(output / name))
+    np.savez_compressed(output / "b.npz", probabilities=np.zeros((2, 4, 4, 4), np.float32))
+    (output / "b.pkl").write_bytes(pickle.dumps({"spacing": (1, 1, 1)}))
+
+    def names(*flags):
+        args = parser().parse_args(["-i", str(images), "-o", str(output), "-d", "1", "-c", "2d", *flags])
+        return [case.name for case in cases_to_segment(cases_in_folder(images, DATASET), request_of(args), DATASET)]
+
+    return names
+
+
+def test_predicted_cases_are_skipped_as_nnunet_skips_them(names):
+    assert names() == ["a", "b", "c"]
+    assert names("--continue_prediction") == ["c"]
+    assert names("--continue_prediction", "--save_probabilities") == ["a", "c"]
+
+
+@pytest.mark.parametrize("name", ["b.nii.gz", "b.npz", "b.pkl"])
+@pytest.mark.parametrize("bytes_left", [0, 20, -1])
+def test_a_prediction_that_is_cut_off_is_not_a_finished_one(names, tmp_path, capsys, name, bytes_left):
+    file = tmp_path / "output" / name
+    file.write_bytes(file.read_bytes()[:bytes_left])
+    assert names("--continue_prediction", "--save_probabilities") == ["a", "b", "c"]
+    assert f"{file} is cut off" in capsys.readouterr().out
+
+
+def test_parts_share_the_cases(names):
+    parts = [names("-num_parts", "2", "-part_id", str(part)) for part in range(2)]
+    assert sorted(sum(parts, [])) == ["a", "b", "c"]
+    with pytest.raises(XModalError, match="-part_id 2 is not between 0 and 1"):
+        names("-num_parts", "2", "-part_id", "2")
+
+
+def test_the_second_stage_of_a_cascade_needs_the_first_of_every_case(names, tmp_path):
+    with pytest.raises(XModalError, match=r"a\.nii\.gz is missing: predict the previous stage of a first"):
+        names("-prev_stage_predictions", str(tmp_path / "nowhere"))
+
+
+def test_cases_are_in_the_order_by_which_nnunet_deals_out_parts(tmp_path):
+    for number in range(1, 13):
+        (tmp_path / f"p{number}_0000.nii.gz").touch()
+    theirs = get_identifiers_from_splitted_dataset_folder(str(tmp_path), ".nii.gz")
+    assert list(files_by_channel(tmp_path, ".nii.gz")) == list(theirs) != [f"p{number}" for number in range(1, 13)]

@@ -1,0 +1,60 @@
+"""Masks and units that would spoil a reconstruction."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.phantoms.heads import susceptibility_phantom
+from nnunet_xmodal.physics.units import one_ppm_in
+from nnunet_xmodal.tasks.reconstruction.checks import check_field, check_mask, check_susceptibility, first_fault
+
+JSON = {"channel_names": {"0": "field"}, "file_ending": ".nii.gz"}
+
+
+def write(folder, name, array, spacing=(1.0, 1.0, 2.0)):
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    file = folder / name
+    sitk.WriteImage(image, str(file))
+    return file
+
+
+def test_masks(tmp_path):
+    image = write(tmp_path, "image.nii.gz", np.zeros((4, 5, 6), np.float32))
+    inside = np.zeros((4, 5, 6), np.uint8)
+    with pytest.raises(XModalError, match="empty.nii.gz is empty: draw the brain in it"):
+        check_mask(write(tmp_path, "empty.nii.gz", inside), image, JSON)
+    inside[1:3, 1:3] = 255
+    check_mask(write(tmp_path, "good.nii.gz", inside), image, JSON)
+    with pytest.raises(XModalError, match="small.nii.gz has the size 3×5×6 but .*image.nii.gz has 4×5×6: resample"):
+        check_mask(write(tmp_path, "small.nii.gz", inside[1:]), image, JSON)
+    with pytest.raises(XModalError, match="other.nii.gz has the spacing"):
+        check_mask(write(tmp_path, "other.nii.gz", inside, (1.0, 1.0, 2.5)), image, JSON)
+    with pytest.raises(XModalError, match="none.nii.gz is missing: every case needs a mask"):
+        check_mask(tmp_path / "none.nii.gz", image, JSON)
+
+
+def test_ppb_are_told_from_ppm_and_hertz_from_ppm():
+    phantom = susceptibility_phantom(np.random.default_rng(0), (24, 32, 32), (6, 5, 5))
+    inside = phantom.mask > 0
+    check_susceptibility(phantom.susceptibility, inside, "anna")
+    with pytest.raises(XModalError, match="susceptibilities of anna reach .* looks like ppb, not ppm: divide"):
+        check_susceptibility(1000 * phantom.susceptibility, inside, "anna")
+    hertz = one_ppm_in("Hz", 7.0)
+    check_field(phantom.field, inside, "anna", 1.0, "ppm")
+    check_field(phantom.field * hertz, inside, "anna", hertz, "Hz")
+    with pytest.raises(XModalError, match="the field of anna, read as ppm, reaches .* say its unit with --field_unit"):
+        check_field(phantom.field * hertz, inside, "anna", 1.0, "ppm")
+    spike = phantom.susceptibility.copy()
+    spike[tuple(np.argwhere(inside)[0])] = 1e4  # a single voxel is no unit
+    check_susceptibility(spike, inside, "anna")
+
+
+def test_the_first_fault_counts_the_others():
+    def fails(name):
+        raise XModalError(f"{name} is broken.")
+
+    assert first_fault([lambda: None]) is None
+    assert first_fault([lambda: None, lambda: fails("a")]) == "a is broken."
+    assert first_fault([lambda: fails("a"), lambda: fails("b")]) == "a is broken. (1 other cases have faults, too.)"

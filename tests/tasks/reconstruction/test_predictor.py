@@ -1,0 +1,295 @@
+"""`nnUNetXModal_predict` with reconstructions: what is read, in which unit, and what is written where."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from scipy.spatial.transform import Rotation
+from torch import nn
+
+from nnunet_xmodal.commands.predict import parser, request_of
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.rescaled import Rescaled
+from nnunet_xmodal.physics.units import one_ppm_in
+from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
+from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
+
+SHAPE, SPACING, ORIGIN = (9, 20, 14), (0.9, 1.3, 2.5), (-10.0, 20.0, 5.0)  # z y x; x y z
+OBLIQUE = Rotation.from_euler("ZYX", (10, -20, 15), degrees=True).as_matrix()
+
+
+class Scaled(nn.Module):
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x.abs().max().item())
+        return self.weight * x[:, :1]
+
+
+@pytest.fixture
+def make_predictor(make_plans):
+    def make(network=None, kind=SusceptibilityPredictor, channels=2, axes=(), field=None) -> ReconstructionPredictor:
+        plans = make_plans(3, channels=channels, patch_size=(8, 8, 8))
+        plans["xmodal"] = {"target_channel": channels - 1, "outputs": 1} | ({} if field is None else {"field": field})
+        configuration = plans["configurations"]["3d_fullres"]
+        configuration["normalization_schemes"] = ["NoNormalization"] * channels
+        configuration["spacing"] = list(SPACING[::-1])
+        network = network or Scaled()
+        manager = PlansManager(plans)
+        names = ["field", "magnitude", "susceptibility"][: channels - 1] + ["susceptibility"]
+        dataset_json = {
+            "channel_names": {str(number): name for number, name in enumerate(names)},
+            "labels": {"background": 0, "brain": 1},
+            "numTraining": 5,
+            "file_ending": ".nii.gz",
+        }
+        predictor = kind(device=torch.device("cpu"), allow_tqdm=False)
+        described = manager, manager.get_configuration("3d_fullres"), [network.state_dict()], dataset_json
+        predictor.manual_initialization(network, *described, "nnUNetTrainerQSM", axes)
+        return predictor
+
+    return make
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`(name, array, direction)` → file in the folder of inputs or another."""
+
+    def write(name, array, direction=OBLIQUE, folder="in"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(SPACING), image.SetOrigin(ORIGIN), image.SetDirection(np.ravel(direction).tolist())
+        sitk.WriteImage(image, str(tmp_path / folder / name))
+
+    return write
+
+
+@pytest.fixture
+def field():
+    """Zeros around a brain, as a local field has them."""
+    volume = np.zeros(SHAPE, np.float32)
+    volume[1:-1, 3:-2, 2:-3] = 0.02 * np.random.default_rng(0).standard_normal((7, 15, 9))
+    return volume
+
+
+def run(predictor, tmp_path, *flags):
+    args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "3d_fullres", "-npp", "0", *flags]
+    request = request_of(parser().parse_args([str(word) for word in args]))
+    predictor.take_options(request)
+    predictor.predict_folder(request)
+
+
+def read(file):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+
+
+def outputs(tmp_path):
+    return sorted(path.name for path in (tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("network", [Scaled(), Rescaled(nn.Identity(), [0.008], 0.008)], ids=["plain", "rescaled"])
+@pytest.mark.parametrize("axes", [(), (0, 1, 2)], ids=str)
+def test_an_identity_network_returns_its_input_through_the_whole_prediction(
+    make_predictor, write, field, tmp_path, network, axes
+):
+    write("anna_0000.nii.gz", field)
+    run(make_predictor(network, axes=axes), tmp_path)
+    assert outputs(tmp_path) == ["anna.nii.gz", "anna.png"]
+    made = read(tmp_path / "out" / "anna.nii.gz")
+    np.testing.assert_allclose(made, field, rtol=1e-5, atol=1e-5 * np.abs(field).max())
+    image = sitk.ReadImage(str(tmp_path / "out" / "anna.nii.gz"))
+    assert image.GetPixelID() == sitk.sitkFloat32
+    for ours, theirs in (
+        (image.GetSpacing(), SPACING),
+        (image.GetOrigin(), ORIGIN),
+        (image.GetDirection(), OBLIQUE.ravel()),
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "of_training, flags, unit",
+    [
+        (None, ["--field_unit", "Hz", "--B0", 3], ("Hz", 3.0)),
+        ({"unit": "Hz", "B0": 7.0}, [], ("Hz", 7.0)),
+        ({"unit": "Hz", "B0": 7.0}, ["--B0", 3], ("Hz", 3.0)),
+        ({"unit": "Hz", "B0": 7.0}, ["--field_unit", "ppm"], ("ppm",)),
+        (None, ["--field_unit", "rad", "--B0", 3, "--TE", 0.02], ("rad", 3.0, 0.02)),
+    ],
+)
+def test_maps_are_in_ppm_whatever_the_unit_of_the_field(
+    make_predictor, write, field, tmp_path, of_training, flags, unit
+):
+    write("anna_0000.nii.gz", field * np.float32(one_ppm_in(*unit)))
+    run(make_predictor(field=of_training), tmp_path, *flags)
+    np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), field, rtol=1e-4, atol=1e-6)
+
+
+def test_only_the_field_is_in_the_fields_unit(make_predictor, write, field, tmp_path):
+    write("anna_0000.nii.gz", field * np.float32(one_ppm_in("Hz", 3.0)))
+    write("anna_0001.nii.gz", np.full(SHAPE, 800, np.float32))
+    network = Scaled()
+    run(make_predictor(network, channels=3), tmp_path, "--field_unit", "Hz", "--B0", 3)
+    assert max(network.seen) == 800
+    np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), field, rtol=1e-4, atol=1e-6)
+
+
+def test_outside_the_mask_there_is_nothing(make_predictor, write, field, tmp_path):
+    everywhere = field + np.float32(0.01)
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[2:5, 5:9, 4:8] = 1
+    write("anna_0000.nii.gz", everywhere), write("anna.nii.gz", mask, folder="masks")
+    run(make_predictor(), tmp_path, "--mask", tmp_path / "masks")
+    np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), everywhere * mask, rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_mask_the_region_of_the_field_with_its_holes_counts(make_predictor, write, field, tmp_path):
+    field[4:6, 8:10, 6:8] = 0  # a hole
+    write("anna_0000.nii.gz", field)
+
+    class Plus(Scaled):
+        def forward(self, x):
+            return x + 1
+
+    run(make_predictor(Plus()), tmp_path)
+    result = read(tmp_path / "out" / "anna.nii.gz")
+    expected = np.zeros(SHAPE)
+    expected[1:-1, 3:-2, 2:-3] = field[1:-1, 3:-2, 2:-3] + 1
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor, write, field, tmp_path):
+    along_z = np.eye(3)
+    in_plane_of_z_and_y = Rotation.from_euler("x", 20, degrees=True).as_matrix()
+    for name, direction in (("a", along_z), ("b", in_plane_of_z_and_y), ("c", OBLIQUE)):
+        write(f"{name}_0000.nii.gz", field, direction)
+
+    def calls(axes, *flags):
+        counts = []
+        for number in range(3):
+            network = Scaled()
+            run(make_predictor(network, axes=axes), tmp_path, "-num_parts", 3, "-part_id", number, *flags)
+            counts.append(len(network.seen))
+        return np.array(counts)
+
+    tiles = calls(())
+    assert (calls((0, 1, 2)) == tiles * (8, 2, 1)).all()
+    assert (calls((0, 2)) == tiles * (4, 2, 1)).all()
+    x_of_b0 = [str(component) for component in in_plane_of_z_and_y[:, 2]]
+    assert (calls((0, 1, 2), "--b0_direction", *x_of_b0) == tiles * (2, 8, 1)).all()
+
+
+def test_folds_are_averaged(make_predictor, write, field, tmp_path):
+    write("anna_0000.nii.gz", field)
+    predictor = make_predictor()
+    predictor.list_of_parameters = [{"weight": torch.tensor(weight)} for weight in (1.0, 2.0, 6.0)]
+    run(predictor, tmp_path)
+    np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), 3 * field, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_there_is_not_made_again(make_predictor, write, field, tmp_path):
+    write("anna_0000.nii.gz", field)
+    run(make_predictor(), tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
+    write("ben_0000.nii.gz", field)
+    run(make_predictor(), tmp_path, "--continue_prediction")
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert outputs(tmp_path) == ["anna.nii.gz", "anna.png", "ben.nii.gz", "ben.png"]
+    run(make_predictor(), tmp_path, "--continue_prediction")  # nothing is left
+
+
+def test_a_general_reconstruction_knows_nothing_of_fields(make_predictor, write, tmp_path):
+    image = np.random.default_rng(1).uniform(100, 900, SHAPE).astype(np.float32)
+    write("anna_0000.nii.gz", image)
+    run(make_predictor(kind=ReconstructionPredictor), tmp_path)
+    np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), image, rtol=1e-5)
+    assert "B0" not in {each.name for each in fields(ReconstructionPredictor.options_class)}
+
+
+def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, write, field, tmp_path):
+    sagittal = np.eye(3)[:, [1, 2, 0]]
+    write("anna_0000.nii.gz", field, sagittal)
+    write("anna.nii.gz", (field != 0).astype(np.uint8), sagittal, folder="masks")
+    predictor = make_predictor()
+    plans = predictor.plans_manager.plans
+    plans["image_reader_writer"] = "SimpleITKIOWithReorient"
+    plans["configurations"]["3d_fullres"]["spacing"] = [SPACING[1], SPACING[0], SPACING[2]]  # of the turned image
+    run(predictor, tmp_path, "--mask", tmp_path / "masks")
+    image = sitk.ReadImage(str(tmp_path / "out" / "anna.nii.gz"))
+    np.testing.assert_allclose(image.GetDirection(), sagittal.ravel(), atol=1e-6)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(image), field, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_arrays_and_lists_of_files_are_predicted_without_a_mask(make_predictor, write, field, tmp_path):
+    write("anna_0000.nii.gz", field)
+    predictor = make_predictor()
+    place = {"spacing": SPACING[::-1], "sitk_stuff": {"direction": OBLIQUE.ravel().tolist()}}
+    np.testing.assert_allclose(predictor.predict_single_npy_array(field[None], place)[0], field, atol=1e-6)
+    predictor.predict_from_files_sequential([[str(tmp_path / "in" / "anna_0000.nii.gz")]], [str(tmp_path / "anna")])
+    np.testing.assert_allclose(read(tmp_path / "anna_0000.nii.gz"), field, atol=1e-6)
+
+
+def empty(volume):
+    return np.zeros(volume.shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "files, flags, sentence",
+    [
+        (
+            {"anna_0001": "field"},
+            [],
+            r"anna_0001.nii.gz has the number of the target \(susceptibility\), which this model predicts: take it",
+        ),
+        ({"anna_0002": "field"}, [], "anna_0002.nii.gz is one channel too many: the model reads field"),
+        ({"anna_0000": "nan"}, [], "anna_0000.nii.gz holds NaN or infinite voxels"),
+        ({"anna_0000": "zero"}, [], "anna_0000.nii.gz is 0 everywhere"),
+        ({"anna_0000": "hertz"}, [], "read as ppm, reaches .* say its unit with --field_unit"),
+        ({}, ["--field_unit", "Hz"], r"needs the strength of the main field \(B0\)"),
+        ({}, ["--b0_direction", 0, 0, 0], "not all 0"),
+        ({}, ["--mask", "masks"], "anna.nii.gz is missing: every case needs a mask"),
+        ({"masks": "empty"}, ["--mask", "masks"], "the mask .*anna.nii.gz is empty: draw the brain in it"),
+        ({"masks": "small"}, ["--mask", "masks"], "anna.nii.gz has the size .* resample the mask onto the image's"),
+        ({}, ["--save_probabilities"], "no probabilities to save"),
+        ({}, ["-o", "in"], "is the folder of the input images"),
+        (
+            {"masks": "full"},
+            ["--mask", "masks", "-o", "masks"],
+            "is the folder of the masks, which have the maps' names",
+        ),
+    ],
+)
+def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_path, files, flags, sentence):
+    kinds = {
+        "field": field,
+        "zero": 0 * field,
+        "hertz": field * 1000,
+        "nan": np.where(field > 0.03, np.nan, field),
+        "empty": empty(field),
+        "small": empty(field)[1:] + 1,
+        "full": empty(field) + 1,
+    }
+    write("anna_0000.nii.gz", field)
+    for name, kind in files.items():
+        if name == "masks":
+            write("anna.nii.gz", kinds[kind], folder="masks")
+        else:
+            write(f"{name}.nii.gz", kinds[kind])
+    before = sorted(path for path in tmp_path.rglob("*"))
+    flags = [tmp_path / flag if flag in ("masks", "in") else flag for flag in flags]
+    with pytest.raises(XModalError, match=sentence):
+        run(make_predictor(), tmp_path, *flags)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_a_missing_input_is_named(make_predictor, write, field, tmp_path):
+    write("anna_0000.nii.gz", field)
+    with pytest.raises(XModalError, match=r"anna_0001.nii.gz is missing: case anna needs channel 1 \(magnitude\)"):
+        run(make_predictor(channels=3), tmp_path)

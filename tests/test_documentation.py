@@ -1,0 +1,35 @@
+"""What the pages name exists: files of the repository, other pages, pictures."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    page for page in [*ROOT.glob("*.md"), *(ROOT / "documentation").rglob("*.md")] if page.name != "CHANGELOG.md"
+)
+PLACES = [
+    ROOT,
+    ROOT / "nnunet_xmodal",
+    *(ROOT / "nnunet_xmodal" / room for room in ("networks", "networks/blocks", "losses", "tasks/few_shot")),
+    ROOT / "nnunet_xmodal" / "tasks" / "registration",
+    ROOT / "trainers",
+]
+"""From where pages name source files."""
+
+SOURCE = re.compile(r"`((?:[\w.]+/)*\w+\.py)`")
+LINK = re.compile(r"\]\(([^)#\s]+)")
+FOLDER = re.compile(r"`((?:nnunet_xmodal|trainers|planners|tests|benchmarks)/(?:\w+/)*)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_file_that_a_page_names_exists(page):
+    text = page.read_text(encoding="utf-8")
+    for name in [*SOURCE.findall(text), *FOLDER.findall(text)]:
+        assert any((place / name).exists() for place in PLACES), f"{name} does not exist"
+    for name in re.findall(r"(?:python |`)(benchmarks/[\w/]+\.py)", text):
+        assert (ROOT / name).is_file(), f"{name} does not exist"
+    for link in LINK.findall(text):
+        if not re.match(r"[a-z]+:", link):
+            assert (page.parent / link).exists(), f"the link {link} leads nowhere"

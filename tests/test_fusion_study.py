@@ -1,0 +1,175 @@
+"""The fusion study's phantoms, splits, controls, statistics and rule; its trainings run in no test."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+EXPERIMENTS = Path(__file__).parents[1] / "benchmarks" / "experiments"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+
+
+def gains(**by_method):
+    """A table of gains; every method has a list of (gain, low, high), a regime each."""
+    rows = [
+        {"regime": f"r{index}", "method": method, "gain": gain, "low": low, "high": high, "per_training": [gain, gain]}
+        for method, values in by_method.items()
+        for index, (gain, low, high) in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def results(gain_of_training, cases=60):
+    """Dice of the baseline and of SCFF, which is better by the given gains, with the cases' own ups and downs."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed, gain in enumerate(gain_of_training):
+        for case in range(cases):
+            dice = 70 + 10 * rng.normal()
+            rows.append(("aligned", seed, 0, "MultiStream", 1000, f"case{case}", dice))
+            rows.append(("aligned", seed, 0, "SCFF", 1000, f"case{case}", dice + gain + rng.normal()))
+    return pd.DataFrame(rows, columns=["regime", "seed", "fold", "method", "steps", "case", "Dice"])
+
+
+def test_cases_of_a_regime_repeat_and_always_hold_a_lesion():
+    from fusion_phantoms import REGIMES, study_case
+
+    for seed in range(5):
+        labels = []
+        for regime in REGIMES.values():
+            case, again = (study_case(regime, np.random.default_rng(seed)) for _ in range(2))
+            assert np.array_equal(case.images, again.images)
+            assert case.label.sum() >= 30
+            labels.append(case.label)
+        assert all(np.array_equal(label, labels[0]) for label in labels)
+
+
+def test_folds_validate_every_case_once_and_share_no_training_case():
+    from fusion_phantoms import REGIMES, folds_of
+
+    cases = [f"case{index:03d}" for index in range(300)]
+    for regime in REGIMES.values():
+        folds = folds_of(regime, cases)
+        assert sorted(case for fold in folds for case in fold["val"]) == cases
+        trained = [case for fold in folds for case in fold["train"]]
+        assert len(set(trained)) == len(trained) == 5 * regime.training_cases
+        assert all(len(fold["val"]) == 60 and not set(fold["val"]) & set(fold["train"]) for fold in folds)
+
+
+def test_too_few_cases_for_a_regime_are_an_error():
+    from fusion_phantoms import REGIMES, folds_of
+
+    with pytest.raises(ValueError, match="too few for 40"):
+        folds_of(REGIMES["aligned"], [str(index) for index in range(100)])
+
+
+def test_controls_have_the_pairs_of_csad_with_targets_that_say_nothing_of_the_sample():
+    from fusion_controls import CSADShuffled, CSADUniform
+
+    from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
+
+    torch.manual_seed(0)
+    features = [[torch.randn(3, 4, size, size) for size in (8, 4, 2)] for _ in range(2)]
+    pairs = {trainer: trainer.distillation()(features) for trainer in (nnUNetTrainerCSAD, CSADUniform, CSADShuffled)}
+    for (a, b), (a_uniform, uniform), (a_shuffled, shuffled) in zip(*pairs.values()):
+        assert torch.equal(a, a_uniform) and torch.equal(a, a_shuffled)
+        assert torch.allclose(uniform.exp(), torch.full_like(uniform, 1 / uniform[0].numel()))
+        assert torch.equal(shuffled[1], b[0]) and torch.equal(shuffled[0], b[2])
+
+
+def test_every_method_has_a_trainer_and_widths():
+    from fusion_methods import BASELINE, CONTROLS, METHODS, WIDTHS
+
+    assert BASELINE in METHODS and set(CONTROLS) <= set(METHODS)
+    for method in METHODS.values():
+        assert method.plans in WIDTHS and method.trainer_class().__name__ == method.trainer
+
+
+def test_gains_are_paired_by_case_and_their_unit_is_the_case_within_a_regime():
+    from fusion_analysis import differences
+
+    table = differences(results([2.0, 3.0])).iloc[0]
+    assert table["trainings"] == 2
+    assert table["gain"] == pytest.approx(2.5, abs=0.3)
+    assert 2 < table["low"] < table["gain"] < table["high"] < 3  # the cases' own spread of 10 is gone
+    assert table["per_training"] == pytest.approx([2.0, 3.0], abs=0.4)
+
+
+def test_a_training_without_its_baseline_is_left_out():
+    from fusion_analysis import differences
+
+    table = results([2.0, 3.0])
+    table = table[~((table["seed"] == 1) & (table["method"] == "MultiStream"))]
+    assert differences(table).iloc[0]["trainings"] == 1
+
+
+def test_over_trainings_the_unit_is_the_training():
+    from fusion_analysis import over_trainings
+
+    table = over_trainings(gains(SCFF=[(1, 0, 2), (3, 2, 4)], CSAD=[(-1, -2, 0), (-1, -2, 0)]))
+    assert list(table["method"]) == ["SCFF", "CSAD"]
+    assert table.loc[0, "trainings"] == 4 and table.loc[0, "gain"] == 2 and table.loc[0, "ahead"] == 4
+    assert table.loc[0, "low"] < 2 < table.loc[0, "high"]
+
+
+def test_controls_are_no_candidates():
+    from fusion_analysis import candidates
+
+    better = {"CSAD uniform": [(3, 2, 4)], "SCFF": [(2, 1, 3)], "CSAD": [(1, 0, 2)], "StreamGates": [(0, -1, 1)]}
+    assert candidates(gains(**better)) == ["SCFF", "CSAD"]
+
+
+@pytest.mark.parametrize(
+    "regimes, passing",
+    [
+        ([(1, 0.1, 2), (1, 0.1, 2), (0, -1, 1), (-0.5, -2, 1)], True),
+        ([(1, 0.1, 2), (1, 0.1, 2), (0, -1, 1), (-0.6, -2, 1)], False),
+        ([(1, 0.1, 2), (1, -0.1, 2), (0, -1, 1), (0, -1, 1)], False),
+    ],
+)
+def test_the_rule(regimes, passing):
+    from fusion_analysis import passes
+
+    assert passes(gains(SCFF=regimes), "SCFF") is passing
+
+
+def test_results_read_from_files_are_those_read_from_the_table(tmp_path):
+    from fusion_analysis import read_results, report, write_table
+
+    for method, dice in (("MultiStream", [60.0, 70.0]), ("SCFF", [61.5, 70.5])):
+        of_training = {"regime": "few", "seed": 1, "fold": 0, "method": method, "steps": 1000}
+        file = tmp_path / "results" / "few" / f"{method}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(of_training | {"dice": {"a": dice[0], "b": dice[1]}}))
+    table = read_results(tmp_path)
+    write_table(table, tmp_path / "table.csv")
+    pd.testing.assert_frame_equal(read_results(tmp_path / "table.csv"), table)
+    text = report(table, [1], [11])
+    assert "| SCFF | +1.0 [" in text and "Candidates: SCFF." in text
+
+
+def test_a_training_is_summarised_by_its_cost_and_its_attention(tmp_path):
+    from fusion_analysis import read_trainings
+
+    file = tmp_path / "results" / "few" / "SCFF.json"
+    file.parent.mkdir(parents=True)
+    result = {"regime": "few", "seed": 1, "fold": 0, "method": "SCFF", "steps": 1000, "dice": {"a": 60, "b": 80}}
+    attention = {"peaks_in_a_corner": [[0, 1], [0, 0]], "foreground_mass": [[1, 2], [3, 8]], "correlation": 0.4}
+    file.write_text(json.dumps(result | {"training_seconds": 9.0, "parameters": 7, "attention": attention}))
+    row = read_trainings(tmp_path).iloc[0]
+    assert (row["Dice"], row["corners"], row["foreground_mass"], row["correlation"]) == (70, 0.25, 2.5, 0.4)
+
+
+def test_the_figure_has_a_panel_per_regime_and_leaves_an_empty_group_out(tmp_path):
+    from fusion_analysis import differences
+    from fusion_figure import draw
+
+    draw({"choice": differences(results([2.0])), "confirmation": pd.DataFrame()}, tmp_path / "gains.png")
+    assert (tmp_path / "gains.png").stat().st_size > 1000

@@ -1,0 +1,1 @@
+"""What several trainers are built on."""

@@ -1,0 +1,32 @@
+"""Parts of nnU-Net's augmentation, to leave some of it out."""
+
+from collections.abc import Sequence
+
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+
+CHANGE_INTENSITIES = (
+    GaussianNoiseTransform,
+    GaussianBlurTransform,
+    MultiplicativeBrightnessTransform,
+    ContrastTransform,
+    SimulateLowResolutionTransform,
+    GammaTransform,
+)
+"""Those that change intensities; the others move voxels."""
+
+
+def without(transforms: ComposeTransforms, kinds: Sequence[type[BasicTransform]]) -> list[BasicTransform]:
+    """Return nnU-Net's transforms without those of some kinds, whether or not they are applied at random."""
+    return [transform for transform in transforms.transforms if not isinstance(_inner(transform), tuple(kinds))]
+
+
+def _inner(transform: BasicTransform) -> BasicTransform:
+    return transform.transform if isinstance(transform, RandomTransform) else transform

@@ -1,0 +1,15 @@
+"""The batch size of a paper in the place of the plans'."""
+
+
+class PaperSettings:
+    """A mixin before a trainer.
+
+    Attributes:
+        paper_batch_size: samples per step.
+    """
+
+    paper_batch_size: int
+
+    def _set_batch_size_and_oversample(self) -> None:
+        self.configuration_manager.configuration["batch_size"] = self.paper_batch_size
+        super()._set_batch_size_and_oversample()

@@ -1,0 +1,184 @@
+"""What trainings of registration networks have in common: perturbed pairs in, six numbers out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nnunet_xmodal.datasets.background_loading import started
+from nnunet_xmodal.datasets.batch_check import check_batch
+from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.geometry import rigid_transform
+from nnunet_xmodal.geometry.surface import sre
+from nnunet_xmodal.losses.finite import check_finite
+from nnunet_xmodal.networks.attention_reg import AttentionReg
+from nnunet_xmodal.prediction.building import refuse_stock_prediction
+from nnunet_xmodal.tasks.registration.by_network import ByNetwork, network_input
+from nnunet_xmodal.tasks.registration.loader import FixedStartsLoader, RegistrationLoader
+from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
+from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
+from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
+from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
+from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
+from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
+
+
+class RegistrationTrainer(OwnTaskTrainer):
+    """Learns to undo rigid perturbations of aligned pairs, on plans of RegistrationPlanner (Song et al., 2021).
+
+    Every step moves the moving images of a batch by fresh perturbations p, resamples them once, and scales both images
+    together to [0, 1]; the network's six numbers shall be those of M(p)⁻¹ (see `geometry.rigid_transform`), measured by
+    their mean squared error. Adam 1e-3 that falls to 0.3 of itself three times; 300 epochs of 66 steps of 8 cases, each
+    as long as one through the paper's 528 cases. Validation is always from the same starts.
+
+    Attributes:
+        attention: block of the network, from its channels; None for none.
+        sre_range: of surface registration errors in mm from which perturbations are drawn.
+        fixed_is_label: the network reads the organ's label in the place of the fixed image.
+        jitter: mm, by which the grid is shifted at most along each axis in training.
+        milestones, factor: shares of the training at which the learning rate is multiplied by the factor.
+        starts_in_training: of every validation case.
+        starts_at_the_end: likewise, of the final validation.
+        exact_starts, exact_count: SRE in mm of further starts in the final validation, and how many of each.
+    """
+
+    predicts = "transforms"
+    score_name = "1 / (1 + SRE in mm)"
+    predictor_class = RegistrationPredictor
+    attention: Callable[[int], nn.Module] | None = None
+    sre_range = (0.0, 20.0)
+    fixed_is_label = False
+    jitter = 10.0
+    initial_lr, weight_decay = 1e-3, 0.0
+    num_epochs, num_iterations_per_epoch = 300, 66
+    milestones = (120 / 300, 170 / 300, 250 / 300)
+    factor = 0.3
+    starts_in_training = 5
+    starts_at_the_end = 40
+    exact_starts: tuple[float, ...] = (8.0, 16.0)
+    exact_count = 20
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager,
+        configuration_manager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        """
+        Raises:
+            XModalError: from stock prediction, for other plans than RegistrationPlanner's, and for other than two
+                channels.
+        """
+        refuse_stock_prediction(cls.__name__, "transforms")
+        arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
+        if "grid" not in arguments:
+            raise XModalError(
+                f"{cls.__name__} reads a fixed grid, of which the plans {plans_manager.plans_name} say nothing: plan "
+                "with nnUNetXModal_plan_and_preprocess -pl RegistrationPlanner and train with -p "
+                "nnUNetRegistrationPlans."
+            )
+        if num_input_channels != AttentionReg.input_channels:
+            raise XModalError(
+                f"{cls.__name__} reads two channels, the fixed image and then the moving one, and the dataset has "
+                f"{num_input_channels}: make a dataset of these two."
+            )
+        return AttentionReg(arguments["grid"], cls.attention)
+
+    def _build_loss(self) -> nn.Module:
+        return nn.MSELoss()
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        rate = milestones(self.initial_lr, self.num_epochs, self.milestones, self.factor)
+        return optimizer, EpochSchedule(optimizer, rate)
+
+    def on_train_start(self):
+        super().on_train_start()
+        fixed, moving = channel_names_of(self.dataset_json)
+        self.print_to_log_file(f"Fixed image: {'label' if self.fixed_is_label else fixed}, moving image: {moving}")
+
+    def cases_on_grid(self, dataset) -> RegistrationCases:
+        labels = {value for label in foreground(self.dataset_json).values() for value in label}
+        grid = self.configuration_manager.configuration["architecture"]["arch_kwargs"]["grid"]
+        return RegistrationCases(dataset, self.plans_manager.transpose_forward, grid, sorted(labels))
+
+    def get_dataloaders(self):
+        """Random cases in the background; the validation's few grids stay in memory."""
+        training, validation = map(self.cases_on_grid, self.get_tr_and_val_datasets())
+        fixed_starts = FixedStartsLoader(validation, self.batch_size, self.sre_range, self.starts_in_training)
+        self.num_val_iterations_per_epoch = min(self.num_val_iterations_per_epoch, len(fixed_starts))
+        return started(RegistrationLoader(training, self.batch_size, self.jitter), self.device), fixed_starts
+
+    def on_device(self, batch: dict) -> dict:
+        return {
+            name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+
+    def input_and_target(self, batch: dict, perturbation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch as the network reads it, `(B, 2, D, H, W)`, and the numbers that undo the perturbation, `(B, 6)`."""
+        base = rigid_transform.matrix(perturbation)
+        fixed = batch["label"] if self.fixed_is_label else batch["data"][:, :1]
+        x = network_input(fixed, batch["data"][:, 1:], base, batch["spacing"], self.fixed_is_label)
+        return x, rigid_transform.parameters(rigid_transform.inverse(base))
+
+    def train_step(self, batch: dict) -> dict:
+        """
+        Raises:
+            XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
+        """
+        check_batch(batch)
+        batch = self.on_device(batch)
+        perturbation = random_perturbations(batch["points"], batch["exists"], self.sre_range)
+        x, target = self.input_and_target(batch, perturbation)
+        with self.mixed_precision():
+            output = self.network(x)  # B 6
+        loss = self.loss(output.float(), target)
+        self.descend(loss, self.optimizer)
+        self.end_step()
+        losses = {"loss": loss.item()}
+        check_finite(losses, self.current_epoch)
+        return losses
+
+    def on_validation_epoch_start(self):
+        super().on_validation_epoch_start()
+        self.dataloader_val.restart()
+
+    def validation_step(self, batch: dict) -> dict:
+        """From the batch's own perturbations; the network without wrappers, ranks need not take equal steps."""
+        batch = self.on_device(batch)
+        x, target = self.input_and_target(batch, batch["perturbation"])
+        with self.mixed_precision():
+            output = self.plain_network(x).float()  # B 6
+        found = rigid_transform.matrix(output) @ rigid_transform.matrix(batch["perturbation"])
+        error = sre(found, batch["points"], batch["exists"]).mean().item()
+        return {"loss": self.loss(output, target).item(), "score": 1 / (1 + error), "sre": error}
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        super().on_validation_epoch_end(val_outputs)
+        self.print_to_log_file(f"SRE: {self.mean_over_ranks([output['sre'] for output in val_outputs]):.3f} mm")
+
+    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+        """Register from more starts, on the grid; see `validate_registration` for what it writes."""
+        starts = Starts(self.sre_range, self.starts_at_the_end, self.exact_starts, self.exact_count)
+        return validate_registration(
+            self.method(),
+            self.cases_on_grid(dataset),
+            self.dataset_json,
+            Path(self.output_folder),
+            starts,
+            self.print_to_log_file,
+            *self.ranks,
+        )
+
+    def method(self) -> ByNetwork:
+        """The network as it is now, as a registration like any other."""
+        return ByNetwork(
+            self.plain_network.eval(), self.device, self.fixed_is_label, self.configuration_manager.batch_size
+        )

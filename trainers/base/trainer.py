@@ -1,0 +1,196 @@
+"""What every trainer of this project adds to nnU-Net's."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.evaluation import evaluate_predictions
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
+from nnunet_xmodal.datasets.streams import channel_names_of, describe_streams, streams_of
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.complete import is_complete
+from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.stand_ins import stand_ins
+from nnunet_xmodal.files.trusted_checkpoints import guard_pretrained_weights, only_weights, read_checkpoint
+from nnunet_xmodal.files.trusted_plans import check_plans
+from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.prediction.export import WRITERS
+from nnunet_xmodal.processes import tie_workers
+from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
+from nnunet_xmodal.trainers.base.names import without_length
+
+SETTINGS = (
+    "initial_lr", "weight_decay", "num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch",
+    "oversample_foreground_percent", "save_every",
+)  # fmt: skip
+"""What nnU-Net's trainer sets for every object and a class here may say once."""
+
+
+class XModalTrainer(nnUNetTrainer):
+    """Streams from the plans, checked data, and checkpoints that survive being killed.
+
+    Subclasses say what network they train:
+
+        @classmethod
+        def build_network(cls, plan: UNetPlan) -> nn.Module: ...
+
+    Every other choice is a class attribute, because nnU-Net passes a trainer nothing but its name. Where a class has
+    attributes of the names in SETTINGS, they take the place of what nnU-Net's `__init__` sets.
+    """
+
+    deep_supervision = True
+    save_every = 1  # epochs; nnU-Net's 50 loses hours when a job is killed
+
+    predictor_class = SegmentationPredictor  # what nnUNetXModal_predict predicts with
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
+        require_variables("nnUNet_preprocessed", "nnUNet_results")
+        check_plans(plans, "the plans")
+        guard_pretrained_weights()
+        tie_workers()  # a training that is killed leaves no loaders behind
+        plans.setdefault("continue_training", False)
+        # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
+        plans["xmodal"] = {
+            **plans.get("xmodal", {}),
+            "streams": streams_of(plans, _architecture(plans, configuration), dataset_json),
+        }
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = self.deep_supervision
+        for name in SETTINGS:
+            setattr(self, name, getattr(type(self), name, getattr(self, name)))
+
+    @classmethod
+    def build_network(cls, plan: UNetPlan) -> nn.Module:
+        """The untrained network; its static `initialize`, if it has one, is applied afterwards."""
+        raise NotImplementedError
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager,
+        configuration_manager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        streams = streams_of(plans_manager.plans, configuration_manager.configuration["architecture"], None)
+        plan = UNetPlan.from_configuration(
+            configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision, streams
+        )
+        network = cls.build_network(plan)
+        if hasattr(network, "initialize"):
+            network.apply(network.initialize)
+        return network
+
+    @property
+    def plain_network(self) -> nn.Module:
+        """The network without the wrappers of torch.compile and DistributedDataParallel."""
+        return unwrapped(self.network.module if self.is_ddp else self.network)
+
+    def on_train_start(self):
+        self._check_streams_of_other_folds()
+        with stand_ins(WRITERS, nnunet_trainer):
+            super().on_train_start()
+        names = channel_names_of(self.dataset_json)
+        self.print_to_log_file("Streams:", describe_streams(self.plans_manager.plans["xmodal"]["streams"], names))
+
+    def network_input(self, dataset, case: str) -> torch.Tensor:
+        """A preprocessed case as the network reads it, `(C, *spatial)`, with the previous stage of a cascade."""
+        data, _, previous, _ = dataset.load_case(case)
+        data = data[:]
+        if self.is_cascaded:
+            labels = self.label_manager.foreground_labels
+            data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
+        return torch.from_numpy(data)
+
+    def get_tr_and_val_datasets(self):
+        dataset_tr, dataset_val = super().get_tr_and_val_datasets()
+        if self.local_rank == 0:
+            check_labels([dataset_tr, dataset_val], self.label_manager)
+        return dataset_tr, dataset_val
+
+    def train_step(self, batch: dict) -> dict:
+        check_batch(batch)
+        return super().train_step(batch)
+
+    def set_deep_supervision_enabled(self, enabled: bool):
+        super().set_deep_supervision_enabled(enabled and self.enable_deep_supervision)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with stand_ins(WRITERS, nnunet_trainer, evaluate_predictions):
+            super().perform_actual_validation(save_probabilities)
+
+    def save_checkpoint(self, filename: str) -> None:
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return super().save_checkpoint(filename)  # writes nothing
+        write_atomically(filename, super().save_checkpoint)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Loads a checkpoint of this trainer.
+
+        Raises:
+            XModalError: if it is unreadable, could run code, is of another trainer, or of a network with other streams.
+        """
+        self._check_checkpoint(filename_or_checkpoint)
+        with only_weights():
+            super().load_checkpoint(filename_or_checkpoint)
+
+    def _check_streams_of_other_folds(self) -> None:
+        """
+        Raises:
+            XModalError: if folds that were trained with other streams would share this fold's plans.
+        """
+        other, plans = self.other_fold()
+        theirs, ours = plans.get("xmodal", {}).get("streams"), self.plans_manager.plans["xmodal"]["streams"]
+        if other is not None and theirs != ours:
+            raise XModalError(
+                f"{other} was trained with the streams {theirs}, but the plans or dataset.json now say "
+                f"{ours}: restore the streams, or plan with another -overwrite_plans_name."
+            )
+
+    def other_fold(self) -> tuple[Path | None, dict]:
+        """The folder of another fold with a checkpoint, and the plans that it was trained with; None and {} without."""
+        model = Path(self.output_folder_base)
+        others = [path for path in model.glob("fold_*/checkpoint_*.pth") if path.parent.name != f"fold_{self.fold}"]
+        if not others or not is_complete(model / "plans.json"):  # one that is cut off is about to be written again
+            return None, {}
+        return others[0].parent, read_json(model / "plans.json")
+
+    def _check_checkpoint(self, filename: str) -> None:
+        checkpoint = read_checkpoint(filename, mmap=True, way_out="rename it to go on from an older one")
+        try:
+            trainer = checkpoint["trainer_name"]
+            theirs = checkpoint["init_args"]["plans"].get("xmodal", {}).get("streams")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise XModalError(
+                f"{filename} is no readable checkpoint ({error!r}): rename it to go on from an older one."
+            ) from error
+        if without_length(trainer) != without_length(type(self).__name__):
+            raise XModalError(f"{filename} was written by {trainer} and cannot be loaded by {type(self).__name__}.")
+        ours = self.plans_manager.plans["xmodal"]["streams"]
+        if theirs != ours:
+            raise XModalError(
+                f"{filename} was trained with the streams {theirs}, but the plans or dataset.json now say {ours}: "
+                "restore the streams, or train anew without --c."
+            )
+
+
+def _architecture(plans: dict, configuration: str) -> dict:
+    """`architecture` of a configuration or of the one that it inherits from."""
+    return PlansManager(plans).get_configuration(configuration).configuration["architecture"]
