@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from nnunet_xmodal.files.complete_images import (
     gipl_is_complete,
     itk_reads,
+    nifti_has_its_length,
     nifti_is_complete,
     nrrd_is_complete,
     picture_is_complete,
@@ -37,6 +38,22 @@ def is_complete(file: str | Path) -> bool:
         raise
     except Exception:  # every library raises its own where a file ends too early
         return False
+
+
+def seems_complete(file: str | Path) -> bool:
+    """Look at both ends of a NIfTI file; where they do not agree, and of any other format, read it to its end.
+
+    A volume that was cut off is noticed, a wrong voxel is not: for whole datasets, which take minutes to read.
+    """
+    file = Path(file)
+    try:
+        if file.name.lower().endswith((".nii", ".nii.gz")) and nifti_has_its_length(file):
+            return True
+    except MemoryError:
+        raise
+    except Exception:  # as above
+        return False
+    return is_complete(file)
 
 
 def _check_of(file: Path) -> Callable[[Path], bool]:

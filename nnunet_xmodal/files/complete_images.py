@@ -5,6 +5,7 @@ Readers raise whatever they like for a file that is cut off; `complete.is_comple
 
 import gzip
 import logging
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,20 @@ def nifti_is_complete(file: Path) -> bool:
     voxels = image.dataobj
     expected = voxels.offset + int(np.prod(voxels.shape, dtype=np.int64)) * voxels.dtype.itemsize
     return _size(Path(image.file_map["image"].filename)) >= expected
+
+
+def nifti_has_its_length(file: Path) -> bool:
+    """Compare what a header promises with the length that the last bytes of a gzip file tell, reading no voxels.
+
+    A file that was cut off ends with any other four bytes; some programs write more than the header promises.
+    """
+    voxels = nibabel.load(file).dataobj
+    expected = voxels.offset + int(np.prod(voxels.shape, dtype=np.int64)) * voxels.dtype.itemsize
+    if not _is_gzip(file):
+        return file.stat().st_size >= expected
+    with open(file, "rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        return struct.unpack("<I", stream.read())[0] == expected % 2**32
 
 
 def gipl_is_complete(file: Path) -> bool:

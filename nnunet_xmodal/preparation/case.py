@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.datasets.organ_mask import in_organ, organ_on_grid
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.complete import seems_complete
 from nnunet_xmodal.files.scan import Scan, read_volume_file
 from nnunet_xmodal.files.transform_writer import write_transform
 from nnunet_xmodal.files.two_places import check_moved_alike
@@ -352,7 +353,7 @@ def _write(task: CaseTask, record: Record, images: dict, label: sitk.Image | Non
     for file in files:
         if file not in known and (folder / file).exists() and not task.overwrite:
             raise XModalError(f"{folder / file} exists and no record knows it: move it away, or give --overwrite.")
-    kept = {file for file in files if task.mends and (folder / file).is_file()}
+    kept = {file for file in files if task.mends and seems_complete(folder / file)}
     for file in set(known) - set(files):
         (folder / file).unlink(missing_ok=True)
     record.files = files

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.complete import seems_complete
 from nnunet_xmodal.files.json_files import read_json
 
 FOLDER = "preparation"
@@ -42,8 +43,8 @@ class Record:
         write_json(asdict(self), record_file(dataset, self.case))
 
     def complete(self, dataset: Path) -> bool:
-        """Whether every file of a case that is done is still there."""
-        return self.done and all((dataset / file).is_file() for file in self.files)
+        """Whether every file of a case that is done is still there, and not cut off."""
+        return self.done and all(seems_complete(dataset / file) for file in self.files)
 
     def delete_files(self, dataset: Path) -> None:
         for file in self.files:

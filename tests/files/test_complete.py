@@ -14,7 +14,7 @@ import SimpleITK as sitk
 import tifffile
 from skimage import io
 
-from nnunet_xmodal.files.complete import is_complete
+from nnunet_xmodal.files.complete import is_complete, seems_complete
 
 LABELS = np.random.default_rng(0).integers(0, 4, (5, 17, 23)).astype(np.uint8)
 
@@ -79,6 +79,16 @@ def test_no_beginning_of_a_file_is_complete(tmp_path, name):
         if 0 <= left < len(content) and name not in ("table.csv",):
             (tmp_path / f"cut_{name}").write_bytes(content[:left])
             assert not is_complete(tmp_path / f"cut_{name}"), left
+
+
+@pytest.mark.parametrize("name", ["itk.nii.gz", "itk.nii", "rigid.tfm", "slice.png"])
+def test_both_ends_tell_whether_a_file_was_cut_off(tmp_path, name):
+    WRITE[name](str(tmp_path / name))
+    content = (tmp_path / name).read_bytes()
+    assert seems_complete(tmp_path / name)
+    for left in range(0, len(content), max(1, len(content) // 50)):
+        (tmp_path / name).write_bytes(content[:left])
+        assert not seems_complete(tmp_path / name), left
 
 
 def test_a_table_ends_with_its_line(tmp_path):

@@ -151,14 +151,15 @@ def test_nothing_is_overwritten_without_the_flag(patients, raw, scans, capsys):
     assert ("anna", "") not in rows_of(raw)
 
 
-def test_what_is_done_stays_when_a_file_of_it_is_lost(patients, raw):
+@pytest.mark.parametrize("lose", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-9])])
+def test_what_is_done_stays_when_a_file_of_it_is_lost(patients, raw, lose):
     """Only that file is made again, and nothing of a case whose scans are others now."""
     run(patients, *USUAL)
     label, lost = raw / NAME / "labelsTr" / "anna.nii.gz", raw / NAME / "imagesTr" / "anna_0000.nii.gz"
     corrected = image(raw, "labelsTr/anna.nii.gz") * 0
     sitk.WriteImage(corrected, str(label))
     before = lost.read_bytes()
-    lost.unlink()
+    lose(lost)
     for figure in (raw / NAME / "preparation" / "figures").iterdir():
         figure.unlink()
     (patients / "bert" / "adc.mha").write_text("no image")
