@@ -22,7 +22,7 @@ from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
 from nnunet_xmodal.crossval.printed import script
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.crossval.trusted_jobs import check_trusted
-from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files
+from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files, validate_again
 from nnunet_xmodal.datasets import grouped_split
 from nnunet_xmodal.datasets.split_file import check_split, known_cases
 from nnunet_xmodal.errors import XModalError
@@ -87,6 +87,7 @@ def _crossval(args: Namespace) -> int:
     if args.executor == "print":
         print(script(waves))
         return 0
+    validate_again(jobs)
     if args.executor == "slurm":
         return slurm.submit(waves, results / dataset, settings)
     try:
