@@ -19,7 +19,7 @@ from nnunet_xmodal.crossval.split import preprocessed_cases, split_of_jobs, writ
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.crossval.trusted_jobs import check_trusted
 from nnunet_xmodal.crossval.waves import data_folders, waves_of
-from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files
+from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files, validate_again
 from nnunet_xmodal.datasets.grouped_split import subjects_of
 from nnunet_xmodal.datasets.split_file import check_split, known_cases
 from nnunet_xmodal.files.dataset_names import dataset_name
@@ -59,6 +59,7 @@ def crossval(request: CrossvalRequest) -> int:
         if request.executor == "print":
             print(script(waves))
             return 0
+        validate_again([job for wave in waves for job in wave])
         if request.executor == "slurm":
             return slurm.submit(waves, results / dataset, settings)
         return _train_here(waves, slots)

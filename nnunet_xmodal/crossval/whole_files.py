@@ -2,16 +2,23 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_xmodal.crossval.beginning import CHECKPOINTS, Beginning, beginning_of, is_intact
+from nnunet_xmodal.crossval.beginning import (
+    CHECKPOINTS,
+    Beginning,
+    beginning_of,
+    is_intact,
+    set_aside_outdated_results,
+)
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.files.complete import seems_complete
 from nnunet_xmodal.files.in_place import check_whole, is_cut_json, preprocessed_files
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.stand_ins import save_json
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 
 _IN_CHECKPOINT = {"plans.json": "plans", "dataset.json": "dataset_json"}
 """File of a model → what nnU-Net's checkpoints call its content, among the arguments of their trainer."""
@@ -57,9 +64,29 @@ def restore_model_files(jobs: Sequence[Job]) -> None:
             file = model / name
             checkpoint = _newest(model) if file.is_file() and is_cut_json(file) else None
             if checkpoint is not None:
-                arguments = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["init_args"]
+                arguments = read_checkpoint(checkpoint, mmap=True)["init_args"]
                 save_json(arguments[content], str(file), sort_keys=False)
                 print(f"{file} was cut off and is written again from {checkpoint}.", file=sys.stderr)
+
+
+def validate_again(jobs: Sequence[Job]) -> None:
+    """Set aside the summaries of finished jobs whose predictions are cut off, so that they are validated again.
+
+    On a full disk nnU-Net writes half a prediction without a word, and measures Dice with what it reads of it.
+    """
+    for job in jobs:
+        if beginning_of(job) is Beginning.FINISHED and (cut := _cut_predictions(job)):
+            set_aside_outdated_results(job)
+            others = f" and {len(cut) - 1} other files are" if len(cut) > 1 else " is"
+            print(f"{cut[0]}{others} cut off: {job.name} is validated again.", file=sys.stderr)
+
+
+def _cut_predictions(job: Job) -> list[Path]:
+    """Those of the summary that are there, but not to their end."""
+    folder = job.folder / "validation"
+    results = read_json(folder / "summary.json")["metric_per_case"]
+    files = [folder / PureWindowsPath(result["prediction_file"]).name for result in results]  # of any system
+    return [file for file in files if file.is_file() and not seems_complete(file)]
 
 
 def _newest(model: Path) -> Path | None:

@@ -117,31 +117,29 @@ import os, signal, sys
 import numpy as np, SimpleITK as sitk
 from nnunet_xmodal.files.transform_writer import write_transform
 from nnunet_xmodal.files.volume_writer import write_volume
+
 os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
-if sys.argv[1].endswith(".tfm"):
-    write_transform(sitk.Euler3DTransform((9, 9, 9)), sys.argv[1])
-else:
-    write_volume(sitk.GetImageFromArray(np.ones((4, 5, 6), np.float32)), sys.argv[1])
+for name in sys.argv[1:]:
+    process = os.fork()
+    if process == 0:
+        if name.endswith(".tfm"):
+            write_transform(sitk.Euler3DTransform((9, 9, 9)), name)
+        else:
+            write_volume(sitk.GetImageFromArray(np.ones((4, 5, 6), np.float32)), name)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.tfm"])
-def test_killed_between_writing_and_renaming(tmp_path, name):
-    """The old file is there, and the next writer removes what the killed one left."""
-
-    def write():
-        if name == "a.tfm":
-            write_transform(RIGID, tmp_path / name)
-        else:
-            write_volume(image_of(noise()), tmp_path / name)
-
-    write()
+def test_killed_between_writing_and_renaming(tmp_path):
+    """The old file is there, and nothing has the name of a new one."""
+    write_transform(RIGID, tmp_path / "a.tfm")
+    write_volume(image_of(noise()), tmp_path / "a.nii.gz")
     before = content(tmp_path)
-    for file in (name, f"new_{name}"):
-        killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / file], cwd="/")
-        assert killed.returncode == -signal.SIGKILL
-    visible = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
-    assert visible == before
+    names = [str(tmp_path / name) for name in ("a.tfm", "new.tfm", "a.nii.gz", "new.nii.gz")]
+    ended = subprocess.run([sys.executable, "-c", KILLED, *names], capture_output=True, text=True, cwd="/", check=True)
+    assert ended.stdout.split() == [str(-signal.SIGKILL)] * 4
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
     assert all(folder.name.startswith(".tmp_") for folder in tmp_path.iterdir() if folder.is_dir())
 
 

@@ -72,17 +72,16 @@ def test_what_was_cut_off_is_predicted_again_and_nothing_else(run, tmp_path):
     run("--save_probabilities")
     out, before = tmp_path / "out", content(tmp_path / "out")
     assert "2 cases" not in run("--save_probabilities", "--continue_prediction")
-    for ending in WRITTEN:
-        for left in (0, len(before[f"b{ending}"]) // 2, len(before[f"b{ending}"]) - 1):
-            (out / f"b{ending}").write_bytes(before[f"b{ending}"][:left])
-            times = {file: file.stat().st_mtime_ns for file in out.glob("a.*")}
-            printed = run("--save_probabilities", "--continue_prediction")
-            assert f"{out / f'b{ending}'} is cut off or damaged: predicted again" in printed
-            assert times == {file: file.stat().st_mtime_ns for file in out.glob("a.*")}
-            now = content(out)
-            for name in ("a.nii.gz", "b.nii.gz", "a.pkl", "b.pkl"):
-                assert now[name] == before[name]
-            np.testing.assert_array_equal(*(_probabilities(of, tmp_path) for of in (now, before)))
+    for ending, left in zip(WRITTEN, (200, -1, 0)):
+        (out / f"b{ending}").write_bytes(before[f"b{ending}"][:left])
+        times = {file: file.stat().st_mtime_ns for file in out.glob("a.*")}
+        printed = run("--save_probabilities", "--continue_prediction")
+        assert f"{out / f'b{ending}'} is cut off or damaged: predicted again" in printed
+        assert times == {file: file.stat().st_mtime_ns for file in out.glob("a.*")}
+        now = content(out)
+        for name in ("a.nii.gz", "b.nii.gz", "a.pkl", "b.pkl"):
+            assert now[name] == before[name]
+        np.testing.assert_array_equal(*(_probabilities(of, tmp_path) for of in (now, before)))
 
 
 def _probabilities(files, folder):
