@@ -1,5 +1,7 @@
 """A command meets a fault, is given again, and what it leaves is compared with what an undisturbed one leaves."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import hashlib
@@ -11,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterable
@@ -18,10 +21,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from conftest import BIN, Workspace
 from fault_targets import Target
 
+if TYPE_CHECKING:
+    from conftest import Workspace
+
+_BIN = Path(sys.executable).parent
 _FAULTY = str(Path(__file__).with_name("faulty.py"))
 _NO_LIMIT = 1 << 40  # bytes
 _LOGS = ("*.txt", "*.log", "*/debug.json", "*/.crossval/*")
@@ -66,6 +73,7 @@ class Trials:
     def __init__(self, target: Target, space: Workspace, folder: Path):
         self.target, self.space, self.folder = target, space, folder
         self.count = 0
+        self._temporary = tempfile.TemporaryDirectory()  # of a short name: sockets' paths may have 107 characters
         if target.seconds is not None:
             self.seconds, self.moments, self.reference, self.largest = target.seconds, [], {}, 300_000
             return
@@ -80,7 +88,7 @@ class Trials:
         assert self.reference and not self._missing(out)
         sizes = [file.stat().st_size for file in out.rglob("*") if file.is_file()]
         self.largest, self.total = max(sizes), sum(sizes)
-        assert not _temporary(out.parent), _temporary(out.parent)
+        assert not self._remains(out), self._remains(out)
 
     def first_sights(self) -> list[int]:
         """The moments at which each kind of file (by folder and ending, numbers aside) is seen for the first time."""
@@ -150,7 +158,7 @@ class Trials:
         # the stock command, and the last moments of every process, know no other end by SIGTERM than at once
         at_once = outcome.status == -signal.SIGTERM or self.target.command == "nnUNetv2_train"
         if outcome.fault in ("term", "full", "disk") and not at_once:
-            outcome.left += _temporary(out.parent)
+            outcome.left += self._remains(out)
         outcome.cut = [str(file.relative_to(out)) for file in _unreadable(out)]
         again = self._start(out, "full", _NO_LIMIT, *self.target.again)
         status = again.wait()
@@ -161,7 +169,7 @@ class Trials:
             outcome.lost += self._missing(out)
             outcome.wrong += self._different(out)
         outcome.left += self._processes(out)
-        outcome.left += _temporary(out.parent)
+        outcome.left += self._remains(out)
         outcome.seconds = time.monotonic() - began
         if outcome.is_good:
             shutil.rmtree(out.parent, ignore_errors=outcome.fault == "disk")
@@ -170,17 +178,23 @@ class Trials:
     def _new_folder(self) -> Path:
         self.count += 1
         place = self.folder / f"{re.sub('[^a-z]+', '_', self.target.name)}{self.count}"
-        for name in ("out", "tmp"):
-            (place / name).mkdir(parents=True)
+        (place / "out").mkdir(parents=True)
+        self._tmp(place / "out").mkdir()
         return place / "out"
+
+    def _tmp(self, out: Path) -> Path:
+        return Path(self._temporary.name) / out.parent.name
+
+    def _remains(self, out: Path) -> list[str]:
+        return [*_temporary(out), *_temporary(self._tmp(out))]
 
     def _start(self, out: Path, fault: str, number: int, *again: str):
         target = self.target
         words = [word.replace("{out}", str(out)) for word in target.arguments]
-        environment = dict(target.environment) | {"FAULT_TRIAL": str(out), "TMPDIR": str(out.parent / "tmp")}
+        environment = dict(target.environment) | {"FAULT_TRIAL": str(out), "TMPDIR": str(self._tmp(out))}
         if target.variable:
             environment[target.variable] = str(out)
-        script = (sys.executable, _FAULTY, fault, number, out, BIN / target.command, *words, *again)
+        script = (sys.executable, _FAULTY, fault, number, out, _BIN / target.command, *words, *again)
         return self.space.start(*script, **environment)
 
     def _processes(self, out: Path) -> list[str]:
