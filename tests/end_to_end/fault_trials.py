@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from fault_targets import Target
 
 if TYPE_CHECKING:
-    from conftest import Workspace
+    from conftest import Command, Workspace
 
 _BIN = Path(sys.executable).parent
 _FAULTY = str(Path(__file__).with_name("faulty.py"))
@@ -152,7 +152,7 @@ class Trials:
         return self._judged(outcome, out, command, began)
 
     def _judged(self, outcome: Outcome, out: Path, command, began: float) -> Outcome:
-        outcome.left += self._processes(out)
+        outcome.left += self._processes(command)
         said = command.output()
         outcome.traceback = "Traceback" in said
         # the stock command, and the last moments of every process, know no other end by SIGTERM than at once
@@ -168,7 +168,7 @@ class Trials:
         else:
             outcome.lost += self._missing(out)
             outcome.wrong += self._different(out)
-        outcome.left += self._processes(out)
+        outcome.left += self._processes(again)
         outcome.left += self._remains(out)
         outcome.seconds = time.monotonic() - began
         if outcome.is_good:
@@ -191,16 +191,16 @@ class Trials:
     def _start(self, out: Path, fault: str, number: int, *again: str):
         target = self.target
         words = [word.replace("{out}", str(out)) for word in target.arguments]
-        environment = dict(target.environment) | {"FAULT_TRIAL": str(out), "TMPDIR": str(self._tmp(out))}
+        environment = dict(target.environment) | {"TMPDIR": str(self._tmp(out))}
         if target.variable:
             environment[target.variable] = str(out)
         script = (sys.executable, _FAULTY, fault, number, out, _BIN / target.command, *words, *again)
         return self.space.start(*script, **environment)
 
-    def _processes(self, out: Path) -> list[str]:
-        """Those that carry the trial's variable and are still there after a moment."""
+    def _processes(self, command: Command) -> list[str]:
+        """Those that a command has started and that are still there after a moment."""
         deadline = time.monotonic() + 5
-        while found := list(_of_trial(str(out))):
+        while found := list(_of_trial(command.output_files)):
             if time.monotonic() > deadline:
                 return [f"process {pid}: {words}" for pid, words in found]
             time.sleep(0.02)
@@ -223,24 +223,14 @@ class Trials:
         return sorted(name for name in now if now[name] != self.reference.get(name))
 
 
-def _of_trial(mark: str) -> Iterable[tuple[int, str]]:
+def _of_trial(output: str) -> Iterable[tuple[int, str]]:
+    """Processes that write to a command's output, as all that it starts do; what runs is none of the dead."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
             if (process / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
                 continue
-            if int(process.name) != os.getpid() and f"FAULT_TRIAL={mark}\0".encode() in _environment(process):
+            if any(os.readlink(process / "fd" / number).startswith(output) for number in ("1", "2")):
                 yield int(process.name), (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100]
-
-
-def _environment(process: Path) -> bytes:
-    """What a process was started with; forks of the command server show the server's, and are known by their folder."""
-    given = (process / "environ").read_bytes()
-    with suppress(OSError):
-        for descriptor in (process / "fd").iterdir():
-            place = os.readlink(descriptor)
-            if "/out" in place or "/tmp/.tmp_" in place:
-                given += f"\0FAULT_TRIAL={place.split('/out')[0]}/out\0".encode()
-    return given
 
 
 def _temporary(place: Path) -> list[str]:
