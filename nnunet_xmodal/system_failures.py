@@ -35,6 +35,11 @@ def sentence_of(error: BaseException) -> str | None:
         return "a file nests lists or objects too deeply to be read: look at the JSON files that were given."
     if isinstance(error, RuntimeError) and str(error).startswith(_DEAD_WORKERS):
         return f"a worker process ended too early; unless it has said why, the memory was full: {_FEWER}."
+    if isinstance(error, RuntimeError) and "/torch_" in str(error):  # what processes hand over to each other
+        return (
+            f"the shared memory is full ({str(error).strip().splitlines()[0]}): give a container more of it "
+            "(docker run --shm-size), or let one process do it all (-npp 0 -nps 0, nnUNet_n_proc_DA=0)."
+        )
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _DISK_OF_LIBRARIES):
         return f"a file cannot be written whole ({str(error).strip().splitlines()[0]}): is there room on that disk?"
     return None

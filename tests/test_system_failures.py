@@ -20,7 +20,7 @@ def raised(error: BaseException, capsys) -> str:
         command()
     assert end.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.endswith(".\n") and len(said.splitlines()) == 1
+    assert said.startswith("error: ") and said.endswith((".\n", "?\n")) and len(said.splitlines()) == 1
     return said
 
 
@@ -52,6 +52,16 @@ def test_of_the_memory(capsys):
 )
 def test_of_workers(words, capsys):
     assert "a worker process ended too early" in raised(RuntimeError(words), capsys)
+
+
+def test_of_shared_memory(capsys):
+    of_torch = "unable to resize file </torch_12438_3975466372_0> to the right size: No space left on device (28)"
+    assert "the shared memory is full (unable to resize" in raised(RuntimeError(of_torch), capsys)
+
+
+def test_of_libraries_that_write(capsys):
+    said = raised(RuntimeError("Error while creating the NDArray"), capsys)
+    assert "a file cannot be written whole" in said
 
 
 def test_nnunet_still_says_so():

@@ -52,18 +52,20 @@ class Command:
 
     Attributes:
         pid: of its process and of its group.
+        output_files: what the names of the files begin with that it, and all that it starts, print to.
     """
 
     def __init__(self, script: Path, arguments: list[str], environment: dict[str, str], folder: Path, spawn: bool):
         self.name = f"{script.name} {' '.join(arguments)}"
         self._folder = tempfile.TemporaryDirectory()
+        self.output_files = f"{self._folder.name}/command"
         self._status: int | None = None
         start = {
             "script": str(script),
             "arguments": arguments,
             "environment": environment,
             "folder": str(folder),
-            "output": f"{self._folder.name}/command",
+            "output": self.output_files,
             "spawn": spawn,
         }
         self.pid: int = CommandServer.ask({"start": start})

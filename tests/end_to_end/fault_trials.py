@@ -1,5 +1,7 @@
 """A command meets a fault, is given again, and what it leaves is compared with what an undisturbed one leaves."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import hashlib
@@ -11,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterable
@@ -18,10 +21,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from conftest import BIN, Workspace
 from fault_targets import Target
 
+if TYPE_CHECKING:
+    from conftest import Command, Workspace
+
+_BIN = Path(sys.executable).parent
 _FAULTY = str(Path(__file__).with_name("faulty.py"))
 _NO_LIMIT = 1 << 40  # bytes
 _LOGS = ("*.txt", "*.log", "*/debug.json", "*/.crossval/*")
@@ -66,6 +73,7 @@ class Trials:
     def __init__(self, target: Target, space: Workspace, folder: Path):
         self.target, self.space, self.folder = target, space, folder
         self.count = 0
+        self._temporary = tempfile.TemporaryDirectory()  # of a short name: sockets' paths may have 107 characters
         if target.seconds is not None:
             self.seconds, self.moments, self.reference, self.largest = target.seconds, [], {}, 300_000
             return
@@ -80,7 +88,7 @@ class Trials:
         assert self.reference and not self._missing(out)
         sizes = [file.stat().st_size for file in out.rglob("*") if file.is_file()]
         self.largest, self.total = max(sizes), sum(sizes)
-        assert not _temporary(out.parent), _temporary(out.parent)
+        assert not self._remains(out), self._remains(out)
 
     def first_sights(self) -> list[int]:
         """The moments at which each kind of file (by folder and ending, numbers aside) is seen for the first time."""
@@ -144,13 +152,13 @@ class Trials:
         return self._judged(outcome, out, command, began)
 
     def _judged(self, outcome: Outcome, out: Path, command, began: float) -> Outcome:
-        outcome.left += self._processes(out)
+        outcome.left += self._processes(command)
         said = command.output()
         outcome.traceback = "Traceback" in said
         # the stock command, and the last moments of every process, know no other end by SIGTERM than at once
         at_once = outcome.status == -signal.SIGTERM or self.target.command == "nnUNetv2_train"
         if outcome.fault in ("term", "full", "disk") and not at_once:
-            outcome.left += _temporary(out.parent)
+            outcome.left += self._remains(out)
         outcome.cut = [str(file.relative_to(out)) for file in _unreadable(out)]
         again = self._start(out, "full", _NO_LIMIT, *self.target.again)
         status = again.wait()
@@ -160,8 +168,8 @@ class Trials:
         else:
             outcome.lost += self._missing(out)
             outcome.wrong += self._different(out)
-        outcome.left += self._processes(out)
-        outcome.left += _temporary(out.parent)
+        outcome.left += self._processes(again)
+        outcome.left += self._remains(out)
         outcome.seconds = time.monotonic() - began
         if outcome.is_good:
             shutil.rmtree(out.parent, ignore_errors=outcome.fault == "disk")
@@ -170,23 +178,29 @@ class Trials:
     def _new_folder(self) -> Path:
         self.count += 1
         place = self.folder / f"{re.sub('[^a-z]+', '_', self.target.name)}{self.count}"
-        for name in ("out", "tmp"):
-            (place / name).mkdir(parents=True)
+        (place / "out").mkdir(parents=True)
+        self._tmp(place / "out").mkdir()
         return place / "out"
+
+    def _tmp(self, out: Path) -> Path:
+        return Path(self._temporary.name) / out.parent.name
+
+    def _remains(self, out: Path) -> list[str]:
+        return [*_temporary(out), *_temporary(self._tmp(out))]
 
     def _start(self, out: Path, fault: str, number: int, *again: str):
         target = self.target
         words = [word.replace("{out}", str(out)) for word in target.arguments]
-        environment = dict(target.environment) | {"FAULT_TRIAL": str(out), "TMPDIR": str(out.parent / "tmp")}
+        environment = dict(target.environment) | {"TMPDIR": str(self._tmp(out))}
         if target.variable:
             environment[target.variable] = str(out)
-        script = (sys.executable, _FAULTY, fault, number, out, BIN / target.command, *words, *again)
+        script = (sys.executable, _FAULTY, fault, number, out, _BIN / target.command, *words, *again)
         return self.space.start(*script, **environment)
 
-    def _processes(self, out: Path) -> list[str]:
-        """Those that carry the trial's variable and are still there after a moment."""
+    def _processes(self, command: Command) -> list[str]:
+        """Those that a command has started and that are still there after a moment."""
         deadline = time.monotonic() + 5
-        while found := list(_of_trial(str(out))):
+        while found := list(_of_trial(command.output_files)):
             if time.monotonic() > deadline:
                 return [f"process {pid}: {words}" for pid, words in found]
             time.sleep(0.02)
@@ -209,24 +223,14 @@ class Trials:
         return sorted(name for name in now if now[name] != self.reference.get(name))
 
 
-def _of_trial(mark: str) -> Iterable[tuple[int, str]]:
+def _of_trial(output: str) -> Iterable[tuple[int, str]]:
+    """Processes that write to a command's output, as all that it starts do; what runs is none of the dead."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
             if (process / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
                 continue
-            if int(process.name) != os.getpid() and f"FAULT_TRIAL={mark}\0".encode() in _environment(process):
+            if any(os.readlink(process / "fd" / number).startswith(output) for number in ("1", "2")):
                 yield int(process.name), (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100]
-
-
-def _environment(process: Path) -> bytes:
-    """What a process was started with; forks of the command server show the server's, and are known by their folder."""
-    given = (process / "environ").read_bytes()
-    with suppress(OSError):
-        for descriptor in (process / "fd").iterdir():
-            place = os.readlink(descriptor)
-            if "/out" in place or "/tmp/.tmp_" in place:
-                given += f"\0FAULT_TRIAL={place.split('/out')[0]}/out\0".encode()
-    return given
 
 
 def _temporary(place: Path) -> list[str]:

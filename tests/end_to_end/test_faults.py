@@ -6,8 +6,11 @@
 import random
 import sys
 from datetime import date
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # where kills.py finds the same modules
 from fault_targets import make_base, targets
 from fault_trials import Outcome, Trials
 
@@ -43,18 +46,16 @@ def test_nothing_is_lost_wrong_or_left_behind(base, tmp_path, name):
     trials = Trials(target, base, tmp_path)
     fixed, dated = random.Random(f"{name} 0"), random.Random(f"{name} {TODAY}")
     print(f"seeds of {name}: 0 and {TODAY}")  # shown where a trial fails
-    outcomes: list[Outcome] = [trials.killed_after(dated.uniform(0.1, trials.seconds))]
+    outcomes: list[Outcome] = []
     if target.seconds is None:
-        outcomes += _watched(trials, fixed, dated)
+        outcomes.append(trials.killed("kill", fixed.choice(trials.first_sights())))
+        outcomes.append(trials.full(fixed.randrange(trials.largest)))
+    fault = dated.choice(("kill", "main", "term", "time"))
+    if target.seconds is not None or fault == "time":
+        outcomes.append(trials.killed_after(dated.uniform(0.1, trials.seconds)))
+    else:
+        outcomes.append(trials.killed(fault, dated.randrange(len(trials.moments))))
     assert all(outcome.is_good for outcome in outcomes), outcomes
-
-
-def _watched(trials: Trials, fixed: random.Random, dated: random.Random) -> list[Outcome]:
-    return [
-        trials.killed("kill", fixed.choice(trials.first_sights())),
-        trials.killed(dated.choice(("kill", "main", "term")), dated.choice(trials.first_sights())),
-        trials.full(fixed.randrange(trials.largest)),
-    ]
 
 
 def test_every_target_is_tried(base):
