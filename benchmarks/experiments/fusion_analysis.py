@@ -101,7 +101,7 @@ def differences(results: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame
                     "low": compared.mean_low,
                     "high": compared.mean_high,
                     "p": compared.wilcoxon_p,
-                    "per_training": per_training.round(1).tolist(),
+                    "per_training": per_training.tolist(),
                 }
             )
     return pd.DataFrame(rows)

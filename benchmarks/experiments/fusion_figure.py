@@ -31,6 +31,6 @@ def draw(gains: dict[str, pd.DataFrame], file: Path) -> None:
         ax.set_title(regime, fontsize=10)
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(methods)), methods)
-    axes[-1].legend(fontsize=8, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower right", ncols=2)
     figure.supxlabel(f"points of Dice on {BASELINE}, 95 % over cases", fontsize=9)
     figure.savefig(file, dpi=110)

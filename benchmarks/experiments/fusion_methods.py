@@ -6,8 +6,11 @@ BASELINE = "MultiStream"
 AGAIN = "MultiStream again"
 """The baseline with other random numbers: what it "gains" on itself is what chance does."""
 
-WIDTHS = {"Narrow": (16, 32, 64, 128), "Wider": (20, 40, 80, 160)}
-"""Channels per level by plans: those of all, and those at which one encoder costs what two narrow ones do."""
+WIDTHS = {"Narrow": (16, 32, 64, 128), "Wider": (19, 38, 76, 152)}
+"""Channels per level by plans: those of all, and those at which one encoder multiplies as often as two narrow ones.
+
+Forward, a batch of four 48×48 patches: nnU-Net 0.65 GFLOP, wider 0.92, MultiStream, SCFF and CSAD 0.92 to 0.93.
+"""
 
 
 @dataclass(frozen=True)
