@@ -123,7 +123,7 @@ def _checked_streams(dataset: int, request: PlanRequest) -> Streams | None:
     else:
         streams = streams_from_command_line(request.streams, names)
     cases = (partly_labelled_cases if request.unlabelled else training_cases)(folder, dataset_json)
-    check_cases(existing_files(cases), dataset_json, request.fingerprint_processes, progress=request.progress_bars)
+    check_cases(existing_files(cases), dataset_json, request.fingerprint_processes, progress=request.progress)
     check_some_foreground(existing_files(cases), dataset_json)
     _tell_of_axes(folder, cases, dataset_json)
     declared.check_raw(dataset_json, cases, **_given_options(request, declared))
@@ -170,7 +170,7 @@ def _extract_fingerprints(request: PlanRequest) -> None:
         request.verify_dataset_integrity,
         request.recompute_fingerprint,
         request.verbose,
-        show_progress_bar=request.progress_bars,
+        show_progress_bar=request.progress,
     )
 
 
@@ -214,7 +214,7 @@ def _preprocess(request: PlanRequest, plans_name: str) -> None:
         list(request.configurations),
         list(request.preprocessing_processes or usual),
         request.verbose,
-        show_progress_bar=request.progress_bars,
+        show_progress_bar=request.progress,
     )
 
 

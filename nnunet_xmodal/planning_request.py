@@ -40,7 +40,7 @@ class PlanRequest:
         configurations: that are preprocessed.
         preprocessing_processes: one number, or one per configuration; None for nnU-Net's defaults.
         verbose: whether nnU-Net prints more.
-        progress_bars: whether they are shown.
+        progress: whether progress bars are shown.
 
     Raises:
         XModalError: for no dataset, another number of spacings than three, and of processes than of configurations.
@@ -71,7 +71,7 @@ class PlanRequest:
     configurations: Sequence[str] = ("2d", "3d_fullres", "3d_lowres")
     preprocessing_processes: Sequence[int] | None = None
     verbose: bool = False
-    progress_bars: bool = True
+    progress: bool = True
 
     def __post_init__(self) -> None:
         if not self.datasets:

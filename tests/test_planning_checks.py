@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xmodal import planning
-from nnunet_xmodal.commands.plan_and_preprocess import parser
+from nnunet_xmodal.commands.plan_and_preprocess import parser, request_of
 from nnunet_xmodal.errors import XModalError
 
 
@@ -48,7 +48,7 @@ def describe(folder, **changes):
 
 
 def plan(*words):
-    planning.plan_and_preprocess(parser().parse_args(["-d", "602", "-npfp", "1", "--no_pbar", *words]))
+    planning.plan_and_preprocess(request_of(parser().parse_args(["-d", "602", "-npfp", "1", "--no_pbar", *words])))
 
 
 def test_a_sound_dataset_passes_without_a_remark(raw, capsys):

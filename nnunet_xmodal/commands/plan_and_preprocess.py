@@ -140,8 +140,8 @@ def request_of(args: argparse.Namespace) -> PlanRequest:
         XModalError: see PlanRequest.
     """
     fields = request_fields(args, _FIELDS)
-    preprocess, progress_bars = not fields.pop("no_pp"), not fields.pop("no_pbar")
-    return PlanRequest(**fields, preprocess=preprocess, progress_bars=progress_bars)
+    preprocess, progress = not fields.pop("no_pp"), not fields.pop("no_pbar")
+    return PlanRequest(**fields, preprocess=preprocess, progress=progress)
 
 
 @one_sentence_errors

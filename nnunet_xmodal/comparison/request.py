@@ -41,7 +41,7 @@ class ComparisonRequest:
     """
 
     output: Path
-    dataset: str | None = None
+    dataset: str | int | None = None
     configurations: Sequence[str] = ()
     trainers: Sequence[str] = ()
     plans: Sequence[str] = ("nnUNetPlans",)

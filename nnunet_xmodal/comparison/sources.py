@@ -40,7 +40,7 @@ def trained_models(request: ComparisonRequest) -> list[TrainedModel]:
         raise XModalError("-tr needs -d and -c as well.")
     require_variables("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     discovery.register()
-    results = Path(os.environ["nnUNet_results"]) / dataset_name(request)
+    results = Path(os.environ["nnUNet_results"]) / dataset_names.dataset_name(request.dataset)
     names = _without_common_length(request.trainers)
     models = []
     for (trainer, short), plans, configuration in product(
@@ -67,7 +67,9 @@ def prediction_folders(request: ComparisonRequest, dataset_json: dict | None) ->
         dataset_json: of the models beside them; None looks for --dataset_json.
     """
     named = [_name_and_folder(word) for word in request.folders]
-    if named and dataset_json is None:
+    if not named:
+        return []
+    if dataset_json is None:
         dataset_json = _dataset_json(request, named[0][1])
     return [read_predictions(name, folder, dataset_json) for name, folder in named]
 

@@ -42,7 +42,7 @@ class CrossvalRequest:
             device than `cuda`, and what is named twice.
     """
 
-    dataset: str
+    dataset: str | int
     configurations: Sequence[str]
     trainers: Sequence[str] = ("nnUNetTrainer",)
     plans: Sequence[str] = ("nnUNetPlans",)

@@ -79,7 +79,10 @@ def _ready_files(request: CrossvalRequest, waves: Sequence[Sequence[Job]], prepr
     split = split_of_jobs(request.folds, preprocessed, results, cases, subjects)
     known = known_cases(data_folders(request, preprocessed))
     check_split(split, request.folds, preprocessed / "splits_final.json", known)
-    cases_of = {**dict(enumerate(split)), "all": {"train": cases, "val": cases}}
+    cases_of: dict[int | str, Mapping[str, Sequence[str]]] = {
+        **dict(enumerate(split)),
+        "all": {"train": cases, "val": cases},
+    }
     check_previous_stages(jobs, cases_of)
     check_trusted(jobs)
     check_inputs(jobs, cases_of, preprocessed)

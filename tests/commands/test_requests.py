@@ -55,7 +55,7 @@ PLANNING = Command(
         "configurations": ("-c 2d", ("2d",)),
         "preprocessing_processes": ("-np 2", (2,)),
         "verbose": ("--verbose", True),
-        "progress_bars": ("--no_pbar", False),
+        "progress": ("--no_pbar", False),
     },
 )
 
