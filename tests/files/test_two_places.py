@@ -132,7 +132,7 @@ def test_a_mask_lies_where_the_images_reader_puts_it(tmp_path, nifti):
 def test_what_itk_cannot_read_is_fine_where_nnunet_reads_with_nibabel(raw, nifti):
     folder, description = raw(".nii")
     for file in folder.glob("*Tr/b*"):
-        voxels = np.array(nibabel.load(file).dataobj)  # no view of the file that is replaced
+        voxels = np.asanyarray(nibabel.load(file).dataobj).copy()  # no view of the file that is replaced
         nibabel.save(nibabel.Nifti2Image(voxels, nifti.affine), file)
     check(folder, description)
     with pytest.raises(XModalError, match="is a NIfTI-2 file, which ITK does not read"):

@@ -179,8 +179,16 @@ def test_numbers_in_the_header_of_metaimage(tmp_path, nifti):
                 read()
 
 
+@pytest.fixture
+def same_locale():
+    """After a .vtk, ITK leaves the whole process with the locale C, in which files are ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
 @pytest.mark.parametrize("ending", [".mha", ".nrrd", ".gipl", ".vtk"])
-def test_a_file_that_was_cut_off_is_noticed_in_every_format(tmp_path, nifti, ending):
+def test_a_file_that_was_cut_off_is_noticed_in_every_format(tmp_path, nifti, ending, same_locale):
     file = tmp_path / f"a{ending}"
     sitk.WriteImage(sitk.GetImageFromArray(nifti.voxels().T), str(file))
     read_volume_file(file)

@@ -290,7 +290,7 @@ def test_files_at_two_places_are_a_remark_or_a_fault(scans, tmp_path, raw):
                 affine = old.affine.copy()
                 affine[0, 3] += 6
                 header = old.header.copy()
-                voxels = np.array(old.dataobj)
+                voxels = np.asanyarray(old.dataobj).copy()
                 new = nibabel.Nifti1Image(voxels, None, header)
                 new.set_sform(affine, 2)
                 new.set_qform(old.affine, 1)
