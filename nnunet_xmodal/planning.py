@@ -29,7 +29,7 @@ from nnunet_xmodal.data.unlabelled import existing_files, partly_labelled_cases,
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
 from nnunet_xmodal.files.dataset_names import dataset_name
-from nnunet_xmodal.files.remarks import repeat_remarks
+from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.planners import PLANNERS, planner_class
 
 _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
@@ -38,6 +38,7 @@ _LABELS_FOR_EVERY_CASE = ("RegistrationPlanner", "ReconstructionPlanner", "Recon
 _RECONSTRUCTION = ("patch", "field_unit", "B0", "TE", "b0_direction")
 
 
+@repeated_remarks()
 def plan_and_preprocess(args: Namespace) -> None:
     """What `nnUNetv2_plan_and_preprocess` does, after a look at everything that it would only notice later.
 
@@ -101,7 +102,6 @@ def plan_and_preprocess(args: Namespace) -> None:
         print("Preprocessing...")
         processes = args.np or [_DEFAULT_PROCESSES.get(c, _OTHER_PROCESSES) for c in args.c]
         preprocess(args.d, plans_name, args.c, processes, args.verbose, show_progress_bar=not args.no_pbar)
-    repeat_remarks()
 
 
 def _with_option(name: str) -> str:

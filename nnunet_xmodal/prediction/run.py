@@ -19,7 +19,7 @@ from nnunet_xmodal.data.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import read_dataset_json
 from nnunet_xmodal.files.dataset_names import dataset_name
-from nnunet_xmodal.files.remarks import repeat_remarks
+from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.prediction.attention_maps import check_has_attention_maps
 from nnunet_xmodal.prediction.missing_streams import predict_partial_cases
 from nnunet_xmodal.prediction.organ_roi import crop_to_organ, organ_roi
@@ -36,6 +36,7 @@ _OPTIONS = frozenset(
 """Flags that nnU-Net's command does not have; a predictor names those that it understands in `options`."""
 
 
+@repeated_remarks()
 def predict(args: Namespace) -> None:
     """Check model and images, then predict; remarks come once more at the end.
 
@@ -45,11 +46,6 @@ def predict(args: Namespace) -> None:
     Raises:
         XModalError: before anything is written, for a missing model, fold or device, and for faulty images.
     """
-    _predict(args)
-    repeat_remarks()
-
-
-def _predict(args: Namespace) -> None:
     discovery.register()
     folder = model_folder(args)
     dataset_json = read_dataset_json(folder / "dataset.json")
