@@ -36,7 +36,7 @@ from nnunet_xmodal.files.in_place import (
     discard_other_labels,
 )
 from nnunet_xmodal.files.json_files import read_json
-from nnunet_xmodal.files.remarks import repeat_remarks
+from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.stand_ins import json_written_whole
 from nnunet_xmodal.planners import planner_class
 from nnunet_xmodal.planners.own_planner import OwnPlanner, check_options, declared_by
@@ -47,6 +47,7 @@ _DEFAULT_PROCESSES = {"2d": 8, "3d_lowres": 8}
 _OTHER_PROCESSES = 4
 
 
+@repeated_remarks()
 def plan_and_preprocess(request: PlanRequest) -> None:
     """Check everything that nnU-Net would only notice later, then do what `nnUNetv2_plan_and_preprocess` does.
 
@@ -71,7 +72,7 @@ def plan_and_preprocess(request: PlanRequest) -> None:
         plans_names = [_write_plans(dataset, request, streams[dataset]) for dataset in request.datasets]
         if request.preprocess:
             _preprocess(request, plans_names[-1])
-        repeat_remarks()
+        repeated_remarks()
 
 
 def check_planner(request: PlanRequest) -> None:

@@ -5,7 +5,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunet_xmodal import discovery
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
-from nnunet_xmodal.files.remarks import repeat_remarks
+from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.model import find_model
@@ -13,6 +13,7 @@ from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 
 
+@repeated_remarks()
 def predict(request: PredictionRequest) -> None:
     """Check the model, then predict every case of `request.images`.
 
@@ -29,7 +30,6 @@ def predict(request: PredictionRequest) -> None:
         predictor.check(request, model)
         predictor.load(request, model)
         predictor.predict_folder(request)
-    repeat_remarks()
 
 
 def predictor_class(trainer_name: str) -> type[GuardedPredictor]:

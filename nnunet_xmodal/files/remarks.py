@@ -1,6 +1,8 @@
 """Remarks: what a user should know although the command goes on."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _said: list[str] = []
 
@@ -11,8 +13,10 @@ def remark(sentence: str) -> None:
     print(f"remark: {sentence}", file=sys.stderr, flush=True)
 
 
-def repeat_remarks() -> None:
-    """Print every remark once more, at the end of a command whose other words have pushed them off the screen."""
-    said, _said[:] = list(dict.fromkeys(_said)), []
-    for sentence in said:
+@contextmanager
+def repeated_remarks() -> Iterator[None]:
+    """Print the remarks made within once more at the end, where the command's other words have pushed them away."""
+    _said.clear()
+    yield
+    for sentence in dict.fromkeys(_said):
         print(f"remark, again: {sentence}", file=sys.stderr, flush=True)

@@ -101,6 +101,24 @@ def test_a_table_lists_cases(tmp_path):
         cases_in_csv(table)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "case;channel;file;label\np1;T2W;1.nii;l.nii\np1;ADC;2.nii;\n",
+        "Case, Channel, File, Label\n p1, T2W, 1.nii, l.nii\np1 ,ADC ,2.nii ,\n,,,\n",
+        "case\tchannel\tfile\tlabel\r\np1\tT2W\t1.nii\tl.nii\r\np1\tADC\t2.nii\t\r\n",
+        "sep=;\ncase;channel;file;label\np1;T2W;1.nii;l.nii\np1;ADC;2.nii\n",
+    ],
+)
+def test_a_table_of_any_spreadsheet(tmp_path, text):
+    touch(tmp_path, "1.nii", "2.nii", "l.nii")
+    table = tmp_path / "cases.csv"
+    table.write_text(text)
+    (case,), channels = cases_in_csv(table)
+    assert channels == ["T2W", "ADC"] and case.name == "p1" and not case.faults
+    assert case.images == {"T2W": tmp_path / "1.nii", "ADC": tmp_path / "2.nii"} and case.label == tmp_path / "l.nii"
+
+
 def test_values_change_at_once(scans, tmp_path):
     """1 ↔ 2 does not lose one of them."""
     image = sitk.GetImageFromArray([[[0, 1, 2, 4]]])
