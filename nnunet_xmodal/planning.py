@@ -72,7 +72,6 @@ def plan_and_preprocess(request: PlanRequest) -> None:
         plans_names = [_write_plans(dataset, request, streams[dataset]) for dataset in request.datasets]
         if request.preprocess:
             _preprocess(request, plans_names[-1])
-        repeated_remarks()
 
 
 def check_planner(request: PlanRequest) -> None:

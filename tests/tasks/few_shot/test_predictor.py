@@ -203,7 +203,7 @@ def run_along(code, tmp_path, volume, *flags):
     store_along(tmp_path / "in", code)
     args = ["-i", tmp_path / "in", "-o", tmp_path / "again", "-d", DATASET, "-p", PLANS, "-c", "2d", "-tr", TRAINER]
     args += ["-device", "cpu", "--disable_progress_bar", "-npp", 0, "-nps", 0, "-f", 0, *flags]
-    predict(parser().parse_args([str(word) for word in args]))
+    predict(request_of(parser().parse_args([str(word) for word in args])))
     scanned, found = (sitk.ReadImage(str(tmp_path / name)) for name in ("in/anna_0000.nii.gz", "again/anna.nii.gz"))
     assert found.GetSize() == scanned.GetSize() and np.allclose(found.GetDirection(), scanned.GetDirection())
     assert np.allclose(found.GetOrigin(), scanned.GetOrigin())
