@@ -17,6 +17,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically, write_json
 from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.cmff_unet import CMFFUNet, check_two_streams
 from nnunet_xmodal.networks.inflated_weights import Misfit, branch_state, input_channels_of
@@ -132,15 +133,10 @@ def read_source(file: str | Path, branch: str) -> Source:
     file = Path(file)
     if not file.is_file():
         raise XModalError(f"{file} is missing: name a checkpoint, for example …/fold_0/checkpoint_final.pth.")
-    try:
-        with torch.serialization.safe_globals(_numpy_numbers()):
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        weights = dict(content["network_weights"])
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise XModalError(
-            f"{file} is no checkpoint of nnU-Net that can be read as weights and numbers ({reason[0]}): name another."
-        ) from error
+    content = read_checkpoint(file, way_out="name another one")
+    weights = content.get("network_weights")
+    if not isinstance(weights, dict):
+        raise XModalError(f"{file} is no checkpoint of nnU-Net (it has no network_weights): name another one.")
     arguments = content.get("init_args") or {}
     plans, dataset_json = arguments.get("plans") or {}, arguments.get("dataset_json") or {}
     channels = channel_names_of(dataset_json) if dataset_json else []
@@ -278,10 +274,3 @@ def _no_branch(source: Source, error: Misfit, new_configuration: str | None) -> 
         f"{told}; --new_configuration NAME writes a configuration with the checkpoint's levels and widths into the "
         "plans."
     )
-
-
-def _numpy_numbers() -> list:
-    """What a pickled numpy number names: nnU-Net keeps losses and scores as such numbers."""
-    maker = np.float64(0).__reduce__()[0]
-    makers = [(maker, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [*makers, np.dtype, *{type(np.dtype(code)) for code in "?bhilqBHILQefd"}]

@@ -232,8 +232,8 @@ def test_files_that_cannot_be_used_are_named_and_nothing_is_written(checkpoint, 
     (tmp_path / "there.pth").touch()
     for arguments, sentence in (
         (([tmp_path / "none.pth"], tmp_path / "o.pth", DATASET, "2d"), "none.pth is missing: name a checkpoint"),
-        (([tmp_path / "text.pth"], tmp_path / "o.pth", DATASET, "2d"), "text.pth is no checkpoint of nnU-Net that"),
-        (([tmp_path / "code.pth"], tmp_path / "o.pth", DATASET, "2d"), "code.pth is no checkpoint of nnU-Net that"),
+        (([tmp_path / "text.pth"], tmp_path / "o.pth", DATASET, "2d"), "text.pth is no readable checkpoint"),
+        (([tmp_path / "code.pth"], tmp_path / "o.pth", DATASET, "2d"), "code.pth holds "),
         (([tmp_path / "other.pth"], tmp_path / "o.pth", DATASET, "2d"), "other.pth is of a network that is none of"),
         (([solid], tmp_path / "o.pth", DATASET, "2d"), "is of a 3D network, and 2d is 2D: name a configuration"),
         (

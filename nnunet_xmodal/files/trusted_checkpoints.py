@@ -44,8 +44,7 @@ def _maker(core: str) -> Callable:
     return scalar
 
 
-# for whoever loads weights only, anywhere in the process: there is no harm in numbers
-add_safe_globals(_numpy_scalars())
+_NUMBERS = _numpy_scalars()
 
 
 @contextmanager
@@ -54,6 +53,7 @@ def only_weights() -> Iterator[None]:
     if is_trusted():
         yield
         return
+    add_safe_globals(_NUMBERS)  # each time: whoever else allows them for a while takes them away again
     before = {name: os.environ.pop(name, None) for name in (_FORCE, _NEVER)}
     os.environ[_FORCE] = "1"
     try:
@@ -140,5 +140,7 @@ def guard_pretrained_weights() -> None:
 
 
 def _unreadable(file: str | Path, error: Exception, way_out: str) -> XModalError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return XModalError(f"{file} is no readable checkpoint ({lines[0]}): {way_out}.")
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, pickle.UnpicklingError):  # torch then advises to load it without a check
+        reason = "it is cut off, or not a file of torch.save"
+    return XModalError(f"{file} is no readable checkpoint ({reason}): {way_out}.")
