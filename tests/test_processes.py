@@ -106,7 +106,8 @@ def test_sigterm_ends_workers_and_exits_with_143(tmp_path):
 
 def _start(folder, kind: str) -> subprocess.Popen:
     script = folder / "parent.py"
-    script.write_text(PARENT)
+    if not script.is_file():  # a spawned worker reads it once more, and never half of it
+        script.write_text(PARENT)
     words = [sys.executable, str(script), kind]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
