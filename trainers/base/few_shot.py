@@ -157,6 +157,8 @@ class FewShotTrainer(OwnTaskTrainer):
         return started(training, self.device), started(validation, self.device, share=2)
 
     def on_train_start(self):
+        if not self.was_initialized:  # as nnU-Net's does; refuses plans of another planner before data is read
+            self.initialize()
         self.note_axes()
         super().on_train_start()
         if not self.plain_network.support.exists.any():  # a training that goes on has its support
