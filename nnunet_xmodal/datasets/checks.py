@@ -35,6 +35,12 @@ class Case:
     label: Path | None = None
     labels: frozenset[int] = field(default_factory=frozenset)
 
+    @property
+    def label_file(self) -> Path:
+        """Return the label map of a training case, which has one."""
+        assert self.label is not None, f"{self.name} is no training case"
+        return self.label
+
 
 def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int, Path]]:
     """Case → number → file, by nnU-Net's naming, `<case>_<four digits><file ending>`; numbers may be missing.
@@ -126,10 +132,10 @@ def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
             Case(case.name, case.images, raw_folder / "labelsTr" / f"{case.name}{ending}", labels)
             for case in cases_in_folder(raw_folder / "imagesTr", dataset_json)
         ]
-    for folder in dict.fromkeys(case.label.parent for case in cases):
+    for folder in dict.fromkeys(case.label_file.parent for case in cases):
         tell_of_other_endings(folder, dataset_json["file_ending"])
     for case in cases:
-        if not case.label.is_file():
+        if not case.label_file.is_file():
             raise XModalError(f"{case.label} is missing: every training case needs a label map.")
     if len(cases) != dataset_json.get("numTraining", len(cases)):
         raise XModalError(

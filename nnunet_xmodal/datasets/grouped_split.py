@@ -1,7 +1,7 @@
 """Folds that do not leak: all cases of one subject (visits, orientations) on the same side of every split."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_xmodal.datasets.split_file import read_split_file
@@ -48,7 +48,7 @@ def _from_expression(cases: Sequence[str], expression: str) -> dict[str, str]:
 def _from_csv(cases: Sequence[str], file: Path) -> dict[str, str]:
     if not file.is_file():
         raise XModalError(f"--group-by {file} does not exist.")
-    subjects = {}
+    subjects: dict[str, str] = {}
     for number, row in read_rows(file, lambda rows: all(len(cells) == 2 for _, cells in rows)):
         if len(row) != 2:
             raise XModalError(f"{file} has {len(row)} columns in line {number}: each is a case, a comma, a subject.")
@@ -133,8 +133,8 @@ def write_grouped_split(preprocessed: Path, results: Path, subjects: Mapping[str
     return before != split
 
 
-def trained_folds(results: Path) -> Iterable[Path]:
-    """Folders of folds in which a training left something, `fold_all` excepted: it knows no split."""
+def trained_folds(results: Path) -> Iterator[Path]:
+    """Yield the folders of folds in which a training left something, without `fold_all`: it knows no split."""
     for folder in sorted(results.glob("*/fold_*")):
         left = any(any(folder.glob(name)) for name in ("checkpoint_*", "training_log_*.txt", "validation/summary.json"))
         if folder.name != "fold_all" and left:

@@ -61,10 +61,10 @@ def partial_cases(folder: str | Path, dataset_json: dict) -> list[PartialCase]:
         is_alone = set(files) == {0} and ending in SEVERAL_CHANNELS_IN_A_FILE and len(names) > 1
         holds_all = is_alone and len(read_image(files[0], dataset_json, is_label=False)[0]) == len(names)
         cases.append(PartialCase(case, files, holds_all))
-    for case in cases:
-        if max(case.files) >= len(names):
+    for found in cases:
+        if max(found.files) >= len(names):
             raise XModalError(
-                f"{case.files[max(case.files)]} is one channel too many: dataset.json names {len(names)} "
+                f"{found.files[max(found.files)]} is one channel too many: dataset.json names {len(names)} "
                 f"({', '.join(names)})."
             )
     return cases

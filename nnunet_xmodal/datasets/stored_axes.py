@@ -39,8 +39,8 @@ def stored_axes(file: Path, reader: str | None = None) -> str | None:
         header = sitk.ImageFileReader()
         header.SetFileName(str(file))
         header.ReadImageInformation()
-        direction = np.asarray(header.GetDirection())
-        return code_of(direction) if direction.size == 9 and header.GetSize()[2] > 1 else None
+        direction = header.GetDirection()
+        return code_of(direction) if len(direction) == 9 and header.GetSize()[2] > 1 else None
     except Exception:  # said by whoever reads the voxels
         return None
 

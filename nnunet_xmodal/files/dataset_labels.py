@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from nnunet_xmodal.errors import XModalError
 
-Labels: TypeAlias = Mapping[str, "int | Sequence[int]"]
+Labels: TypeAlias = Mapping[str, "int | list[int] | tuple[int, ...]"]
 """As in dataset.json: a name → a value, or the values of a region."""
 
 BACKGROUND, IGNORE = "background", "ignore"

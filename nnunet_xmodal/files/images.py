@@ -67,6 +67,8 @@ def nnunet_reader(file: Path, dataset_json: dict) -> type[BaseReaderWriter]:
 def _read_nifti(file: Path, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict]:
     image = nifti_image(file)
     voxels = nifti_voxels(file, image)
+    spacing: Sequence[float] | np.ndarray
+    origin: Sequence[float] | np.ndarray
     if issubclass(reader, NibabelIO | NibabelIOWithReorient):
         _check_volume(file, image.shape, reader)
         _, origin, direction = nibabel_grid(file, image)

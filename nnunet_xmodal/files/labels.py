@@ -1,9 +1,13 @@
 """Labels and regions of a dataset by name, as summaries and label maps know them."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-Labels = TypeVar("Labels")  # array or tensor; torch is not imported for a type
+if TYPE_CHECKING:  # torch is not imported for a type
+    import numpy as np
+    import torch
+
+Labels = TypeVar("Labels", "np.ndarray", "torch.Tensor")
 
 
 def foreground(dataset_json: Mapping) -> dict[str, tuple[int, ...]]:

@@ -48,7 +48,7 @@ class TrainingLog:
     @property
     def seconds_per_epoch(self) -> float | None:
         """Median over all complete epochs but the first, which warms up."""
-        seconds = sorted(epoch.seconds for epoch in self.completed[1:] or self.completed)
+        seconds = sorted(s for epoch in self.completed[1:] or self.completed if (s := epoch.seconds) is not None)
         return seconds[len(seconds) // 2] if seconds else None
 
     @property

@@ -98,9 +98,9 @@ def check_moved_alike(files: Sequence[Path]) -> dict[Path, TwoPlaces]:
     for file, places in found.items():
         other = np.eye(4) if places is None else places.shift
         # points of the reference, moved by its own and by the other's way
-        moved = [shift @ reference.itk for shift in (reference.shift, other)]
+        moved_by_own, moved_by_other = reference.shift @ reference.itk, other @ reference.itk
         side = np.linalg.norm(reference.itk[:3, :3], axis=0).min()
-        if largest_distance(*moved, reference.size) > _HARMLESS * side:
+        if largest_distance(moved_by_own, moved_by_other, reference.size) > _HARMLESS * side:
             beside = still if still is not None else file
             raise XModalError(
                 f"ITK and nibabel put {reference.file} at two places, and {beside.name} not along with it: "

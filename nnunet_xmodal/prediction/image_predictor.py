@@ -106,7 +106,7 @@ class ImagePredictor(GuardedPredictor):
         """
         if save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} predicts images: there are no probabilities to save.")
-        results = []
+        results: list[np.ndarray | None] = []
         for case in data_iterator:
             data = case["data"]
             if isinstance(data, str):  # large cases arrive as the name of a file

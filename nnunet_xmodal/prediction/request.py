@@ -3,11 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from nnunet_xmodal.errors import XModalError
 
-Case = TypeVar("Case")
+
+class Named(Protocol):
+    """A case of any kind of request."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that its files begin with."""
+
+
+Case = TypeVar("Case", bound=Named)
 
 
 @dataclass(frozen=True)

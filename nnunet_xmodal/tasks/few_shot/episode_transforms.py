@@ -72,8 +72,8 @@ def affine_matrix(rotation: float, shear: float, scale: float) -> np.ndarray:
     return scale * rotated @ np.array([[1.0, 0.0], [slope, 1.0]])
 
 
-def source_coordinates(shape: Sequence[int], matrix: np.ndarray, shift: Sequence[float]) -> np.ndarray:
-    """`(2, H, W)`: for every pixel y, x of the result the place it comes from, if p ↦ matrix·(p − c) + c + shift.
+def source_coordinates(shape: Sequence[int], matrix: np.ndarray, shift: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return `(2, H, W)`, where each pixel y, x of the result comes from, if p ↦ matrix·(p − c) + c + shift.
 
     c is the centre of the image, between pixels if their number is even.
     """

@@ -146,8 +146,8 @@ def _borders(labels: np.ndarray, n: int) -> np.ndarray:
     counts = np.zeros(n * n, np.int64)
     for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
         counts += np.bincount((one.astype(np.int64) * n + other).ravel(), minlength=n * n)
-    counts = counts.reshape(n, n)
-    counts = counts + counts.T
-    counts[0] = counts[:, 0] = 0
-    np.fill_diagonal(counts, 0)
-    return counts
+    matrix = counts.reshape(n, n)
+    matrix = matrix + matrix.T
+    matrix[0] = matrix[:, 0] = 0
+    np.fill_diagonal(matrix, 0)
+    return matrix

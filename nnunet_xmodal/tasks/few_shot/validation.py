@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
@@ -23,7 +24,7 @@ _SLICES_AT_ONCE = 8
 def add_protocol(
     network: PrototypeNetwork,
     device: torch.device,
-    dataset,
+    dataset: PreprocessedCases,
     label_manager: LabelManager,
     summary_file: str | Path,
     file_ending: str,
@@ -50,7 +51,7 @@ def add_protocol(
         for case in dataset.identifiers[rank::ranks]
     }
     if ranks > 1:
-        gathered = [None] * ranks
+        gathered: list[dict[str, dict[str, float]]] = [{} for _ in range(ranks)]
         dist.all_gather_object(gathered, measured)
         measured = {case: dice for part in gathered for case, dice in part.items()}
     means = {key: _mean([dice[key] for dice in measured.values()]) for key in labels}
@@ -73,7 +74,7 @@ def add_protocol(
 def protocol_dice(
     network: PrototypeNetwork,
     device: torch.device,
-    dataset,
+    dataset: PreprocessedCases,
     case: str,
     labels: Mapping[str, Label],
     ignore_label: int | None = None,

@@ -91,7 +91,7 @@ class ByNetwork:
             some = [image.expand(len(base), -1, -1, -1, -1) for image in images]
             base = base.double().cpu()
             with torch.no_grad():
-                x = network_input(*some, base.float().to(self.device), millimetres, self.fixed_is_label)
+                x = network_input(some[0], some[1], base.float().to(self.device), millimetres, self.fixed_is_label)
                 output = self.network(x).double().cpu()  # B 6, in float32 as at prediction
             matrices.append(rigid_transform.matrix(output) @ base)
             seconds += [(perf_counter() - began) / len(base)] * len(base)

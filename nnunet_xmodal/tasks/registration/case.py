@@ -39,12 +39,14 @@ def cases_to_register(
     for case in cases_in_folder(folder, dataset_json):
         if len(case.images) != 2:
             raise XModalError(f"{case.images[0]} stands alone: a case has a fixed image _0000 and a moving one _0001.")
+        fixed, moving = case.images
         cases.append(
             RegistrationCase(
                 case.name,
-                *case.images,
-                roi=rois and _beside(rois, case.name, (ending, ".nii.gz", *POINT_ENDINGS), "--roi"),
-                label=labels and _beside(labels, case.name, (ending,), "--labels"),
+                fixed,
+                moving,
+                roi=_beside(rois, case.name, (ending, ".nii.gz", *POINT_ENDINGS), "--roi") if rois else None,
+                label=_beside(labels, case.name, (ending,), "--labels") if labels else None,
             )
         )
     return cases

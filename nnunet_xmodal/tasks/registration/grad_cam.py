@@ -43,7 +43,7 @@ def attention_heat(step: NetworkStep, grid: RegistrationGrid) -> dict[str, np.nd
     fixed, moving = (torch.from_numpy(a).to(step.device)[None, None] for a in (step.fixed_of(grid), grid.moving))
     spacing = torch.tensor(grid.chain.effective_spacing, dtype=torch.float32, device=step.device)
     x = network_input(fixed, moving, torch.eye(4, device=step.device)[None], spacing, step.fixed_is_label)
-    heat = {side: [] for side in SIDES}
+    heat: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
     for parameters in step.parameters:
         network.load_state_dict(parameters)
         for side in SIDES:

@@ -73,7 +73,7 @@ class GridCutter:
         chain = GridChain.from_properties(
             properties, self.plans.transpose_forward, data.shape[1:], self.configuration.patch_size
         )
-        chain = chain.around(chain.to_preprocessed(centre))
+        chain = chain.around(chain.to_preprocessed(centre).tolist())
         on_fixed, on_moving = chain.cut(np.asarray(data, np.float32), OUTSIDE)
         organ = None if label is None else is_organ(chain.cut(seg)[0], self.dataset_json).astype(np.float32)
         return RegistrationGrid(on_fixed, on_moving, organ, chain)

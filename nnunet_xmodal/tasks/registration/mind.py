@@ -39,7 +39,8 @@ def mind(image: torch.Tensor, sigma: float = 0.5) -> torch.Tensor:
     for axis, step in _NEIGHBOURS:
         start = [1, 1, 1]
         start[axis] += step
-        neighbours.append(padded[(..., *[slice(low, low + side) for low, side in zip(start, sides)])])
+        place = (..., *[slice(low, low + side) for low, side in zip(start, sides)])
+        neighbours.append(padded[place])
     distance = _smoothed((torch.cat(neighbours, 1) - image).square(), sigma)  # B 6 D H W
     variance = distance.mean(1, keepdim=True)  # B 1 D H W
     typical = variance.mean((1, 2, 3, 4), keepdim=True).detach()
@@ -90,7 +91,8 @@ class MIND:
             images = [_coarsened(image, of_axes) for image in (fixed, moving)]
             sides = zip(spacing, fixed.shape[2:], images[0].shape[2:])
             voxels = fixed.new_tensor([mm * whole / coarse for mm, whole, coarse in sides])
-            found = self._refined(*images, voxels, base, found, self.step * level / max(self.levels), iterations)
+            step = self.step * level / max(self.levels)
+            found = self._refined(images[0], images[1], voxels, base, found, step, iterations)
         matrix = rigid_transform.matrix(found[0].double()) @ base.double()
         return Registered(matrix.cpu(), perf_counter() - began)
 

@@ -10,6 +10,7 @@ next to no translation, is drawn anew.
 """
 
 from collections.abc import Callable
+from functools import partial
 from zlib import crc32
 
 import numpy as np
@@ -82,9 +83,7 @@ def fixed_perturbations(case: str, points: torch.Tensor, sre: SRE, count: int, s
     for index in range(count):
         rng = np.random.default_rng((seed, crc32(case.encode()), index))
         wanted = torch.tensor([low + (high - low) * rng.uniform()], dtype=torch.float64)
-        starts.append(
-            _draw_until_found(lambda rng=rng: torch.from_numpy(rng.uniform(size=(1, 6))), wanted, points, None)
-        )
+        starts.append(_draw_until_found(partial(_six_uniform, rng), wanted, points, None))
     return torch.cat(starts) if starts else torch.empty(0, 6, dtype=torch.float64)
 
 
@@ -116,6 +115,10 @@ def scaled_to_sre(
         short = error(middle) < sre
         low, high = torch.where(short, middle, low), torch.where(short, high, middle)
     return ((low + high) / 2)[:, None] * parameters, found
+
+
+def _six_uniform(rng: np.random.Generator) -> torch.Tensor:
+    return torch.from_numpy(rng.uniform(size=(1, 6)))
 
 
 def _draw_until_found(

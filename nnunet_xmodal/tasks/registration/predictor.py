@@ -110,15 +110,17 @@ class RegistrationPredictor(GuardedPredictor):
             began = perf_counter()
             fixed, moving, label = self._images(case)
             try:
-                found = register(fixed, moving, label, start, steps)
+                registered = register(fixed, moving, label, start, steps)
             except XModalError as error:
                 raise XModalError(f"{case.name}: {error}") from error
-            _write(case, fixed, moving, start, found.transform, output)
+            _write(case, fixed, moving, start, registered.transform, output)
             if options.grad_cam:
-                _write_heat(case, fixed, steps[0], found.first_grid, output)
+                first = steps[0]
+                assert isinstance(first, NetworkStep), "what refines comes after the networks"
+                _write_heat(case, fixed, first, registered.first_grid, output)
             described = {"init": init, "steps": " + ".join(step.name for step in steps)}
-            seconds = {"seconds_network": found.seconds_network, "seconds": perf_counter() - began}
-            table.add({"case": case.name, **_numbers(found.transform, start), **described, **seconds})
+            seconds = {"seconds_network": registered.seconds_network, "seconds": perf_counter() - began}
+            table.add({"case": case.name, **_numbers(registered.transform, start), **described, **seconds})
         print(f"Transforms of {len(cases)} cases are in {output}; {table.file.name} describes them.")
 
     def _steps(self, request: PredictionRequest) -> list[RegistrationStep]:
@@ -207,8 +209,8 @@ class RegistrationPredictor(GuardedPredictor):
                 remark(f"{places.file} lies at two places: {places.described()}; transforms are for ITK's.")
 
     def _images(self, case: RegistrationCase) -> tuple[sitk.Image, sitk.Image, sitk.Image | None]:
-        files = (case.fixed, case.moving, case.label)
-        return tuple(file and read_volume(file, self.dataset_json) for file in files)
+        label = None if case.label is None else read_volume(case.label, self.dataset_json)
+        return read_volume(case.fixed, self.dataset_json), read_volume(case.moving, self.dataset_json), label
 
 
 def register(

@@ -55,8 +55,11 @@ class NetworkStep:
         return Registered(rigid_transform.mean_se3(torch.stack(matrices)), sum(seconds))
 
     def fixed_of(self, grid: RegistrationGrid) -> np.ndarray:
-        """What the network reads as fixed image, `(D, H, W)`."""
-        return grid.label if self.fixed_is_label else grid.fixed
+        """Return what the network reads as its fixed image, `(D, H, W)`."""
+        if not self.fixed_is_label:
+            return grid.fixed
+        assert grid.label is not None, "the grid is cut with the label where the network reads it"
+        return grid.label
 
 
 @dataclass(frozen=True)

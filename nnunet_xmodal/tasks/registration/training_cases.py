@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from nnunet_xmodal.datasets.preprocessed_cases import CasesOnDisk
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.grid_chain import GridChain
 from nnunet_xmodal.geometry.surface import surface_points
@@ -43,7 +44,9 @@ class RegistrationCases:
         XModalError: names the case that has no label, a single slice, or was read by another reader than SimpleITKIO.
     """
 
-    def __init__(self, dataset, transpose_forward: Sequence[int], grid: Sequence[int], labels: Sequence[int]):
+    def __init__(
+        self, dataset: CasesOnDisk, transpose_forward: Sequence[int], grid: Sequence[int], labels: Sequence[int]
+    ):
         self.dataset, self.labels = dataset, list(labels)
         self.identifiers = list(dataset.identifiers)
         self._chains: dict[str, GridChain] = {}
@@ -76,7 +79,7 @@ class RegistrationCases:
         chain = self._chains[case]
         if any(shift):
             middle = np.add(chain.start, (np.array(chain.size) - 1) / 2)
-            chain = chain.around(middle + np.array(shift) / chain.effective_spacing)
+            chain = chain.around((middle + np.array(shift) / chain.effective_spacing).tolist())
         data, segmentation, _, _ = self.dataset.load_case(case)
         return CaseOnGrid(
             images=torch.from_numpy(chain.cut(data).astype(np.float32, copy=False)),
@@ -86,6 +89,6 @@ class RegistrationCases:
             chain=chain,
         )
 
-    def _organ(self, segmentation) -> np.ndarray:
+    def _organ(self, segmentation: np.ndarray) -> np.ndarray:
         """`(1, …)` of any integers → bool `(…)`."""
         return np.isin(segmentation[0], self.labels)

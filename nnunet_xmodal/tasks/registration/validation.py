@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ def validate_registration(
     """
     folder, key = Path(fold_folder) / "validation", organ_key(dataset_json)
     folder.mkdir(parents=True, exist_ok=True)
-    results = []
+    results: list[dict[str, Any]] = []
     for case in cases.identifiers[rank::ranks]:
         log(f"predicting {case}")
         metrics, told = measure_case(method, case, cases.cut(case), starts)
@@ -114,9 +115,9 @@ def validate_registration(
             }
         )
     if ranks > 1:
-        gathered = [None] * ranks
+        gathered: list[list[dict[str, Any]]] = [[] for _ in range(ranks)]
         dist.all_gather_object(gathered, results)
-        results = sorted(sum(gathered, []), key=lambda result: result["prediction_file"])
+        results = sorted((result for part in gathered for result in part), key=lambda result: result["prediction_file"])
     per_case = [result["metrics"][key] for result in results]
     means = {name: float(np.mean([metrics[name] for metrics in per_case])) for name in per_case[0]}
     if rank == 0:

@@ -1,6 +1,6 @@
 """Is the distillation alive? Its size, its gradient beside the segmentation's, and where the attention maps look."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -83,9 +83,9 @@ def _places(network, paths, data, foreground) -> dict:
     maps = [[paths.amgb(level) for level in stream] for stream in features]
     sums_of_squares = DistillationPaths(paths.scheme, _SumOfSquares(), first_level=paths.first_level)(features)
     fusion = getattr(network.encoder, "fusion", None)
-    has_scff = isinstance(fusion, SpatialCorrelatedFeatureFusion)
+    scff = fusion if isinstance(fusion, SpatialCorrelatedFeatureFusion) else None
 
-    def of_maps(measure) -> list[list[float]]:
+    def of_maps(measure: Callable[[torch.Tensor], torch.Tensor]) -> list[list[float]]:
         return [[measure(level).item() for level in stream] for stream in maps]
 
     return {
@@ -94,14 +94,14 @@ def _places(network, paths, data, foreground) -> dict:
         "corners_by_chance": [corners_by_chance(level.shape[1:]) for level in maps[0]],
         "foreground_mass": of_maps(lambda level: mass_in(level, foreground)),
         "correlation": torch.stack([correlation(a, b) for a, b in sums_of_squares]).mean().item(),
-        "scff_support": fusion.support([stream[-1] for stream in features]).item() if has_scff else None,
+        "scff_support": None if scff is None else scff.support([stream[-1] for stream in features]).item(),
     }
 
 
 class _SumOfSquares(AttentionMapGenerationBlock):
     """The maps before normalisation and softmax, so that all readings are measured alike."""
 
-    def forward(self, features: torch.Tensor, size=None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, size: Sequence[int] | None = None) -> torch.Tensor:
         return self._activation(features, size)
 
 

@@ -82,7 +82,7 @@ class _Prediction:
         for case in partial:
             if self.options.allow_missing:
                 case.check_has_a_stream(self.streams, self.dataset_json)
-            else:
+            elif self.imputation is not None:
                 self.imputation.check_has_a_stream(case)
         self._check_normalisation(imputed)
         self._check_images(complete + imputed, partial)
@@ -96,7 +96,9 @@ class _Prediction:
         record_origins(origins, provenance)
         self._tell(lacking, origins, provenance)
         with temporary_folder() as folder:
-            made = self.imputation.make(imputed, folder, self.request.preprocessing_processes) if imputed else []
+            made = []
+            if self.imputation is not None and imputed:
+                made = self.imputation.make(imputed, folder, self.request.preprocessing_processes)
             self.imputation = None  # the generators' memory
             self._predict_complete(sorted(complete + made, key=lambda case: case.name))
         for given, group in _grouped(partial, lambda case: case.given(self.streams)):
@@ -148,7 +150,7 @@ class _Prediction:
         return {
             "missing_channels": [self.names[channel] for channel in missing],
             "absent_streams": [[self.names[channel] for channel in self.streams[stream]] for stream in sorted(absent)],
-            "imputed_by": self.imputation.origin(case) if is_imputed else None,
+            "imputed_by": self.imputation.origin(case) if is_imputed and self.imputation else None,
         }
 
     def _tell(self, lacking: list[PartialCase], origins: dict[str, dict], provenance: Path) -> None:

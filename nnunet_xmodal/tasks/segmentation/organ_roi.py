@@ -8,6 +8,7 @@ background outside, the probability of background 1, with any reader, process, c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -129,7 +130,8 @@ class _FindBox:
             box = box_around(mask, self.roi.margin_mm)
         except XModalError as error:  # returned, because the others are checked as well
             return str(error)
-        return tuple(slice(first, first + side) for first, side in zip(box.start[::-1], box.size[::-1]))
+        z, y, x = (slice(first, first + side) for first, side in zip(box.start[::-1], box.size[::-1]))
+        return z, y, x
 
     def _read(self, file: Path) -> tuple[np.ndarray, dict]:
         """By the model's reader, which may turn the axes."""
@@ -182,16 +184,19 @@ class CroppedConfiguration(ConfigurationManager):
     def preprocessor_class(self) -> type:
         boxes, ending = self.boxes, self.file_ending
 
-        class CroppingPreprocessor(super().preprocessor_class):
+        base: Any = super().preprocessor_class
+
+        class CroppingPreprocessor(base):
             def run_case(self, image_files, seg_file, plans_manager, configuration_manager, dataset_json):
                 """As nnU-Net's, of a box of the files; what is noted is about the whole image."""
                 box = boxes[Path(image_files[0]).name[: -len(f"_0000{ending}")]]
                 reader = plans_manager.image_reader_writer_class()
                 image, properties = reader.read_images(image_files)
                 seg = None if seg_file is None else reader.read_seg(seg_file)[0]
+                cropped = (slice(None), *box)
                 data, seg, properties = self.run_case_npy(
-                    image[(slice(None), *box)],
-                    None if seg is None else seg[(slice(None), *box)],
+                    image[cropped],
+                    None if seg is None else seg[cropped],
                     properties,
                     plans_manager,
                     configuration_manager,
