@@ -15,7 +15,7 @@ GROUPS_FILE = "splits_groups.json"
 
 
 def subjects_of(cases: Sequence[str], group_by: str) -> dict[str, str]:
-    """Case → subject.
+    """Return case → subject.
 
     Args:
         group_by: a CSV file of case and subject, or a regular expression whose first group (the whole match if it has
@@ -62,7 +62,7 @@ def _from_csv(cases: Sequence[str], file: Path) -> dict[str, str]:
 
 
 def grouped_split(subjects: Mapping[str, str], n_folds: int = N_FOLDS) -> list[dict[str, list[str]]]:
-    """Splits in nnU-Net's format, with folds of nearly equal numbers of cases; the same for the same cases.
+    """Return a split in nnU-Net's format, with folds of nearly equal numbers of cases; equal for equal cases.
 
     Raises:
         XModalError: for fewer subjects than folds.
@@ -83,7 +83,8 @@ def grouped_split(subjects: Mapping[str, str], n_folds: int = N_FOLDS) -> list[d
 
 
 def check_unused(preprocessed: Path, results: Path, split: Sequence[Mapping[str, Sequence[str]]]) -> None:
-    """
+    """Check that no training has used another split.
+
     Args:
         preprocessed, results: folders of the dataset.
 
@@ -100,7 +101,7 @@ def check_unused(preprocessed: Path, results: Path, split: Sequence[Mapping[str,
 
 
 def read_split(file: Path) -> list[dict[str, list[str]]] | None:
-    """None if there is none.
+    """Read a split; return None if there is no file.
 
     Raises:
         XModalError: for a file that holds no split.
@@ -111,7 +112,7 @@ def read_split(file: Path) -> list[dict[str, list[str]]] | None:
 
 
 def write_grouped_split(preprocessed: Path, results: Path, subjects: Mapping[str, str]) -> bool:
-    """Writes `splits_final.json` and the subjects; a split that was there is kept as `splits_final_replaced.json`.
+    """Write `splits_final.json` and the subjects; keep an earlier split as `splits_final_replaced.json`.
 
     Args:
         preprocessed, results: folders of the dataset.

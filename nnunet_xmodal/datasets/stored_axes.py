@@ -1,4 +1,4 @@
-"""Along which axes of the patient the images of a dataset are stored, read from their headers alone.
+"""The axes of the patient along which the images of a dataset are stored, read from their headers alone.
 
 nnU-Net goes by the order of voxels: of a scan that is stored from the feet to the head among others stored from the
 head to the feet it learns, and sees, a patient upside down.

@@ -21,7 +21,7 @@ from nnunet_xmodal.files.volume_writer import write_label_map
 
 
 def partly_labelled_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
-    """The training cases of a raw dataset; `label` names where the label map is or belongs.
+    """Return the training cases of a raw dataset; `label` names where the label map is or belongs.
 
     From folders, or from the file lists in dataset.json, which have to name the label maps that are to be written.
 
@@ -72,12 +72,12 @@ def _listed(raw_folder: Path, name: str, files: dict, dataset_json: dict) -> Cas
 
 
 def existing_files(cases: Sequence[Case]) -> list[Case]:
-    """The same cases, without the label maps that are still to be written."""
+    """Return the same cases without the label maps that are still to be written."""
     return [case if case.label_file.is_file() else replace(case, label=None) for case in cases]
 
 
 def write_empty_labels(cases: Sequence[Case], dataset_json: dict) -> int:
-    """Writes a label map of zeros, uint8, with the geometry of the first image, for every case that has none.
+    """Write a label map of zeros, uint8, with the first image's geometry, for every case that has none.
 
     Existing files stay as they are, and every file is there in full or not at all.
 

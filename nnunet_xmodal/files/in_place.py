@@ -1,4 +1,4 @@
-"""What nnU-Net writes in place in `nnUNet_preprocessed`: found where it was cut off, and made again."""
+"""Find files in `nnUNet_preprocessed` that were cut off, since nnU-Net writes in place, and have them made again."""
 
 import filecmp
 import json

@@ -1,4 +1,4 @@
-"""Where a volume lies: spacing, origin and direction, which have to be numbers and make a grid with right angles.
+"""The place of a volume: spacing, origin and direction, which have to be numbers and make a grid with right angles.
 
 All is in x, y, z and in LPS millimetres, as in ITK and DICOM.
 """

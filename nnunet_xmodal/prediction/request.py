@@ -1,4 +1,4 @@
-"""What to predict, with which model, and how; the Python interface of `nnUNetXModal_predict`."""
+"""The request for a prediction: images, model and settings; the Python interface of `nnUNetXModal_predict`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -90,7 +90,7 @@ def _file(folder: Path, case: str) -> Path:
     return folder / f"{case}.b2nd"
 
 
-def _opened(file: Path):
+def _opened(file: Path) -> blosc2.NDArray:
     return blosc2.open(urlpath=str(file), mode="r", dparams={"nthreads": 1}, mmap_mode=None if os.name == "nt" else "r")
 
 

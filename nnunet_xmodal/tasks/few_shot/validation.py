@@ -31,7 +31,7 @@ def add_protocol(
     rank: int = 0,
     ranks: int = 1,
 ) -> float:
-    """Measures every case and writes the metric beside nnU-Net's into its `summary.json`.
+    """Measure every case and write the metric beside nnU-Net's into its `summary.json`.
 
     This is what few-shot papers report (ALPNet, ECCV 2020; CRTPNet, Tables 1 and 2): 1-way 1-shot, on the
     preprocessed slices. It knows which slices hold the organ and where in the organ they lie, which nobody knows who
@@ -79,7 +79,7 @@ def protocol_dice(
     labels: Mapping[str, Label],
     ignore_label: int | None = None,
 ) -> dict[str, float]:
-    """Key of each label → Dice over the slices of one case between the organ's first and last one.
+    """Return key of each label → Dice over the slices of one case between the organ's first and last one.
 
     NaN for an organ that the case does not show. Pixels of the ignore label are not scored.
     """

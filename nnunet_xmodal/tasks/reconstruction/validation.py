@@ -21,7 +21,8 @@ from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry
 
 
 class PreprocessedCase(NamedTuple):
-    """
+    """A case as a method of reconstruction gets it.
+
     Attributes:
         name: of the case.
         inputs: float32 `(C, *spatial)`, as the files have them.
@@ -42,7 +43,7 @@ Method = Callable[[PreprocessedCase], np.ndarray]
 
 
 def read_case(dataset: PreprocessedCases, name: str, target: TargetChannel, ignore: int | None) -> PreprocessedCase:
-    """From nnU-Net's preprocessed dataset; `ignore` is the value of its ignore label, None without one."""
+    """Read a case of nnU-Net's preprocessed dataset; `ignore` is the value of its ignore label, None without one."""
     data, segmentation, _, properties = dataset.load_case(name)
     data = np.asarray(data[:], dtype=np.float32)
     mask = inside(np.asarray(segmentation[0]), ignore)
@@ -61,7 +62,7 @@ def validate_reconstruction(
     rank: int = 0,
     ranks: int = 1,
 ) -> dict[str, float]:
-    """Measures a method on every case, writes `validation/summary.json`, and an image and a figure of each.
+    """Measure a method on every case; write `validation/summary.json`, and an image and a figure of each.
 
     Metrics are those of `reconstruction_quality` on the network's grid, inside the mask. Reconstructions on the case's
     own grid, 0 outside the mask, are in `validation/images/`, beside PNGs of reference, reconstruction and error.

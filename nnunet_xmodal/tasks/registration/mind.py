@@ -18,7 +18,7 @@ _NEIGHBOURS = tuple((axis, step) for axis in range(3) for step in (-1, 1))
 
 
 def mind(image: torch.Tensor, sigma: float = 0.5) -> torch.Tensor:
-    """How alike the patches around a voxel and around each of its six neighbours are.
+    """Return how alike the patches around a voxel and around each of its six neighbours are.
 
         MIND(x, r) = exp(−D_p(x, x + r) / V(x)) / n        (Eq. 4)
 
@@ -51,7 +51,7 @@ def mind(image: torch.Tensor, sigma: float = 0.5) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class MIND:
-    """The mean squared difference of descriptors (Eq. 9), minimised from coarse to fine over six rigid parameters.
+    """Registration by the mean squared difference of descriptors (Eq. 9), coarse to fine, over six rigid parameters.
 
     Descriptors are those of the moving image *after* resampling, computed anew at every step: they are no invariants of
     rotation. What the moving image does not cover is left out. Adam, with millimetres and degrees as they are: a degree

@@ -36,7 +36,7 @@ SRE = float | tuple[float, float]
 def random_perturbations(
     points: torch.Tensor, exists: torch.Tensor | None, sre: SRE, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """A perturbation of every case of a batch, on the device of its points.
+    """Draw a perturbation of every case of a batch, on the device of its points.
 
     Args:
         points: of the surfaces, `(B, N, 3)` in mm from the centre of the grid.
@@ -60,7 +60,7 @@ def random_perturbations(
 
 
 def fixed_perturbations(case: str, points: torch.Tensor, sre: SRE, count: int, seed: int = 0) -> torch.Tensor:
-    """The same starts of a case at every call, in every order of cases and for any number of them.
+    """Return the same starts of a case at every call, in every order of cases and for any number of them.
 
     Each start has a random stream of its own, of the seed, the case's name and its index: the first five of forty are
     the five. Starts of another SRE are the same ones scaled otherwise.
@@ -90,7 +90,7 @@ def fixed_perturbations(case: str, points: torch.Tensor, sre: SRE, count: int, s
 def scaled_to_sre(
     parameters: torch.Tensor, sre: torch.Tensor, points: torch.Tensor, exists: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """s·p whose SRE is the requested one.
+    """Scale perturbations p to s·p whose SRE is the requested one.
 
     Args:
         parameters: p, `(B, 6)` in mm and degrees.

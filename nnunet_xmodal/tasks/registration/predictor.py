@@ -48,7 +48,7 @@ WRITTEN_HEAT = tuple(f"_gradcam_{side}.nii.gz" for side in grad_cam.SIDES)
 
 @dataclass(frozen=True)
 class Start:
-    """What a case begins with: fixed → moving point in mm, and around which point of the fixed image the grid lies."""
+    """The start of a case: fixed → moving point in mm, and the point of the fixed image around which the grid lies."""
 
     initial: sitk.Euler3DTransform
     centre: GridCentre
@@ -56,7 +56,8 @@ class Start:
 
 @dataclass(frozen=True)
 class Registration:
-    """
+    """The result of a case.
+
     Attributes:
         transform: fixed → moving point in mm, about the centre of the last step's grid.
         first_grid: what the first step saw.
@@ -69,7 +70,7 @@ class Registration:
 
 
 class RegistrationPredictor(GuardedPredictor):
-    """Writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv per case."""
+    """Predictor that writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv."""
 
     options_class = RegistrationOptions
     options = RegistrationOptions()
@@ -77,7 +78,7 @@ class RegistrationPredictor(GuardedPredictor):
 
     @property
     def fixed_is_label(self) -> bool:
-        """Whether the model's trainer says that its networks read a label as their fixed image."""
+        """Return whether the model's trainer says that its networks read a label as their fixed image."""
         trainer = recursive_find_trainer_class_by_name(self.trainer_name)
         return getattr(trainer, "fixed_is_label", False)
 
@@ -144,7 +145,7 @@ class RegistrationPredictor(GuardedPredictor):
         return steps
 
     def as_step(self) -> NetworkStep:
-        """All folds of the model."""
+        """Return all folds of the model as one step."""
         cut = GridCutter(self.plans_manager, self.configuration_manager, self.dataset_json)
         network = unwrapped(self.network)  # compiling takes longer than many cases
         return NetworkStep(self.trainer_name, cut, network, self.list_of_parameters, self.device, self.fixed_is_label)
@@ -220,7 +221,7 @@ def register(
     start: Start,
     steps: Sequence[RegistrationStep],
 ) -> Registration:
-    """One step after the other, each from the original moving image.
+    """Take one step after the other, each from the original moving image.
 
     Raises:
         XModalError: see the steps.

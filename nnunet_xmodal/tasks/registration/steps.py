@@ -1,4 +1,4 @@
-"""What brings the moving image nearer: networks, and mutual information behind them.
+"""Steps of a registration: networks, and mutual information behind them.
 
 A step is a callable of a grid, on which the moving image lies as all steps before have found it, and returns what is
 left: T, moving → fixed, in mm about the grid's centre.
@@ -39,7 +39,8 @@ class NetworkStep:
     fixed_is_label: bool = False
 
     def __call__(self, grid: RegistrationGrid) -> Registered:
-        """
+        """Register by the networks.
+
         Raises:
             XModalError: where a network returns NaN or infinity.
         """
@@ -71,7 +72,8 @@ class MutualInformationStep:
     fixed_is_label: bool = False
 
     def __call__(self, grid: RegistrationGrid) -> Registered:
-        """
+        """Register by mutual information.
+
         Raises:
             XModalError: where SimpleITK gives up, as on a constant image.
         """
@@ -79,7 +81,7 @@ class MutualInformationStep:
             return MutualInformation()(grid.fixed, grid.moving, grid.chain.effective_spacing, torch.eye(4))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise XModalError(f"mutual information found nothing to go by ({reason}): leave out --refine.") from error
+            raise XModalError(f"mutual information failed ({reason}): leave out --refine.") from error
 
 
 RegistrationStep = NetworkStep | MutualInformationStep

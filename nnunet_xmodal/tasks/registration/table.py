@@ -28,7 +28,8 @@ centre itself (LPS, mm) and what it was taken from."""
 
 @dataclass
 class RegistrationTable:
-    """
+    """The rows of a table and their file.
+
     Attributes:
         rows: case → column → value.
     """

@@ -13,7 +13,8 @@ from nnunet_xmodal.geometry.surface import surface_points
 
 
 class CaseOnGrid(NamedTuple):
-    """
+    """A case on the grid around its organ.
+
     Attributes:
         images: fixed and moving, float32 `(2, D, H, W)`, aligned; 0 where the grid reaches beyond the images.
         label: float32 `(1, D, H, W)`, 1 inside of the organ.
@@ -30,7 +31,7 @@ class CaseOnGrid(NamedTuple):
 
 
 class RegistrationCases:
-    """Cuts the grid around the centre of the bounding box of all foreground labels.
+    """Preprocessed cases, cut to a grid around the centre of the bounding box of all foreground labels.
 
     Labels are read once, in the constructor; images whenever a case is cut.
 
@@ -72,7 +73,8 @@ class RegistrationCases:
             self._physical_points[case] = whole.to_physical(surface_points(organ, chain.effective_spacing).numpy())
 
     def cut(self, case: str, shift: Sequence[float] = (0.0, 0.0, 0.0)) -> CaseOnGrid:
-        """
+        """Cut the grid of a case.
+
         Args:
             shift: of the grid's centre in mm along z, y, x, rounded to whole voxels.
         """

@@ -26,7 +26,8 @@ PROVENANCE = "synthesised"
 
 @dataclass(frozen=True)
 class SourceCase:
-    """
+    """A case with the streams whose files are all there.
+
     Attributes:
         given: the streams whose files are all there, "A", "B" or "AB".
         images: channel number → file, of these streams.
@@ -38,7 +39,7 @@ class SourceCase:
 
 
 class SynthesisPredictor(ImagePredictor):
-    """Writes `<case>_<channel number>` of every channel that is made of the files that exist.
+    """Predictor that writes `<case>_<channel number>` of every channel that is made of the files that exist.
 
     With the files of one stream only, the other stream is made of it, and the network of that direction alone runs;
     with all files both. Intensities are on the normalised scale of the training unless `reference_intensities` maps

@@ -32,7 +32,7 @@ def validate_synthesis(
     rank: int = 0,
     ranks: int = 1,
 ) -> dict[str, float]:
-    """Predicts preprocessed cases, writes `validation/summary.json`, and images and a figure of each.
+    """Predict and measure preprocessed cases; write `validation/summary.json`, and images and a figure of each.
 
     Metrics are those of `image_similarity` on the network's grid and scale, inside the voxels that nnU-Net calls
     non-zero, as `A_to_B_SSIM` for what A's generator makes of A, and `A_to_B_to_A_SSIM` for the cycle; the data range
@@ -90,9 +90,9 @@ def validate_synthesis(
     per_case = [result["metrics"][key] for result in results]
     means = {name: float(np.mean([metrics[name] for metrics in per_case])) for name in per_case[0]}
     if rank == 0:
-        told = [result["untranslated"] for result in results]
-        untranslated = {name: float(np.mean([of_case[name] for of_case in told])) for name in told[0]}
-        warnings = worse_than_untranslated(per_case, told) if there_and_back else []
+        similarities = [result["untranslated"] for result in results]
+        untranslated = {name: float(np.mean([of_case[name] for of_case in similarities])) for name in similarities[0]}
+        warnings = worse_than_untranslated(per_case, similarities) if there_and_back else []
         for sentence in warnings:
             log(f"WARNING: {sentence}")
         summary = {
