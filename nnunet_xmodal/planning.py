@@ -24,7 +24,7 @@ from nnunet_xmodal.datasets.stored_axes import axes_of_cases, most_common, tell_
 from nnunet_xmodal.datasets.streams import Streams, describe_streams, streams_from_command_line, streams_of_dataset
 from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import told_if_full, write_json
+from nnunet_xmodal.files.atomic import explained_if_full, write_json
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
 from nnunet_xmodal.files.dataset_names import dataset_name
@@ -66,7 +66,7 @@ def plan_and_preprocess(request: PlanRequest) -> None:
                 _complete_labels(dataset)
         outputs.enter_context(json_written_whole(fingerprint_extractor, default_experiment_planner))
         for dataset in request.datasets:
-            outputs.enter_context(told_if_full(_without_cut_files(dataset)))
+            outputs.enter_context(explained_if_full(_without_cut_files(dataset)))
         _extract_fingerprints(request)
         print("Experiment planning...")
         plans_names = [_write_plans(dataset, request, streams[dataset]) for dataset in request.datasets]

@@ -4,12 +4,15 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.errors import XModalError
 
 
 def check_batch(batch: dict) -> None:
-    """
+    """Check that a batch holds finite numbers only.
+
     Args:
         batch: of nnU-Net's loader, before it is transferred: `data` `(B, C, *spatial)` and `keys`, B names of cases.
 
@@ -28,8 +31,8 @@ def check_batch(batch: dict) -> None:
             )
 
 
-def check_labels(datasets: Iterable, label_manager) -> None:
-    """Reads the label map of every case once; −1, nnU-Net's mark for outside of the cropped image, is allowed.
+def check_labels(datasets: Iterable[PreprocessedCases], label_manager: LabelManager) -> None:
+    """Check the label map of every case; −1, nnU-Net's mark for outside of the cropped image, is allowed.
 
     Args:
         datasets: of nnU-Net, with `identifiers` and `load_case`; fold `all` has the same cases in two.
@@ -51,5 +54,5 @@ def check_labels(datasets: Iterable, label_manager) -> None:
             )
 
 
-def _flat(labels) -> list[int]:
+def _flat(labels: Iterable[int | list[int] | tuple[int, ...]]) -> list[int]:
     return [int(value) for label in labels for value in (label if isinstance(label, list | tuple) else [label])]

@@ -1,4 +1,4 @@
-"""What nnU-Net would train or predict on without a word: missing channels, shifted grids, NaN, unknown labels."""
+"""Checks of what nnU-Net would accept in silence: missing channels, shifted grids, NaN, unknown labels."""
 
 from __future__ import annotations
 
@@ -35,9 +35,15 @@ class Case:
     label: Path | None = None
     labels: frozenset[int] = field(default_factory=frozenset)
 
+    @property
+    def label_file(self) -> Path:
+        """Return the label map of a training case, which has one."""
+        assert self.label is not None, f"{self.name} is no training case"
+        return self.label
+
 
 def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int, Path]]:
-    """Case → number → file, by nnU-Net's naming, `<case>_<four digits><file ending>`; numbers may be missing.
+    """Return case → number → file, by nnU-Net's naming `<case>_<four digits><file ending>`; numbers may be missing.
 
     Returns:
         Sorted by case.
@@ -67,7 +73,7 @@ def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int
 
 
 def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
-    """The cases of an images folder with all their channels.
+    """Return the cases of an images folder, each with all its channels.
 
     Raises:
         XModalError: see `files_by_channel`; also if a case lacks a channel or has one too many. nnU-Net goes by the
@@ -96,7 +102,7 @@ def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
 
 
 def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
-    """The training cases of a raw dataset, from its folders or from the file lists in dataset.json.
+    """Return the training cases of a raw dataset, from its folders or from the file lists in dataset.json.
 
     Raises:
         XModalError: see `cases_in_folder`; also for a case without a label map or another number of cases than
@@ -126,10 +132,10 @@ def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
             Case(case.name, case.images, raw_folder / "labelsTr" / f"{case.name}{ending}", labels)
             for case in cases_in_folder(raw_folder / "imagesTr", dataset_json)
         ]
-    for folder in dict.fromkeys(case.label.parent for case in cases):
+    for folder in dict.fromkeys(case.label_file.parent for case in cases):
         tell_of_other_endings(folder, dataset_json["file_ending"])
     for case in cases:
-        if not case.label.is_file():
+        if not case.label_file.is_file():
             raise XModalError(f"{case.label} is missing: every training case needs a label map.")
     if len(cases) != dataset_json.get("numTraining", len(cases)):
         raise XModalError(
@@ -140,7 +146,7 @@ def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
 
 
 def label_values(dataset_json: dict) -> frozenset[int]:
-    """All values that a label map may hold; a region's are those of its list."""
+    """Return all values that a label map may hold; a region's are those of its list."""
     values = {0}
     for value in dataset_json["labels"].values():
         values.update(int(v) for v in (value if isinstance(value, list | tuple) else [value]))
@@ -150,7 +156,7 @@ def label_values(dataset_json: dict) -> frozenset[int]:
 def check_cases(
     cases: list[Case], dataset_json: dict, processes: int = 1, progress: bool = True, doing: str = "Checking images"
 ) -> None:
-    """Reads every file once; remarks on files that ITK and nibabel put at two places, of which nnU-Net's reader is one.
+    """Read every file once and check it; remark on files that ITK and nibabel put at two places.
 
     Raises:
         XModalError: for the first case with an unreadable image, NaN or infinite voxels, channels (or a label map) of
@@ -220,7 +226,7 @@ class _Check:
 
 
 def map_cases(function: Callable, cases: list[Case], processes: int, progress: bool, doing: str) -> Iterable:
-    """What a function that pickles makes of every case, in their order, with a progress bar called `doing`."""
+    """Yield what a function makes of every case, in their order, with a progress bar; the function has to pickle."""
     bar = {"total": len(cases), "desc": doing, "disable": not progress}
     if processes <= 1 or len(cases) <= 1:
         yield from tqdm(map(function, cases), **bar)

@@ -17,13 +17,13 @@ def check_some_foreground(cases: Sequence[Case], dataset_json: dict) -> None:
     Raises:
         XModalError: where no label map holds a voxel that is neither background nor ignored.
     """
-    labelled = [case for case in cases if case.label is not None]
+    labelled = [case.label for case in cases if case.label is not None]
     ignore = ignore_label(dataset_json)
-    for case in labelled:
-        if inside(read_image(case.label, dataset_json, is_label=True)[0], ignore).any():
+    for file in labelled:
+        if inside(read_image(file, dataset_json, is_label=True)[0], ignore).any():
             return
     but = "background and the ignore label" if ignore is not None else "background"
     raise XModalError(
-        f"none of the {len(labelled)} label maps, for example {labelled[0].label}, holds anything but {but}, and "
+        f"none of the {len(labelled)} label maps, for example {labelled[0]}, holds anything but {but}, and "
         "nnU-Net plans by the intensities of labelled voxels: give the label maps with the structures."
     )

@@ -1,7 +1,7 @@
 """Folds that do not leak: all cases of one subject (visits, orientations) on the same side of every split."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_xmodal.datasets.split_file import read_split_file
@@ -15,7 +15,7 @@ GROUPS_FILE = "splits_groups.json"
 
 
 def subjects_of(cases: Sequence[str], group_by: str) -> dict[str, str]:
-    """Case → subject.
+    """Return case → subject.
 
     Args:
         group_by: a CSV file of case and subject, or a regular expression whose first group (the whole match if it has
@@ -48,7 +48,7 @@ def _from_expression(cases: Sequence[str], expression: str) -> dict[str, str]:
 def _from_csv(cases: Sequence[str], file: Path) -> dict[str, str]:
     if not file.is_file():
         raise XModalError(f"--group-by {file} does not exist.")
-    subjects = {}
+    subjects: dict[str, str] = {}
     for number, row in read_rows(file, lambda rows: all(len(cells) == 2 for _, cells in rows)):
         if len(row) != 2:
             raise XModalError(f"{file} has {len(row)} columns in line {number}: each is a case, a comma, a subject.")
@@ -62,7 +62,7 @@ def _from_csv(cases: Sequence[str], file: Path) -> dict[str, str]:
 
 
 def grouped_split(subjects: Mapping[str, str], n_folds: int = N_FOLDS) -> list[dict[str, list[str]]]:
-    """Splits in nnU-Net's format, with folds of nearly equal numbers of cases; the same for the same cases.
+    """Return a split in nnU-Net's format, with folds of nearly equal numbers of cases; equal for equal cases.
 
     Raises:
         XModalError: for fewer subjects than folds.
@@ -83,7 +83,8 @@ def grouped_split(subjects: Mapping[str, str], n_folds: int = N_FOLDS) -> list[d
 
 
 def check_unused(preprocessed: Path, results: Path, split: Sequence[Mapping[str, Sequence[str]]]) -> None:
-    """
+    """Check that no training has used another split.
+
     Args:
         preprocessed, results: folders of the dataset.
 
@@ -100,7 +101,7 @@ def check_unused(preprocessed: Path, results: Path, split: Sequence[Mapping[str,
 
 
 def read_split(file: Path) -> list[dict[str, list[str]]] | None:
-    """None if there is none.
+    """Read a split; return None if there is no file.
 
     Raises:
         XModalError: for a file that holds no split.
@@ -111,7 +112,7 @@ def read_split(file: Path) -> list[dict[str, list[str]]] | None:
 
 
 def write_grouped_split(preprocessed: Path, results: Path, subjects: Mapping[str, str]) -> bool:
-    """Writes `splits_final.json` and the subjects; a split that was there is kept as `splits_final_replaced.json`.
+    """Write `splits_final.json` and the subjects; keep an earlier split as `splits_final_replaced.json`.
 
     Args:
         preprocessed, results: folders of the dataset.
@@ -133,8 +134,8 @@ def write_grouped_split(preprocessed: Path, results: Path, subjects: Mapping[str
     return before != split
 
 
-def trained_folds(results: Path) -> Iterable[Path]:
-    """Folders of folds in which a training left something, `fold_all` excepted: it knows no split."""
+def trained_folds(results: Path) -> Iterator[Path]:
+    """Yield the folders of folds in which a training left something, without `fold_all`: it knows no split."""
     for folder in sorted(results.glob("*/fold_*")):
         left = any(any(folder.glob(name)) for name in ("checkpoint_*", "training_log_*.txt", "validation/summary.json"))
         if folder.name != "fold_all" and left:

@@ -8,7 +8,7 @@ import torch
 
 
 def joint_min_max(images: torch.Tensor) -> torch.Tensor:
-    """(x − min) / (max − min), with min and max over both channels and all voxels of a sample.
+    """Scale to (x − min) / (max − min), with min and max over both channels and all voxels of a sample.
 
     Args:
         images: fixed and moving, `(B, 2, D, H, W)`, a floating type and finite.
@@ -22,7 +22,7 @@ def joint_min_max(images: torch.Tensor) -> torch.Tensor:
 
 
 def label_in_range_of(label: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
-    """A label as the fixed image of Attention-Reg (label): the moving image's minimum outside, its maximum inside.
+    """Return a label as the fixed image of Attention-Reg (label): the moving image's minimum outside, maximum inside.
 
     A mask of 0 and 1 beside an image of hundreds would vanish in the joint range.
 

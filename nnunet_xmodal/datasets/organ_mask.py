@@ -1,4 +1,4 @@
-"""Where an organ is in an image: masks by the names of cases, of any model and on any grid."""
+"""Masks of an organ: found by the names of cases, from any model and on any grid."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
 
 def mask_file(folder: Path, case: str, more_endings: Iterable[str] = ()) -> Path:
-    """The mask of a case, the first of ENDINGS.
+    """Return the mask file of a case, with the first ending of ENDINGS that exists.
 
     Args:
         more_endings: that come before them.
@@ -32,7 +32,8 @@ def mask_file(folder: Path, case: str, more_endings: Iterable[str] = ()) -> Path
 
 
 def organ_on_grid(file: Path, grid: sitk.Image, values: Sequence[int] = (), by_nibabel: bool = False) -> sitk.Image:
-    """
+    """Resample a mask onto the grid of an image.
+
     Args:
         file: the mask.
         grid: an image, whose voxels do not matter.
@@ -58,7 +59,7 @@ def organ_on_grid(file: Path, grid: sitk.Image, values: Sequence[int] = (), by_n
 
 
 def in_organ(mask: np.ndarray, file: Path, values: Sequence[int] = ()) -> np.ndarray:
-    """uint8, 1 in the organ.
+    """Return uint8, 1 in the organ.
 
     Args:
         file: of the mask, for the sentence.

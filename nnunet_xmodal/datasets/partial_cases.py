@@ -12,7 +12,8 @@ from nnunet_xmodal.files.images import read_image
 
 @dataclass(frozen=True)
 class PartialCase:
-    """
+    """A case of which channels may be missing.
+
     Attributes:
         files: channel number → file, of the channels that have one.
         all_in_one_file: whether `_0000` is a picture that holds all channels.
@@ -23,17 +24,18 @@ class PartialCase:
     all_in_one_file: bool = False
 
     def given(self, streams: Sequence[Sequence[int]]) -> list[int]:
-        """Numbers of the streams whose files are all there."""
+        """Return the numbers of the streams whose files are all there."""
         return [number for number, channels in enumerate(streams) if set(channels) <= set(self.files)]
 
     def missing(self, dataset_json: dict) -> list[int]:
-        """Numbers of the channels without a file."""
+        """Return the numbers of the channels without a file."""
         if self.all_in_one_file:
             return []
         return [number for number in range(len(channel_names_of(dataset_json))) if number not in self.files]
 
     def check_has_a_stream(self, streams: Sequence[Sequence[int]], dataset_json: dict) -> None:
-        """
+        """Check that all files of at least one stream are there.
+
         Raises:
             XModalError: if no stream is complete, with the first file that one which is begun lacks.
         """
@@ -49,7 +51,7 @@ class PartialCase:
 
 
 def partial_cases(folder: str | Path, dataset_json: dict) -> list[PartialCase]:
-    """The cases of an images folder, whatever channels they have.
+    """Return the cases of an images folder, whatever channels they have.
 
     Raises:
         XModalError: see `files_by_channel`; also for a number that dataset.json does not name, and a picture that
@@ -61,10 +63,10 @@ def partial_cases(folder: str | Path, dataset_json: dict) -> list[PartialCase]:
         is_alone = set(files) == {0} and ending in SEVERAL_CHANNELS_IN_A_FILE and len(names) > 1
         holds_all = is_alone and len(read_image(files[0], dataset_json, is_label=False)[0]) == len(names)
         cases.append(PartialCase(case, files, holds_all))
-    for case in cases:
-        if max(case.files) >= len(names):
+    for found in cases:
+        if max(found.files) >= len(names):
             raise XModalError(
-                f"{case.files[max(case.files)]} is one channel too many: dataset.json names {len(names)} "
+                f"{found.files[max(found.files)]} is one channel too many: dataset.json names {len(names)} "
                 f"({', '.join(names)})."
             )
     return cases

@@ -1,4 +1,4 @@
-"""Along which axes of the patient the images of a dataset are stored, read from their headers alone.
+"""The axes of the patient along which the images of a dataset are stored, read from their headers alone.
 
 nnU-Net goes by the order of voxels: of a scan that is stored from the feet to the head among others stored from the
 head to the feet it learns, and sees, a patient upside down.
@@ -39,8 +39,8 @@ def stored_axes(file: Path, reader: str | None = None) -> str | None:
         header = sitk.ImageFileReader()
         header.SetFileName(str(file))
         header.ReadImageInformation()
-        direction = np.asarray(header.GetDirection())
-        return code_of(direction) if direction.size == 9 and header.GetSize()[2] > 1 else None
+        direction = header.GetDirection()
+        return code_of(direction) if len(direction) == 9 and header.GetSize()[2] > 1 else None
     except Exception:  # said by whoever reads the voxels
         return None
 

@@ -15,7 +15,7 @@ Streams = list[list[int]]
 
 
 def channel_names_of(dataset_json: dict) -> list[str]:
-    """Names of the image channels, in the order of their numbers."""
+    """Return the names of the image channels, in the order of their numbers."""
     names = dataset_json.get("channel_names", dataset_json.get("modality"))
     if not names:
         raise XModalError('dataset.json has no "channel_names"; add for example {"0": "T2W", "1": "ADC"}.')
@@ -28,7 +28,7 @@ def channel_names_of(dataset_json: dict) -> list[str]:
 
 
 def parse_streams(streams: Sequence[Sequence[str | int]], channel_names: Sequence[str]) -> Streams:
-    """Names or indices → indices.
+    """Turn the names or indices of channels into indices.
 
     Raises:
         XModalError: if a stream is empty or names an unknown channel, or a channel is in no stream or in two.
@@ -66,12 +66,12 @@ def _index_of(channel: str | int, channel_names: Sequence[str], known: str) -> i
 
 
 def streams_from_command_line(words: Sequence[str], channel_names: Sequence[str]) -> Streams:
-    """`["T1+T1c", "T2+FLAIR"]` → `[[0, 1], [2, 3]]`; a channel whose own name holds a `+` is matched whole first."""
+    """Turn `["T1+T1c", "T2+FLAIR"]` into `[[0, 1], [2, 3]]`; a channel whose own name holds a `+` is matched first."""
     return parse_streams([[word] if word in channel_names else word.split("+") for word in words], channel_names)
 
 
 def streams_of_dataset(dataset_json: dict, channel_names: Sequence[str] | None = None) -> Streams | None:
-    """The streams that dataset.json names, None if it names none.
+    """Return the streams that dataset.json names, None if it names none.
 
     Args:
         channel_names: of the channels that belong to streams, all of them if None.
@@ -87,7 +87,7 @@ def streams_of_dataset(dataset_json: dict, channel_names: Sequence[str] | None =
 
 
 def streams_of(plans: dict, configuration_architecture: dict, dataset_json: dict | None) -> Streams:
-    """The streams in force: those of our plans' architecture, else of `plans["xmodal"]`, else of dataset.json.
+    """Return the streams in force: of the plans' architecture, else of `plans["xmodal"]`, else of dataset.json.
 
     Args:
         plans: the whole plans.
@@ -110,5 +110,5 @@ def streams_of(plans: dict, configuration_architecture: dict, dataset_json: dict
 
 
 def describe_streams(streams: Streams, channel_names: Sequence[str]) -> str:
-    """`T1+T1c | T2+FLAIR`."""
+    """Return streams as text: `T1+T1c | T2+FLAIR`."""
     return " | ".join("+".join(channel_names[index] for index in stream) for stream in streams)

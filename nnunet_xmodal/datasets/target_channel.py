@@ -15,7 +15,8 @@ from nnunet_xmodal.errors import XModalError
 
 @dataclass(frozen=True)
 class TargetChannel:
-    """
+    """The image channel that a regression network learns.
+
     Attributes:
         index: of the target among the image channels; all channels before it are inputs.
         outputs: channels that the network puts out.
@@ -26,7 +27,8 @@ class TargetChannel:
 
     @classmethod
     def of_plans(cls, plans: dict, trainer: str) -> "TargetChannel":
-        """
+        """Read the target channel of plans.
+
         Args:
             trainer: name of who asks, for the sentence.
 
@@ -43,11 +45,11 @@ class TargetChannel:
         return cls(int(entry["target_channel"]), int(entry.get("outputs", 1)))
 
     def as_plans(self) -> dict:
-        """What `of_plans` reads."""
+        """Return the entry of plans that `of_plans` reads."""
         return {"target_channel": self.index, "outputs": self.outputs}
 
 
 def input_names(channel_names: Sequence[str], plans: dict) -> list[str]:
-    """Names of the channels that a network reads: all but the target, if the plans have one."""
+    """Return the names of the channels that a network reads: all but the target, if the plans have one."""
     target = plans.get("xmodal", {}).get("target_channel")
     return [name for index, name in enumerate(channel_names) if index != target]

@@ -21,7 +21,7 @@ from nnunet_xmodal.files.volume_writer import write_label_map
 
 
 def partly_labelled_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
-    """The training cases of a raw dataset; `label` names where the label map is or belongs.
+    """Return the training cases of a raw dataset; `label` names where the label map is or belongs.
 
     From folders, or from the file lists in dataset.json, which have to name the label maps that are to be written.
 
@@ -50,7 +50,7 @@ def partly_labelled_cases(raw_folder: str | Path, dataset_json: dict) -> list[Ca
             f"dataset.json says numTraining {dataset_json['numTraining']} but {raw_folder} holds {len(cases)} cases: "
             "correct the number, which counts cases without a label map as well."
         )
-    existing = [case.label for case in cases if case.label.is_file()]
+    existing = [case.label_file for case in cases if case.label_file.is_file()]
     if not any((read_image(label, dataset_json, is_label=True)[0] > 0).any() for label in existing):
         raise XModalError(
             f"none of the {len(cases)} training cases of {raw_folder} has a labelled voxel, and nnU-Net's fingerprint "
@@ -72,12 +72,12 @@ def _listed(raw_folder: Path, name: str, files: dict, dataset_json: dict) -> Cas
 
 
 def existing_files(cases: Sequence[Case]) -> list[Case]:
-    """The same cases, without the label maps that are still to be written."""
-    return [case if case.label.is_file() else replace(case, label=None) for case in cases]
+    """Return the same cases without the label maps that are still to be written."""
+    return [case if case.label_file.is_file() else replace(case, label=None) for case in cases]
 
 
 def write_empty_labels(cases: Sequence[Case], dataset_json: dict) -> int:
-    """Writes a label map of zeros, uint8, with the geometry of the first image, for every case that has none.
+    """Write a label map of zeros, uint8, with the first image's geometry, for every case that has none.
 
     Existing files stay as they are, and every file is there in full or not at all.
 
@@ -90,7 +90,7 @@ def write_empty_labels(cases: Sequence[Case], dataset_json: dict) -> int:
     Raises:
         XModalError: for a file that nnU-Net's reader cannot read.
     """
-    missing = [case for case in cases if not case.label.is_file()]
+    missing = [case for case in cases if not case.label_file.is_file()]
     for case in missing:
         _write_zeros(case, dataset_json)
     return len(missing)
@@ -103,10 +103,10 @@ def _write_zeros(case: Case, dataset_json: dict) -> None:
         voxels, properties = reader.read_images([image])
     except Exception as error:  # whatever readers raise
         raise XModalError(f"{image} cannot be read ({error}): replace it by an intact file.") from error
-    case.label.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(case.label.parent) as folder:
-        write_label_map(np.zeros(voxels.shape[1:], np.uint8), Path(folder) / case.label.name, properties, reader)
-        written = sorted(Path(folder).iterdir(), key=lambda file: file.name == case.label.name)
+    case.label_file.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(case.label_file.parent) as folder:
+        write_label_map(np.zeros(voxels.shape[1:], np.uint8), Path(folder) / case.label_file.name, properties, reader)
+        written = sorted(Path(folder).iterdir(), key=lambda file: file.name == case.label_file.name)
         for file in written:  # the label map last; TIFF has a file with the spacing beside it
-            if not (case.label.parent / file.name).exists():
-                os.replace(file, case.label.parent / file.name)
+            if not (case.label_file.parent / file.name).exists():
+                os.replace(file, case.label_file.parent / file.name)

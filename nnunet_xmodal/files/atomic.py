@@ -64,7 +64,7 @@ def explained(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def told_if_full(folder: str | Path) -> Iterator[None]:
+def explained_if_full(folder: str | Path) -> Iterator[None]:
     """Turn any error into a sentence if nothing can be written to a folder when it comes: workers say less.
 
     Raises:

@@ -19,7 +19,7 @@ _SHOWN = 160  # characters of the other command
 
 
 def is_claim(file: Path) -> bool:
-    """Whether a file is this module's, which is there while a command writes (or was killed)."""
+    """Return whether a file is this module's, which is there while a command writes (or was killed)."""
     return file.name.startswith(".") and file.name.endswith(_ENDING)
 
 
@@ -188,8 +188,8 @@ def _taken(file: Path) -> str:
     owner = "another command"
     for _ in range(5):  # it may be about to write
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-            owner = f"process {told['process']} on {told['host']} since {told['since']} ({told['command']})"
+            claim = json.loads(file.read_text(encoding="utf-8"))
+            owner = f"process {claim['process']} on {claim['host']} since {claim['since']} ({claim['command']})"
             break
         except (OSError, ValueError, KeyError):
             time.sleep(0.05)

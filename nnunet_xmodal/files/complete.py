@@ -1,4 +1,4 @@
-"""Whether a file is there to its last byte: what was written when a disk ran full or a process was killed is not."""
+"""Check that files are there to their last byte: after a full disk or a killed process they are not."""
 
 import gzip
 import json
@@ -62,7 +62,7 @@ def _check_of(file: Path) -> Callable[[Path], bool]:
 
 
 def json_is_complete(file: Path) -> bool:
-    """Whether a file holds JSON."""
+    """Return whether a file holds JSON; raise where it does not."""
     json.loads(file.read_text(encoding="utf-8"))
     return True
 

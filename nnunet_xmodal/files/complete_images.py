@@ -1,4 +1,4 @@
-"""Whether images of the formats that nnU-Net writes are there to their last byte.
+"""Check that images of the formats that nnU-Net writes are there to their last byte.
 
 Readers raise whatever they like for a file that is cut off; `complete.is_complete` takes that for a no.
 """
@@ -86,7 +86,7 @@ def tiff_is_complete(file: Path) -> bool:
 
 
 def _ends_of(page: tifffile.TiffPage | tifffile.TiffFrame, layout: tifffile.tifffile.TiffFormat) -> Iterator[int]:
-    """Where a page's data end, and its directory, which may come behind them."""
+    """Yield where a page's data end, and where its directory ends, which may come behind them."""
     for offset, count in zip(page.dataoffsets, page.databytecounts):
         yield offset + count
     if isinstance(page, tifffile.TiffPage):
@@ -100,10 +100,11 @@ class _Heard(logging.Handler):
 
     anything = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Note that there was a warning."""
         self.anything = True
 
 
@@ -119,7 +120,7 @@ def picture_is_complete(file: Path) -> bool:
 
 
 def itk_reads(file: Path) -> bool:
-    """Whether ITK reads the image; its reader of .mha raises where voxels are missing."""
+    """Return whether ITK reads the image; its reader of .mha raises where voxels are missing."""
     with kept_locale():
         return sitk.ReadImage(str(file)) is not None
 

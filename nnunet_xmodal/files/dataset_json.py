@@ -170,7 +170,7 @@ def _count(number: object, file: Path) -> int:
             f'"numTraining" of {file} is the text "{number}", with which nnU-Net cannot count: write the number '
             f"{int(number)} without quotes."
         )
-    whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
-    if isinstance(number, bool) or not whole or number < 0:
+    count = int(number) if isinstance(number, float) and number.is_integer() else number
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise XModalError(f'"numTraining" of {file} is {json.dumps(number)}: write how many training cases there are.')
-    return int(number)
+    return count

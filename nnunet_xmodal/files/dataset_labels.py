@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from nnunet_xmodal.errors import XModalError
 
-Labels: TypeAlias = Mapping[str, "int | Sequence[int]"]
+Labels: TypeAlias = Mapping[str, "int | list[int] | tuple[int, ...]"]
 """As in dataset.json: a name → a value, or the values of a region."""
 
 BACKGROUND, IGNORE = "background", "ignore"
@@ -170,7 +170,7 @@ def wrongly_written(regions: Mapping[str, tuple[int, ...]], order: Sequence[int]
 
     Returns:
         The smallest region that loses a value (or gains one, where none loses), the value, and what is written in its
-        place; None where every region can be told.
+        place; None where no region is confused.
     """
     found = []
     for value in sorted({value for values in regions.values() for value in values}):

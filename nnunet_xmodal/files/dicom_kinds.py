@@ -1,4 +1,4 @@
-"""Which DICOM files are images: told by the class in the first lines of a file, which no library is needed for."""
+"""Tell DICOM files with images from others by the class in their first lines, without a library."""
 
 import struct
 from pathlib import Path
@@ -46,7 +46,7 @@ _WITH_PIXELS = tuple(
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether a file begins as DICOM files do."""
+    """Return whether a file begins as DICOM files do."""
     with open(file, "rb") as opened:
         return opened.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
 
@@ -73,7 +73,7 @@ def storage_class(file: Path) -> str:
 
 
 def is_without_pixels(storage: str) -> bool:
-    """Whether files of a class hold no image, as reports, key objects, raw data and what vendors keep for themselves.
+    """Return whether files of a class hold no image, as reports, key objects, raw data and vendors' private data.
 
     Args:
         storage: UID of the class.
@@ -84,5 +84,5 @@ def is_without_pixels(storage: str) -> bool:
 
 
 def is_of_a_vendor(storage: str) -> bool:
-    """Whether a class is none of the standard's; such files may hold anything."""
+    """Return whether a class is none of the standard's; such files may hold anything."""
     return bool(storage) and not storage.startswith("1.2.840.10008.")

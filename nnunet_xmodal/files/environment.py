@@ -28,7 +28,7 @@ def require_variables(*names: str) -> None:
 
 
 def _fault(value: str) -> str | None:
-    """What is wrong with a value, and what to write instead; `{name}` stands for the variable."""
+    """Return what is wrong with a value, and what to write instead; `{name}` stands for the variable."""
     plain = value.strip().strip("'\"").strip()
     if os.path.isdir(value) and value == plain and not value.startswith("~"):
         return None

@@ -8,6 +8,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from numpy.typing import ArrayLike
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.itk_header import check_header, itk_header, last_line
@@ -19,7 +20,7 @@ _TOLERANCE = 1e-3
 
 
 def read_image(file: Path, dataset_json: dict, is_label: bool) -> tuple[np.ndarray, dict]:
-    """Voxels and geometry of one file.
+    """Read the voxels and the geometry of one file.
 
     The geometry is what nnU-Net's reader of that dataset sees; the voxels of NIfTI files are nibabel's, see
     `files.nifti`.
@@ -67,6 +68,8 @@ def nnunet_reader(file: Path, dataset_json: dict) -> type[BaseReaderWriter]:
 def _read_nifti(file: Path, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict]:
     image = nifti_image(file)
     voxels = nifti_voxels(file, image)
+    spacing: Sequence[float] | np.ndarray
+    origin: Sequence[float] | np.ndarray
     if issubclass(reader, NibabelIO | NibabelIOWithReorient):
         _check_volume(file, image.shape, reader)
         _, origin, direction = nibabel_grid(file, image)
@@ -108,14 +111,14 @@ def _read_like_nnunet(file: Path, reader: type[BaseReaderWriter], is_label: bool
     return array, {name: value for name, value in geometry.items() if value is not None}
 
 
-def same_geometry(a, b) -> bool:
-    """Whether two sizes, spacings, origins or directions are equal but for rounding."""
+def same_geometry(a: ArrayLike, b: ArrayLike) -> bool:
+    """Return whether two sizes, spacings, origins or directions are equal but for rounding."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     return a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=_TOLERANCE)
 
 
-def shown_geometry(value) -> str:
-    """For an error message: `96×80×64`, or numbers rounded to four digits."""
+def shown_geometry(value: ArrayLike) -> str:
+    """Return a geometry for an error message: `96×80×64`, or numbers rounded to four digits."""
     return (
         "×".join(str(v) for v in value)
         if isinstance(value, tuple) and all(isinstance(v, int) for v in value)

@@ -1,8 +1,9 @@
-"""What nnU-Net writes in place in `nnUNet_preprocessed`: found where it was cut off, and made again."""
+"""Find files in `nnUNet_preprocessed` that were cut off, since nnU-Net writes in place, and have them made again."""
 
 import filecmp
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
@@ -12,7 +13,7 @@ _CLOSING = ("}", "]")
 
 
 def is_cut_json(file: Path) -> bool:
-    """Whether a file is the beginning of JSON, or nothing but zeros; a mistake in the middle of a whole file is not."""
+    """Return whether a file is the beginning of JSON, or nothing but zeros; not a mistake within a whole file."""
     try:
         text = file.read_text(encoding="utf-8").rstrip("\0 \t\r\n")
         json.loads(text)
@@ -58,7 +59,11 @@ def discard_other_labels(labels: Mapping[str, Path], folder: Path, file_ending: 
     """
     for case, label in labels.items():
         copy = folder / "gt_segmentations" / f"{case}{file_ending}"
-        _discard_if(copy, lambda copy, label=label: not filecmp.cmp(label, copy, shallow=False))
+        _discard_if(copy, partial(_differ, label))
+
+
+def _differ(one: Path, other: Path) -> bool:
+    return not filecmp.cmp(one, other, shallow=False)
 
 
 def _discard_if(file: Path, is_bad: Callable[[Path], bool]) -> None:

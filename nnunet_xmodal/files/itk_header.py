@@ -1,4 +1,4 @@
-"""What ITK says of a file before it reads the voxels, and what of it cannot be an image of one number per voxel."""
+"""Headers as ITK reads them before the voxels, and checks that they describe an image of one number per voxel."""
 
 from dataclasses import dataclass
 from pathlib import Path

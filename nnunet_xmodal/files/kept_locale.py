@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def kept_locale() -> Iterator[None]:
-    """Restore the locale afterwards."""
+    """Restore the locale at the end of the block."""
     before = locale.setlocale(locale.LC_ALL)
     try:
         yield

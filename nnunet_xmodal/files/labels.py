@@ -1,30 +1,34 @@
 """Labels and regions of a dataset by name, as summaries and label maps know them."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-Labels = TypeVar("Labels")  # array or tensor; torch is not imported for a type
+if TYPE_CHECKING:  # torch is not imported for a type
+    import numpy as np
+    import torch
+
+Labels = TypeVar("Labels", "np.ndarray", "torch.Tensor")
 
 
 def foreground(dataset_json: Mapping) -> dict[str, tuple[int, ...]]:
-    """Name → values in a label map, without background and ignore label, in the order of dataset.json."""
+    """Return name → values in a label map, without background and ignore label, in the order of dataset.json."""
     values = {name: _tuple(value) for name, value in dataset_json["labels"].items() if name != "ignore"}
     return {name: value for name, value in values.items() if value != (0,)}
 
 
 def has_regions(dataset_json: Mapping) -> bool:
-    """Whether any label stands for several values, as in nnU-Net."""
+    """Return whether any label stands for several values, as in nnU-Net."""
     return any(len(_tuple(value)) > 1 for value in dataset_json["labels"].values())
 
 
 def ignore_label(dataset_json: Mapping) -> int | None:
-    """Value of the label called "ignore", None without one."""
+    """Return the value of the label called "ignore", None without one."""
     value = dataset_json["labels"].get("ignore")
     return None if value is None else int(value)
 
 
 def inside(labels: Labels, ignore: int | None) -> Labels:
-    """Where a label map holds any foreground, bool of its shape; nnU-Net's −1 for outside of its crop is none.
+    """Return bool of a label map's shape, True for foreground; nnU-Net's −1 for outside of its crop is none.
 
     Args:
         labels: array or tensor.
@@ -35,19 +39,19 @@ def inside(labels: Labels, ignore: int | None) -> Labels:
 
 
 def whole_image_key(dataset_json: Mapping) -> str:
-    """The key of results about whole images in a `summary.json`: the region of all values, background included."""
+    """Return the key in a `summary.json` of results about whole images: the region of all values, with background."""
     values = {value for label in foreground(dataset_json).values() for value in label}
     return str((0, *sorted(values)))
 
 
 def organ_key(dataset_json: Mapping) -> str:
-    """The key in a `summary.json` of the one organ that all labels together are: its number, or all numbers."""
+    """Return the key in a `summary.json` of the one organ that all labels together are: its number, or all numbers."""
     values = sorted({value for label in foreground(dataset_json).values() for value in label})
     return str(values[0]) if len(values) == 1 else str(tuple(values))
 
 
 def name_of_key(key: str, labels: Mapping[str, tuple[int, ...]]) -> str:
-    """The name of a label in a `summary.json`, `"2"` or `"(1, 2, 3)"`; the key itself if dataset.json has none.
+    """Return the name of a label in a `summary.json`, `"2"` or `"(1, 2, 3)"`; the key itself if it has no name.
 
     A region that holds the background is called "image".
     """

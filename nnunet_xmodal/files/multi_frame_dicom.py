@@ -5,6 +5,7 @@ of each frame; both it and pydicom come with the extra `dicom`.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -68,7 +69,7 @@ def read_multi_frame(file: Path) -> sitk.Image:
     return image
 
 
-def _places(file: Path, dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(file: Path, dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions `(N, 3)`, axes `(N, 2, 3)` and distances between rows and columns `(N, 2)` of all frames."""
     shared = dataset.get("SharedFunctionalGroupsSequence") or [None]
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
@@ -79,7 +80,7 @@ def _places(file: Path, dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             "it by a program that knows its kind, for example to NIfTI."
         )
 
-    def value(frame, group: str, name: str) -> list[float]:
+    def value(frame: Any, group: str, name: str) -> list[float]:
         for item in (frame, shared[0]):
             inner = item and item.get(group)
             if inner and inner[0].get(name) is not None:

@@ -20,7 +20,7 @@ _SAME_MM = 1e-3
 
 
 def is_nifti(file: Path) -> bool:
-    """Whether a name is that of a NIfTI file or of a pair of header and image."""
+    """Return whether a name is that of a NIfTI file or of a pair of header and image."""
     return file.name.lower().endswith(ENDINGS)
 
 
@@ -110,7 +110,7 @@ def itk_affine(header: ItkHeader) -> np.ndarray:
 
 
 def has_form(image: nibabel.spatialimages.SpatialImage) -> bool:
-    """Whether a header says where the volume lies: not that of Analyze, nor of NIfTI with both codes 0."""
+    """Return whether a header says where the volume lies: not that of Analyze, nor of NIfTI with both codes 0."""
     is_nifti_header = isinstance(image, nibabel.Nifti1Pair)
     return is_nifti_header and bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
 
@@ -129,6 +129,6 @@ def _check_pixdim(file: Path, image: nibabel.spatialimages.SpatialImage) -> None
 
 
 def are_apart(a: np.ndarray, b: np.ndarray, size: tuple[int, ...]) -> bool:
-    """Whether two affines differ by more than rounding in a volume of `size` x, y, z."""
+    """Return whether two affines differ by more than rounding in a volume of `size` x, y, z."""
     smallest = np.linalg.norm(a[:3, :3], axis=0).min()
     return largest_distance(a, b, size) > max(_SAME_MM, 0.1 * smallest)

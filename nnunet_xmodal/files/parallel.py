@@ -13,7 +13,7 @@ Task = TypeVar("Task")
 
 
 def run_all(function: Callable[[Task], str | None], tasks: Sequence[Task], processes: int, doing: str) -> None:
-    """Calls a function for its effects on files.
+    """Call a function on every task, for its effects on files.
 
     Args:
         function: of a module, so that it pickles; returns one sentence if the task is at fault.

@@ -1,4 +1,4 @@
-"""Where a volume lies: spacing, origin and direction, which have to be numbers and make a grid with right angles.
+"""The place of a volume: spacing, origin and direction, which have to be numbers and make a grid with right angles.
 
 All is in x, y, z and in LPS millimetres, as in ITK and DICOM.
 """
@@ -14,7 +14,9 @@ ORTHOGONAL_TO = 1e-4
 """How far products of direction cosines may be from 0 and 1."""
 
 
-def check_grid(file: Path, spacing: Sequence[float], origin: Sequence[float], direction: np.ndarray) -> None:
+def check_grid(
+    file: Path, spacing: Sequence[float] | np.ndarray, origin: Sequence[float] | np.ndarray, direction: np.ndarray
+) -> None:
     """Refuse what is no grid; of more than three dimensions the first three count.
 
     Args:
@@ -25,17 +27,17 @@ def check_grid(file: Path, spacing: Sequence[float], origin: Sequence[float], di
         XModalError: for numbers that are none or infinite, a spacing that is not positive, and axes that are not at
             right angles.
     """
-    spacing, origin = np.asarray(spacing, float)[:3], np.asarray(origin, float)[:3]
+    sides, first = np.asarray(spacing, float)[:3], np.asarray(origin, float)[:3]
     direction = np.asarray(direction, float)[:3, :3]
-    if not (np.isfinite(spacing) & (spacing > 0)).all():
+    if not (np.isfinite(sides) & (sides > 0)).all():
         raise XModalError(
-            f"{file} has the spacing {'×'.join(f'{mm:.4g}' for mm in spacing)} mm, which has to be positive along "
+            f"{file} has the spacing {'×'.join(f'{mm:.4g}' for mm in sides)} mm, which has to be positive along "
             "every axis: correct its header."
         )
-    if not (np.isfinite(origin).all() and np.isfinite(direction).all()):
+    if not (np.isfinite(first).all() and np.isfinite(direction).all()):
         raise XModalError(f"the header of {file} does not say where it lies: it holds NaN or infinity; correct it.")
     # a slice of an oblique volume has two numbers of three for each axis
-    if len(spacing) == 3 and not np.allclose(direction.T @ direction, np.eye(3), atol=ORTHOGONAL_TO):
+    if len(sides) == 3 and not np.allclose(direction.T @ direction, np.eye(3), atol=ORTHOGONAL_TO):
         raise XModalError(
             f"the axes of {file}, with direction cosines {direction.round(4).tolist()}, are not three at right angles: "
             "resample it onto a grid whose axes are."

@@ -16,7 +16,8 @@ from nnunet_xmodal.files.nifti import is_nifti, nibabel_grid, nifti_header, nift
 
 @dataclass(frozen=True)
 class Scan:
-    """
+    """A volume with what its files say about it.
+
     Attributes:
         image: three-dimensional, of one number per voxel.
         patient: PatientID of DICOM.
@@ -29,7 +30,8 @@ class Scan:
 
 
 def read_volume_file(file: Path, component: int | None = None, by_nibabel: bool = False) -> Scan:
-    """
+    """Read one volume of a file.
+
     Args:
         component: which volume of a 4D file, from 0; None takes files of one volume alone.
         by_nibabel: puts a NIfTI file where nibabel does, for grids of datasets that nnU-Net reads with it.
@@ -107,7 +109,8 @@ def _one_volume(file: Path, image: sitk.Image, component: int | None) -> sitk.Im
 
 
 def check_finite(file: Path, array: np.ndarray) -> None:
-    """
+    """Check that all voxels are finite numbers.
+
     Raises:
         XModalError: for a voxel that is NaN or infinite, also in single precision.
     """

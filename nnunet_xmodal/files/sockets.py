@@ -15,7 +15,8 @@ def keep_sockets_in_a_swept_folder() -> None:
     It is removed when multiprocessing ends. Where it cannot be made, or its name is too long for sockets, nothing
     changes.
     """
-    configuration = multiprocessing.current_process()._config  # where multiprocessing keeps it, for workers too
+    # where multiprocessing keeps it, for workers too
+    configuration = vars(multiprocessing.current_process())["_config"]
     if "tempdir" in configuration:
         return
     stack = ExitStack()

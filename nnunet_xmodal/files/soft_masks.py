@@ -1,4 +1,4 @@
-"""What counts as inside of a mask, also of one that was resampled linearly."""
+"""The inside of a mask, also of one that was resampled linearly."""
 
 import numpy as np
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 
 from nnunet_xmodal.files.atomic import write_atomically
@@ -10,7 +10,7 @@ from nnunet_xmodal.files.atomic import write_atomically
 
 @contextmanager
 def stand_ins(functions: Mapping[str, Callable], *modules: ModuleType) -> Iterator[None]:
-    """Within, functions of these modules give way to ours of the same signature, where a module has them.
+    """Replace functions of these modules, within the block, by ours of the same signature, where a module has them.
 
     Args:
         functions: by the name under which the modules call them.
@@ -39,6 +39,6 @@ def save_json(obj: object, file: str, indent: int = 4, sort_keys: bool = True) -
     write_atomically(file, write)
 
 
-def json_written_whole(*modules: ModuleType):
-    """Within, these modules of nnU-Net write JSON whole or not at all."""
+def json_written_whole(*modules: ModuleType) -> AbstractContextManager[None]:
+    """Let these modules of nnU-Net write JSON whole or not at all, within the block."""
     return stand_ins({"save_json": save_json}, *modules)

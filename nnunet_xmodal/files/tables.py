@@ -87,7 +87,7 @@ def _text(raw: bytes) -> str:
 
 def _rows(text: str, separator: str) -> list[Row]:
     reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=separator != "\t")
-    rows = []
+    rows: list[Row] = []
     for cells in reader:
         cells = [cell.strip() for cell in cells]
         tells_separator = not rows and len(cells) <= 2 and cells and cells[0].lower().startswith("sep=")

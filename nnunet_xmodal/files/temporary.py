@@ -66,7 +66,7 @@ def _is_left(name: str, path: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine runs; yes where that cannot be asked."""
+    """Return whether a process of this machine runs; True where that cannot be asked."""
     if os.name == "nt":  # there os.kill ends what it is asked about
         return True
     try:

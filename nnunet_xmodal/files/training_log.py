@@ -25,12 +25,14 @@ class Epoch:
 
     @property
     def is_complete(self) -> bool:
+        """Return whether the epoch has ended."""
         return self.seconds is not None
 
 
 @dataclass
 class TrainingLog:
-    """
+    """Epochs and the last validation of a fold, read from nnU-Net's logs.
+
     Attributes:
         epochs: in their order; after a restart those that were trained again are the later ones.
         predicted: case → when its prediction began in the last validation.
@@ -43,24 +45,25 @@ class TrainingLog:
 
     @property
     def completed(self) -> list[Epoch]:
+        """Return the epochs that have ended."""
         return [epoch for epoch in self.epochs if epoch.is_complete]
 
     @property
     def seconds_per_epoch(self) -> float | None:
-        """Median over all complete epochs but the first, which warms up."""
-        seconds = sorted(epoch.seconds for epoch in self.completed[1:] or self.completed)
+        """Return the median over all complete epochs but the first, which warms up; seconds."""
+        seconds = sorted(s for epoch in self.completed[1:] or self.completed if (s := epoch.seconds) is not None)
         return seconds[len(seconds) // 2] if seconds else None
 
     @property
     def seconds_per_case(self) -> float | None:
-        """Of the last complete validation: loading, predicting and writing, mean over its cases."""
+        """Return seconds per case in the last complete validation: loading, predicting and writing, mean over cases."""
         if self.validated is None or not self.predicted:
             return None
         return (self.validated - min(self.predicted.values())).total_seconds() / len(self.predicted)
 
 
 def log_files(fold: str | Path) -> list[Path]:
-    """nnU-Net's logs of a fold, oldest first: every start writes its own, `training_log_2025_9_30_08_05_00.txt`."""
+    """Return nnU-Net's logs of a fold, oldest first; each start writes one, `training_log_2025_9_30_08_05_00.txt`."""
 
     def when(file: Path) -> list[int]:  # nnU-Net writes months and days without leading zeros
         return [int(number) for number in re.findall(r"\d+", file.name)]
@@ -69,19 +72,19 @@ def log_files(fold: str | Path) -> list[Path]:
 
 
 def lines_of(files: Iterable[Path]) -> Iterator[str]:
-    """Lines of text files, whatever their encoding."""
+    """Yield the lines of text files, whatever their encoding."""
     for file in files:
         with open(file, encoding="utf-8", errors="replace") as stream:
             yield from stream
 
 
 def read_training_log(fold: str | Path) -> TrainingLog:
-    """All starts of a fold together."""
+    """Read the logs of all starts of a fold together."""
     return parse_training_log(lines_of(log_files(fold)))
 
 
 def parse_training_log(lines: Iterable[str]) -> TrainingLog:
-    """What `read_training_log` does with the lines of the logs."""
+    """Read the lines of logs, see `read_training_log`."""
     log = TrainingLog()
     for line in lines:
         match = _LINE.match(line)

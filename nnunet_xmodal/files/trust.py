@@ -1,4 +1,4 @@
-"""Whether this process may run code that comes with a model: `--trust`."""
+"""The decision whether this process may run code that comes with a model: `--trust`."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def is_trusted() -> bool:
 
 @contextmanager
 def trusting(trust: bool) -> Iterator[None]:
-    """Trust within, in this process and in those that it starts; False leaves it to the environment."""
+    """Trust models within the block, in this process and those it starts; False leaves it to the environment."""
     before = os.environ.get(VARIABLE)
     if trust:
         os.environ[VARIABLE] = "1"

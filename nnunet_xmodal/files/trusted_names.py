@@ -9,6 +9,7 @@ from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 from torch import nn
 
@@ -48,7 +49,9 @@ def locate(name: object, what: str) -> type | object:
         if found is None:
             raise XModalError(f"{what} is {name!r}, which does not exist: install the package that has it.")
         return found
-    return _located(name, what) if isinstance(name, str) else _refuse(name, what)
+    if not isinstance(name, str):
+        _refuse(name, what)
+    return _located(name, what)
 
 
 @lru_cache(maxsize=256)
@@ -132,7 +135,7 @@ def find_in_nnunet(name: str, folder: str) -> object:
     return recursive_find_python_class(str(path), name, f"nnunetv2.{folder}")
 
 
-def _refuse(name: object, what: str) -> None:
+def _refuse(name: object, what: str) -> NoReturn:
     raise XModalError(
         f"{what} is {name!r}, which is no layer or network of {', '.join(PACKAGES[:-1])} or {PACKAGES[-1]} and could "
         f"run anything: {WAY_OUT}."

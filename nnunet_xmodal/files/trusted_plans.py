@@ -5,6 +5,7 @@ import pydoc
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.trust import WAY_OUT, is_trusted
@@ -25,7 +26,11 @@ def check_plans(plans: object, source: str | Path) -> None:
             configurations.
     """
     configurations = plans.get("configurations") if isinstance(plans, Mapping) else None
-    if not isinstance(configurations, Mapping) or not all(isinstance(c, Mapping) for c in configurations.values()):
+    if (
+        not isinstance(plans, Mapping)
+        or not isinstance(configurations, Mapping)
+        or not all(isinstance(c, Mapping) for c in configurations.values())
+    ):
         raise XModalError(f"{source} holds no plans of nnU-Net: it has no configurations, copy the file anew.")
     for key in ("dataset_name", "plans_name", "experiment_planner_used"):
         check_part_of_path(plans.get(key), f"{key} in {source}")
@@ -54,7 +59,7 @@ def check_part_of_path(value: object, what: str) -> None:
 
 def _check_parents(name: str, configurations: Mapping, source: str | Path) -> None:
     """Check that what a configuration inherits from is there, and ends."""
-    seen = []
+    seen: list[str] = []
     while name is not None:
         if not isinstance(name, str) or name not in configurations or name in seen:
             raise XModalError(
@@ -89,7 +94,7 @@ def _check_configuration(configuration: Mapping, source: str) -> None:
         _check_architecture(configuration["architecture"], source)
 
 
-def _check_architecture(architecture: object, source: str) -> None:
+def _check_architecture(architecture: Any, source: str) -> None:
     try:
         network, arguments = architecture["network_class_name"], architecture["arch_kwargs"]
         imported = list(architecture["_kw_requires_import"])

@@ -29,7 +29,7 @@ _HARMLESS = 0.5
 
 @dataclass(frozen=True)
 class TwoPlaces:
-    """Where two programs put one file.
+    """Two places of one file, each according to another program.
 
     Attributes:
         itk, nibabel: `(4, 4)`, index x, y, z → LPS mm.
@@ -45,7 +45,7 @@ class TwoPlaces:
 
     @property
     def shift(self) -> np.ndarray:
-        """`(4, 4)`: ITK's point → nibabel's, in mm."""
+        """Return `(4, 4)`: ITK's point → nibabel's, in mm."""
         return self.nibabel @ np.linalg.inv(self.itk)
 
     def described(self) -> str:
@@ -78,7 +78,7 @@ def two_places(file: Path) -> TwoPlaces | None:
 
 
 def check_moved_alike(files: Sequence[Path]) -> dict[Path, TwoPlaces]:
-    """Compare the files of one case.
+    """Check that two programs move all files of one case alike.
 
     Args:
         files: the first of which the others belong to.
@@ -98,9 +98,9 @@ def check_moved_alike(files: Sequence[Path]) -> dict[Path, TwoPlaces]:
     for file, places in found.items():
         other = np.eye(4) if places is None else places.shift
         # points of the reference, moved by its own and by the other's way
-        moved = [shift @ reference.itk for shift in (reference.shift, other)]
+        moved_by_own, moved_by_other = reference.shift @ reference.itk, other @ reference.itk
         side = np.linalg.norm(reference.itk[:3, :3], axis=0).min()
-        if largest_distance(*moved, reference.size) > _HARMLESS * side:
+        if largest_distance(moved_by_own, moved_by_other, reference.size) > _HARMLESS * side:
             beside = still if still is not None else file
             raise XModalError(
                 f"ITK and nibabel put {reference.file} at two places, and {beside.name} not along with it: "

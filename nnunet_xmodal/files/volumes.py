@@ -15,7 +15,7 @@ _LARGEST_RATIO = 20  # of the extents of two images of one organ
 
 
 def read_volume(file: Path, dataset_json: dict) -> sitk.Image:
-    """A volume of at least two voxels along each axis, in the pixel type of the file.
+    """Read a volume of at least two voxels along each axis, in the pixel type of the file.
 
     Args:
         dataset_json: of the model; registration wants nnU-Net to read with ITK, as here, whatever it names.
@@ -30,7 +30,7 @@ def read_volume(file: Path, dataset_json: dict) -> sitk.Image:
     sides = image.GetSize()
     shown = "×".join(map(str, sides))
     if len(sides) != 3:
-        raise XModalError(f"{file} holds {shown} voxels of 1 channels, which is no single volume: give one per file.")
+        raise XModalError(f"{file} holds {shown} voxels, which is no single volume: give one volume per file.")
     if min(sides) < 2:
         raise XModalError(f"{file} is a single slice ({shown} voxels): registration needs volumes.")
     return image
@@ -50,7 +50,8 @@ def check_not_constant(image: sitk.Image, file: Path) -> None:
 
 
 def check_same_unit(fixed: sitk.Image, moving: sitk.Image, fixed_file: Path, moving_file: Path) -> None:
-    """
+    """Check that two volumes are of similar size, as those of one organ in one unit are.
+
     Raises:
         XModalError: where the diagonal of one volume is more than twenty times that of the other.
     """

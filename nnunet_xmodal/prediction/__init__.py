@@ -1,1 +1,1 @@
-"""What the predictions of all tasks share."""
+"""Code that the predictions of all tasks share."""

@@ -1,4 +1,4 @@
-"""Who builds a network: nnU-Net calls `build_network_architecture` without saying so.
+"""Note who builds a network: nnU-Net calls `build_network_architecture` without saying so.
 
 Models that nnU-Net's own `nnUNetv2_predict` cannot serve refuse to be built by it, before it reads an image; pretrained
 weights are loaded for trainings alone.
@@ -18,7 +18,7 @@ _BUILDER: ContextVar[Builder | None] = ContextVar("builder", default=None)
 
 @contextmanager
 def building(by: Builder) -> Iterator[None]:
-    """Within, networks are built for this package's own trainer or predictor."""
+    """Let networks be built, within the block, for this package's own trainer or predictor."""
     token = _BUILDER.set(by)
     try:
         yield

@@ -12,7 +12,7 @@ from nnunet_xmodal.prediction.turning import like
 def with_channels_only(
     channels: Sequence[int], plans: PlansManager, configuration_name: str, dataset_json: dict
 ) -> tuple[PlansManager, ConfigurationManager, dict]:
-    """Plans, configuration and dataset.json whose channel k is channel `channels[k]` of the given ones."""
+    """Return plans, configuration and dataset.json whose channel k is channel `channels[k]` of the given ones."""
     content = deepcopy(plans.plans)
     configuration = content["configurations"][configuration_name]
     given = plans.get_configuration(configuration_name)  # what it inherits included

@@ -1,8 +1,9 @@
 """Predicted segmentations on disk as nnU-Net writes them, but read back, flushed and renamed."""
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import wraps
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,8 +66,13 @@ def _save_pickle(content: object, name: str) -> None:
         pickle.dump(content, stream)
 
 
-WRITERS = {"export_prediction_from_logits": export_prediction, "save_json": save_json}
+WRITERS: dict[str, Callable[..., Any]] = {"export_prediction_from_logits": export_prediction, "save_json": save_json}
 """What stands in for nnU-Net's functions, see `files.stand_ins`; worker processes get them with their task."""
+
+
+def _signed_like(theirs: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a method the signature of nnU-Net's that it stands for."""
+    return wraps(theirs)
 
 
 class WholeFilesPredictor(GuardedPredictor):
@@ -75,20 +81,24 @@ class WholeFilesPredictor(GuardedPredictor):
     Signatures stay nnU-Net's, which looks at them for a record of its arguments.
     """
 
-    @wraps(nnUNetPredictor.predict_from_files)
-    def predict_from_files(self, *args, **kwargs):
+    @_signed_like(nnUNetPredictor.predict_from_files)
+    def predict_from_files(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict cases given by their files, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):
             return super().predict_from_files(*args, **kwargs)
 
-    @wraps(nnUNetPredictor.predict_from_files_sequential)
-    def predict_from_files_sequential(self, *args, **kwargs):
+    @_signed_like(nnUNetPredictor.predict_from_files_sequential)
+    def predict_from_files_sequential(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict cases given by their files in this process alone, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):
             return super().predict_from_files_sequential(*args, **kwargs)
 
-    def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args, **kwargs):
+    def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args: Any, **kwargs: Any) -> Any:
+        """Predict preprocessed cases, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):
             return super().predict_from_data_iterator(data_iterator, *args, **kwargs)
 
-    def predict_single_npy_array(self, *args, **kwargs):
+    def predict_single_npy_array(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict one case in memory, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):
             return super().predict_single_npy_array(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Which cases an interrupted prediction has left to do: a file that is cut off is not a finished one."""
+"""Cases that an interrupted prediction has left to do: a file that is cut off is not a finished one."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.model_files import check_model
@@ -25,6 +28,15 @@ class GuardedPredictor(nnUNetPredictor):
         turns: when cases are turned to the axes of the training, see `trained_axes`.
         options: those of the request.
     """
+
+    plans_manager: PlansManager
+    configuration_manager: ConfigurationManager
+    label_manager: LabelManager
+    dataset_json: dict
+    network: nn.Module
+    list_of_parameters: list[dict]
+    allowed_mirroring_axes: Sequence[int] | None
+    allow_tqdm: bool
 
     options_class: type = NoOptions
     turns = RECORDED

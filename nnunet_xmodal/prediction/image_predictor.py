@@ -83,7 +83,7 @@ class ImagePredictor(GuardedPredictor):
         return sum(self.network(x.flip(chosen)).flip(chosen) for chosen in mirrorings) / len(mirrorings)
 
     def preprocessed(self, images: list[list[str]], outputs: list[str], processes: int) -> Iterable[dict]:
-        """Cases for `predict_from_data_iterator`, from files in the order of the plans' channels.
+        """Preprocess cases for `predict_from_data_iterator`, from files in the order of the plans' channels.
 
         Args:
             outputs: folder and name of each case.
@@ -97,7 +97,7 @@ class ImagePredictor(GuardedPredictor):
         save_probabilities: bool = False,
         num_processes_segmentation_export: int = 1,
     ) -> list[np.ndarray | None]:
-        """Writes every case's images, or returns them, `(channels, *spatial)`, where `ofile` is None.
+        """Write every case's images, or return them, `(channels, *spatial)`, where `ofile` is None.
 
         Cases are resampled and written in this process: `num_processes_segmentation_export` is ignored.
 
@@ -106,7 +106,7 @@ class ImagePredictor(GuardedPredictor):
         """
         if save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} predicts images: there are no probabilities to save.")
-        results = []
+        results: list[np.ndarray | None] = []
         for case in data_iterator:
             data = case["data"]
             if isinstance(data, str):  # large cases arrive as the name of a file
@@ -129,15 +129,15 @@ class ImagePredictor(GuardedPredictor):
         return results
 
     def begin(self, properties: dict) -> None:
-        """Called before a case is predicted, with what nnU-Net's reader and preprocessor have noted about it."""
+        """Prepare for a case before it is predicted, by what nnU-Net's reader and preprocessor have noted about it."""
 
     def write(self, images: np.ndarray, case: dict) -> None:
-        """Writes `finished` images; arguments as there."""
+        """Write `finished` images; arguments as there."""
         ending = self.dataset_json["file_ending"]
         write_images(images, case["data_properties"], case["ofile"], ending, self.channel_numbers)
 
     def finished(self, images: np.ndarray, case: dict) -> np.ndarray:
-        """The last word of a subclass before images `(channels, *spatial)`, on the case's own grid, are written.
+        """Finish images `(channels, *spatial)`, on the case's own grid, before they are written; for subclasses.
 
         Args:
             case: of nnU-Net's data iterator, with "ofile" and "data_properties".
@@ -152,7 +152,7 @@ class ImagePredictor(GuardedPredictor):
         overwrite: bool = True,
         folder_with_segs_from_prev_stage: str | None = None,
     ) -> list[np.ndarray | None] | None:
-        """predict_from_files with one process that preprocesses; nnU-Net's own loop writes labels."""
+        """Predict cases given by their files, with one process that preprocesses; nnU-Net's own loop writes labels."""
         return self.predict_from_files(
             list_of_lists_or_source_folder,
             output_folder_or_list_of_truncated_output_files,
@@ -170,7 +170,7 @@ class ImagePredictor(GuardedPredictor):
         output_file_truncated: str | None = None,
         save_or_return_probabilities: bool = False,
     ) -> np.ndarray | None:
-        """The images of one case `(C, *spatial)` as its reader returns it, in this process; None where it is written.
+        """Return the images of one case `(C, *spatial)` as its reader returns it, None where they are written.
 
         Args:
             image_properties: of the reader; "spacing" alone is enough where nothing is written.
@@ -198,7 +198,7 @@ def write_images(
     file_ending: str = ".nii.gz",
     channel_numbers: Sequence[int] | None = None,
 ) -> list[Path]:
-    """Writes every channel as float32 with origin, spacing and direction of the case.
+    """Write every channel as float32 with origin, spacing and direction of the case.
 
     nnU-Net's writers cast to integers. Formats that hold no float32 volumes, such as .png, give way to .nii.gz.
 
@@ -227,5 +227,5 @@ def write_images(
 
 
 def write_image(image: np.ndarray, properties: dict, file: Path) -> None:
-    """One volume `(*spatial)` as `write_images` writes each, under a name of its own."""
+    """Write one volume `(*spatial)` as `write_images` writes each, under a name of its own."""
     write_volume(with_geometry(np.ascontiguousarray(image, dtype=np.float32), properties), file, compress=True)

@@ -13,7 +13,7 @@ def preprocessed(
     processes: int,
     previous_stage: list[str | None] | None = None,
 ) -> Iterable[dict]:
-    """Cases for `predict_from_data_iterator`, from files in the order of the predictor's channels.
+    """Preprocess cases for `predict_from_data_iterator`, from files in the order of the predictor's channels.
 
     Args:
         outputs: folder and name of each case.

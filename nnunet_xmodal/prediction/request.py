@@ -1,13 +1,22 @@
-"""What to predict, with which model, and how; the Python interface of `nnUNetXModal_predict`."""
+"""The request for a prediction: images, model and settings; the Python interface of `nnUNetXModal_predict`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from nnunet_xmodal.errors import XModalError
 
-Case = TypeVar("Case")
+
+class Named(Protocol):
+    """A case of any kind of request."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that its files begin with."""
+
+
+Case = TypeVar("Case", bound=Named)
 
 
 @dataclass(frozen=True)

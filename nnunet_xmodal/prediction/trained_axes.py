@@ -1,4 +1,4 @@
-"""Which axes a prediction follows: those that the model's dataset was turned to, or those of its training cases."""
+"""The axes that a prediction follows: those that the model's dataset was turned to, or those of its training cases."""
 
 from pathlib import Path
 

@@ -29,6 +29,7 @@ class TurningPlans(PlansManager):
 
     @property
     def image_reader_writer_class(self) -> type[BaseReaderWriter]:
+        """Return the class that reads and turns."""
         return turning_reader(super().image_reader_writer_class, self.axes)
 
 
@@ -54,11 +55,11 @@ def turning_reader(base: type[BaseReaderWriter], axes: str) -> type[BaseReaderWr
         return base
 
     class TurningReader(base):
-        def read_images(self, image_fnames):
+        def read_images(self, image_fnames: list[str] | tuple[str, ...]) -> tuple[np.ndarray, dict]:
             array, properties = super().read_images(image_fnames)
             return _turned_case(array, properties, axes)
 
-        def write_seg(self, seg, output_fname, properties):
+        def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict) -> None:
             seg, properties = as_stored(seg, properties)
             super().write_seg(seg, output_fname, properties)
 

@@ -16,7 +16,7 @@ from nnunet_xmodal.files.volumes import check_not_constant, read_volume
 
 SHEARED = np.array([[-1, 0.1, 0, 0], [0, -1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
 LOST = np.diag([-1.0, -1.0, 0.0, 1.0])
-SEVERAL = r"is 4D .*\d volumes|6×5×4×\d voxels .*no single volume"
+SEVERAL = r"is 4D .*\d volumes|6×5×4×\d voxels, .*no single volume"
 
 
 def of_sform(voxels, sform):
@@ -32,7 +32,7 @@ IMAGES = {
     "complex": (lambda n: nibabel.Nifti1Image((n.voxels() * 1j).astype("c8"), n.affine), "holds complex numbers"),
     "time series": (
         lambda n: nibabel.Nifti1Image(np.zeros((*n.shape, 3), "f4"), n.affine),
-        r"is 4D .*3 volumes|6×5×4×3 voxels .*no single volume",
+        r"is 4D .*3 volumes|6×5×4×3 voxels, .*no single volume",
     ),
     "sheared": (lambda n: of_sform(n.voxels(), SHEARED), "are not three at right angles"),
     "spacing 0": (lambda n: of_sform(n.voxels(), LOST), "has the spacing 1×1×0 mm, which has to be positive"),

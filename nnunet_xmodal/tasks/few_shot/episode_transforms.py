@@ -1,4 +1,4 @@
-"""How a query differs from its support: moved, bent and of another contrast (CRTPNet, section 2.5; ALPNet, 2020)."""
+"""Transforms of a query: it is moved, bent and of another contrast (CRTPNet, section 2.5; ALPNet, 2020)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class EpisodeTransform:
-    """An affine and an elastic map of image and mask together, then a gamma curve on the image; drawn anew every time
-    from numpy's global generator. The defaults are ALPNet's.
+    """An affine and an elastic map of image and mask together, then a gamma curve on the image.
+
+    It is drawn at every call, from numpy's global generator. The defaults are ALPNet's.
 
     Image linear, beyond its border the pixel at the border; mask nearest, beyond its border 0.
 
@@ -35,7 +36,8 @@ class EpisodeTransform:
     gamma: Range = (0.5, 1.5)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """
+        """Draw a transform and apply it to an image and its mask.
+
         Args:
             image: float32 `(C, H, W)`.
             mask: uint8 `(H, W)`.
@@ -58,12 +60,12 @@ ALPNET = EpisodeTransform()
 
 
 def unchanged(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The paper's transform of a support."""
+    """Return both as they are: the paper's transform of a support."""
     return image, mask
 
 
 def affine_matrix(rotation: float, shear: float, scale: float) -> np.ndarray:
-    """`(2, 2)`, acting on (y, x) from a centre: sheared along x, then enlarged, then rotated; angles in degrees.
+    """Return `(2, 2)`, acting on (y, x) from a centre: sheared along x, then enlarged, then rotated; degrees.
 
     A positive rotation turns the axis x towards the axis y, clockwise as images are shown.
     """
@@ -72,8 +74,8 @@ def affine_matrix(rotation: float, shear: float, scale: float) -> np.ndarray:
     return scale * rotated @ np.array([[1.0, 0.0], [slope, 1.0]])
 
 
-def source_coordinates(shape: Sequence[int], matrix: np.ndarray, shift: Sequence[float]) -> np.ndarray:
-    """`(2, H, W)`: for every pixel y, x of the result the place it comes from, if p ↦ matrix·(p − c) + c + shift.
+def source_coordinates(shape: Sequence[int], matrix: np.ndarray, shift: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return `(2, H, W)`, where each pixel y, x of the result comes from, if p ↦ matrix·(p − c) + c + shift.
 
     c is the centre of the image, between pixels if their number is even.
     """
@@ -85,14 +87,14 @@ def source_coordinates(shape: Sequence[int], matrix: np.ndarray, shift: Sequence
 
 
 def resampled(image: np.ndarray, mask: np.ndarray, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Image `(C, H, W)` and mask `(H, W)` at `coordinates` `(2, H, W)`, see EpisodeTransform."""
+    """Resample image `(C, H, W)` and mask `(H, W)` at `coordinates` `(2, H, W)`, see EpisodeTransform."""
     moved = [map_coordinates(channel, coordinates, order=1, mode="nearest") for channel in image]
     # without the grid modes, a place half a pixel beyond the border would already be outside
     return np.stack(moved), map_coordinates(mask, coordinates, order=0, mode="grid-constant", cval=0)
 
 
 def with_gamma(image: np.ndarray, gamma: float) -> np.ndarray:
-    """Every channel of `(C, …)` scaled to [0, 1], to the power of gamma, and scaled back: its ends stay."""
+    """Scale every channel of `(C, …)` to [0, 1], raise it to the power gamma, and scale it back: its ends stay."""
     axes = tuple(range(1, image.ndim))
     low, high = image.min(axes, keepdims=True), image.max(axes, keepdims=True)
     extent = np.where(high > low, high - low, 1)

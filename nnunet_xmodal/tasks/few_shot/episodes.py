@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from batchgenerators.dataloading.data_loader import DataLoader
 
+from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET, unchanged
 from nnunet_xmodal.tasks.few_shot.superpixel_cache import SuperpixelMaps
@@ -21,7 +22,7 @@ _ATTEMPTS = 100  # a transform that empties this many masks in a row empties all
 
 
 class EpisodeLoader(DataLoader):
-    """Draws a case, one of its slices that have superpixels, and one of those, each uniformly.
+    """Batches of episodes: a case, one of its slices with superpixels, and one of those, each drawn uniformly.
 
     A superpixel that a transform or the border of the patch leaves empty is drawn again, with its case.
 
@@ -47,7 +48,7 @@ class EpisodeLoader(DataLoader):
 
     def __init__(
         self,
-        dataset,
+        dataset: PreprocessedCases,
         maps: SuperpixelMaps,
         patch_size: Sequence[int],
         batch_size: int = 1,
@@ -67,6 +68,7 @@ class EpisodeLoader(DataLoader):
         self.transform_query, self.transform_support = transform_query, transform_support
 
     def generate_train_batch(self) -> dict:
+        """Draw a batch, see the class."""
         episodes = [self._episode() for _ in range(self.batch_size)]
         query, query_mask, support, support_mask, keys, slices, superpixels = zip(*episodes)
         return {
@@ -95,14 +97,14 @@ class EpisodeLoader(DataLoader):
         )
 
     def drawn(self) -> tuple[str, int, int]:
-        """A case, a slice of it, and the number of a superpixel in that."""
+        """Draw a case, a slice of it, and the number of a superpixel in that."""
         case = self.indices[np.random.randint(len(self.indices))]
         index = int(np.random.choice(self.slices[case]))
         return case, index, int(np.random.randint(1, self.maps.counts[case][index] + 1))
 
 
 def on_patch(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Cuts or fills the last two axes to `size`, the same on both sides, the odd pixel behind.
+    """Cut or fill the last two axes to `size`, the same on both sides, the odd pixel behind.
 
     Fills with 0, which is also what nnU-Net's prediction does with an image that is smaller than a patch.
     """

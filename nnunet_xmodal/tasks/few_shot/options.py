@@ -1,4 +1,4 @@
-"""What a request for a few-shot segmentation may say beyond what all requests say."""
+"""Options of requests for a few-shot segmentation."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 from tqdm import tqdm
 
-from nnunet_xmodal.datasets.checks import cases_in_folder, check_cases, training_cases
+from nnunet_xmodal.datasets.checks import Case, cases_in_folder, check_cases, training_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json
@@ -29,7 +30,7 @@ class FewShotPredictor(WholeFilesPredictor):
     A slice at the relative position r of its scan is segmented by the chunk whose support slices lie nearest to r in
     theirs. Positions run along the patient: scans are turned to the axes of the training cases, or of the support where
     these are not known. Scans that begin and end at about the same places in the body suit this; `match =
-    "best"` asks all chunks and takes the best score, as stock nnUNetv2_predict has to, which is told no position.
+    "best"` asks all chunks and takes the best score, as stock nnUNetv2_predict has to, which knows no position.
 
     Attributes:
         match: "position" or "best".
@@ -56,7 +57,7 @@ class FewShotPredictor(WholeFilesPredictor):
         check_and_predict(self, cases, request)
 
     def use_support(self, folder: Path, progress: bool = True) -> list[str]:
-        """Segments what the cases of a folder show, without training: other labels, other names, any number of them.
+        """Segment what the cases of a folder show, without training: other labels, other names, any number of them.
 
         Args:
             folder: with dataset.json, imagesTr and labelsTr, as a raw dataset of nnU-Net; every case is one shot, and
@@ -134,13 +135,21 @@ class _AtPosition(nn.Module):
         self.network, self.position = network, position
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Segment a tile."""
         return unwrapped(self.network).segment(x, position=self.position)
 
 
 class _Preprocessed:
     """Support cases as the plans preprocess them, in memory, with as much of nnU-Net's dataset as the support needs."""
 
-    def __init__(self, predictor: FewShotPredictor, dataset_json: dict, label_manager, cases: list, progress: bool):
+    def __init__(
+        self,
+        predictor: FewShotPredictor,
+        dataset_json: dict,
+        label_manager: LabelManager,
+        cases: list[Case],
+        progress: bool,
+    ):
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         plans = (predictor.plans_manager, predictor.configuration_manager, dataset_json)
         self.cases = {}
@@ -150,12 +159,14 @@ class _Preprocessed:
         self.identifiers = list(self.cases)
 
     def load_case(self, case: str) -> tuple[np.ndarray, np.ndarray, None, dict]:
+        """Return a case as nnU-Net's dataset does."""
         data, segmentation, properties = self.cases[case]
         return data, segmentation, None, properties
 
 
 def _described(folder: Path) -> dict:
-    """
+    """Read the dataset.json of a folder of supports.
+
     Raises:
         XModalError: without dataset.json, imagesTr or labelsTr, and with no label but background.
     """

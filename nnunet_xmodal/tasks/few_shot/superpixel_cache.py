@@ -18,6 +18,7 @@ import blosc2
 import numpy as np
 from tqdm import tqdm
 
+from nnunet_xmodal.datasets.preprocessed_cases import CasesOnDisk
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically, write_json
 from nnunet_xmodal.tasks.few_shot.superpixel_processes import computed
@@ -27,7 +28,7 @@ _VERSION = 1  # of the algorithm: whoever changes what a map holds counts it up
 
 
 class SuperpixelMaps:
-    """The maps of some cases, opened whenever a slice is asked for.
+    """Superpixel maps of some cases, opened whenever a slice is asked for.
 
     Attributes:
         counts: case → int32 `(slices,)`, superpixels per slice.
@@ -37,20 +38,24 @@ class SuperpixelMaps:
         self.folder, self.counts = Path(folder), counts
 
     def slice(self, case: str, index: int) -> np.ndarray:
-        """Int32 `(H, W)`: 0 outside of all superpixels, 1 … `counts[case][index]`."""
+        """Return int32 `(H, W)`: 0 outside of all superpixels, 1 … `counts[case][index]`."""
         return _opened(_file(self.folder, case))[index]
 
 
 def superpixel_folder(preprocessed_case_folder: str | Path) -> Path:
-    """Where the maps of `nnUNet_preprocessed/DATASET/<data_identifier>` belong."""
+    """Return the folder for the maps of `nnUNet_preprocessed/DATASET/<data_identifier>`."""
     folder = Path(preprocessed_case_folder)
     return folder.with_name(f"{folder.name}_superpixels")
 
 
 def ensure_superpixels(
-    dataset, folder: str | Path, settings: SuperpixelSettings, processes: int = 1, progress: bool = True
+    dataset: CasesOnDisk,
+    folder: str | Path,
+    settings: SuperpixelSettings,
+    processes: int = 1,
+    progress: bool = True,
 ) -> SuperpixelMaps:
-    """Makes the maps that are missing or of other data, and opens all. Labels are not read.
+    """Make the maps that are missing or of other data, and open all. Labels are not read.
 
     Every case is written as soon as it is finished: who was interrupted goes on with the next one. A map knows size and
     checksum of the preprocessed file that it was made from, and is made again for another one.
@@ -69,26 +74,27 @@ def ensure_superpixels(
     if not (folder / "settings.json").is_file():
         write_json(made_with, folder / "settings.json")
     sources = {case: _source(dataset, case) for case in dataset.identifiers}
-    counts = {case: _valid_counts(dataset, folder, case, source) for case, source in sources.items()}
-    missing = [case for case, found in counts.items() if found is None]
+    valid = {case: _valid_counts(dataset, folder, case, source) for case, source in sources.items()}
+    counts = {case: found for case, found in valid.items() if found is not None}
+    missing = [case for case in sources if case not in counts]
     if missing:
         volumes = ((case, _volume(dataset, case)) for case in missing)
         with tqdm(total=len(missing), desc="Superpixels", unit="case", disable=not progress) as bar:
             for case, maps in computed(volumes, settings, processes):
                 counts[case] = _write(_file(folder, case), maps, sources[case])
                 bar.update()
-    return SuperpixelMaps(folder, counts)
+    return SuperpixelMaps(folder, {case: counts[case] for case in sources})
 
 
 def _file(folder: Path, case: str) -> Path:
     return folder / f"{case}.b2nd"
 
 
-def _opened(file: Path):
+def _opened(file: Path) -> blosc2.NDArray:
     return blosc2.open(urlpath=str(file), mode="r", dparams={"nthreads": 1}, mmap_mode=None if os.name == "nt" else "r")
 
 
-def _source(dataset, case: str) -> list[int]:
+def _source(dataset: CasesOnDisk, case: str) -> list[int]:
     """Size and checksum of the preprocessed file; a checksum, because times do not survive a copy to another disk."""
     for ending in ("b2nd", "npz"):
         file = Path(dataset.source_folder) / f"{case}.{ending}"
@@ -98,7 +104,7 @@ def _source(dataset, case: str) -> list[int]:
     return []
 
 
-def _valid_counts(dataset, folder: Path, case: str, source: list[int]) -> np.ndarray | None:
+def _valid_counts(dataset: CasesOnDisk, folder: Path, case: str, source: list[int]) -> np.ndarray | None:
     """Superpixels per slice; None without a map of these very data."""
     try:
         maps = _opened(_file(folder, case))
@@ -109,7 +115,7 @@ def _valid_counts(dataset, folder: Path, case: str, source: list[int]) -> np.nda
         return None
 
 
-def _volume(dataset, case: str) -> np.ndarray:
+def _volume(dataset: CasesOnDisk, case: str) -> np.ndarray:
     volume = np.asarray(dataset.load_case(case)[0][:])
     if not np.isfinite(volume).all():
         raise XModalError(

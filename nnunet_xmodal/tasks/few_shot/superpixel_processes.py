@@ -28,7 +28,7 @@ class _Pending(NamedTuple):
 def computed(
     volumes: Iterable[tuple[str, np.ndarray]], settings: SuperpixelSettings, processes: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Case and int32 `(slices, H, W)`, in the order of the volumes, of which few are held at a time.
+    """Yield case and int32 `(slices, H, W)`, in the order of the volumes, of which few are held at a time.
 
     Args:
         volumes: case and `(C, slices, H, W)`; intensities are scaled by the range of the whole volume.

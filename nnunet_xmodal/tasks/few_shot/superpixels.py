@@ -7,6 +7,7 @@ a volume scikit-image takes the slices for channels of one picture.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -19,7 +20,8 @@ _PERCENTILES = (0.5, 99.5)  # what is darkest and brightest; single voxels may b
 
 @dataclass(frozen=True)
 class SuperpixelSettings:
-    """
+    """Settings of Felzenszwalb's superpixels.
+
     Attributes:
         scale: of Felzenszwalb's segmentation, for intensities in [0, 1]; larger ones give larger superpixels.
         sigma: of the Gaussian before it, in pixels.
@@ -35,15 +37,15 @@ class SuperpixelSettings:
     min_size: int = 400
     foreground: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.min_size < 1:
             raise XModalError(f"superpixels of at least {self.min_size} pixels make no sense: take 1 or more.")
         if not 0 <= self.foreground < 1:
             raise XModalError(f"the threshold of the foreground is {self.foreground:g}: take a fraction from 0 to 1.")
 
     @classmethod
-    def for_patch(cls, size: Sequence[int], **others) -> "SuperpixelSettings":
-        """The paper's 400 pixels at 256² keep their share of a patch of another size.
+    def for_patch(cls, size: Sequence[int], **others: Any) -> "SuperpixelSettings":
+        """Return settings in which the paper's 400 pixels at 256² keep their share of a patch of another size.
 
         Args:
             size: H, W of the patch; slices are on its grid, however large they are themselves.
@@ -52,12 +54,12 @@ class SuperpixelSettings:
 
 
 def intensity_range(volume: np.ndarray) -> np.ndarray:
-    """`(C, …)` → float64 `(C, 2)`: per channel the 0.5th and 99.5th percentile."""
+    """Return the 0.5th and 99.5th percentile per channel, `(C, …)` → float64 `(C, 2)`."""
     return np.percentile(volume.reshape(len(volume), -1), _PERCENTILES, axis=1).T
 
 
 def rescaled(image: np.ndarray, intensities: np.ndarray) -> np.ndarray:
-    """`(C, …)` → float64 in [0, 1], clipped: 0 and 1 at the two ends of `intensities` `(C, 2)`.
+    """Scale `(C, …)` to float64 in [0, 1], clipped: 0 and 1 at the two ends of `intensities` `(C, 2)`.
 
     A channel without contrast is 0 throughout.
     """
@@ -67,8 +69,10 @@ def rescaled(image: np.ndarray, intensities: np.ndarray) -> np.ndarray:
 
 
 def foreground_of(image: np.ndarray, threshold: float) -> np.ndarray:
-    """Bool `(H, W)`: where any channel of an image `(C, H, W)` in [0, 1] is above the threshold, the largest component
-    of that (neighbours share a side), its holes filled."""
+    """Return bool `(H, W)`, the largest component of the pixels that are above the threshold, its holes filled.
+
+    Pixels count where any channel of the image, `(C, H, W)` in [0, 1], is above it; neighbours share a side.
+    """
     components, n = ndimage.label((image > threshold).any(0))
     if n == 0:
         return np.zeros(image.shape[1:], bool)
@@ -80,7 +84,7 @@ def foreground_of(image: np.ndarray, threshold: float) -> np.ndarray:
 def felzenszwalb_superpixels(
     image: np.ndarray, settings: SuperpixelSettings = SuperpixelSettings(), intensities: np.ndarray | None = None
 ) -> np.ndarray:
-    """The superpixels of a slice; equal input gives equal output, and no label is asked for.
+    """Return the superpixels of a slice; equal input gives equal output, and no label is read.
 
     Pixels of the foreground (see `foreground_of`) belong to exactly one superpixel, others to none. Superpixels have
     from `settings.min_size` pixels to as many as the foreground has: where its edge cuts off less, that goes to the
@@ -146,8 +150,8 @@ def _borders(labels: np.ndarray, n: int) -> np.ndarray:
     counts = np.zeros(n * n, np.int64)
     for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
         counts += np.bincount((one.astype(np.int64) * n + other).ravel(), minlength=n * n)
-    counts = counts.reshape(n, n)
-    counts = counts + counts.T
-    counts[0] = counts[:, 0] = 0
-    np.fill_diagonal(counts, 0)
-    return counts
+    matrix = counts.reshape(n, n)
+    matrix = matrix + matrix.T
+    matrix[0] = matrix[:, 0] = 0
+    np.fill_diagonal(matrix, 0)
+    return matrix

@@ -7,6 +7,7 @@ import torch
 from nnunetv2.evaluation.evaluate_predictions import label_or_region_to_key
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.tasks.few_shot.episodes import on_patch
 from nnunet_xmodal.tasks.few_shot.support_slices import choose_support
@@ -16,7 +17,7 @@ Label = tuple[int, ...]
 
 
 def labels_to_segment(label_manager: LabelManager) -> dict[str, Label]:
-    """Key in a `summary.json` → values, in the order of the network's outputs, without background."""
+    """Return key in a `summary.json` → values, in the order of the network's outputs, without background."""
     if label_manager.has_regions:
         chosen = label_manager.foreground_regions
     else:
@@ -24,8 +25,8 @@ def labels_to_segment(label_manager: LabelManager) -> dict[str, Label]:
     return {label_or_region_to_key(one): tuple(one) if isinstance(one, tuple | list) else (one,) for one in chosen}
 
 
-def fill_support(network: PrototypeNetwork, dataset, label_manager: LabelManager) -> list[str]:
-    """Gives every label of the network slices of the dataset's cases, see `choose_support`.
+def fill_support(network: PrototypeNetwork, dataset: PreprocessedCases, label_manager: LabelManager) -> list[str]:
+    """Give every label of the network slices of the dataset's cases, see `choose_support`.
 
     Args:
         dataset: of nnU-Net or like it, with `identifiers` and `load_case`; its label maps are read.
@@ -50,7 +51,7 @@ def fill_support(network: PrototypeNetwork, dataset, label_manager: LabelManager
 
 
 def _support_slice(
-    dataset, case: str, index: int, values: Label, size: Sequence[int]
+    dataset: PreprocessedCases, case: str, index: int, values: Label, size: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Image `(C, H, W)`, mask `(H, W)` and where between the first (0) and the last slice (1) of its scan it lies."""
     data, segmentation, *_ = dataset.load_case(case)
@@ -60,5 +61,5 @@ def _support_slice(
 
 
 def relative_position(index: int, slices: int) -> float:
-    """Of a slice in its scan, 0 for the first and 1 for the last one."""
+    """Return the position of a slice in its scan, 0 for the first and 1 for the last one."""
     return index / max(1, slices - 1)

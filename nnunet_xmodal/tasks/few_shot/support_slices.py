@@ -1,4 +1,4 @@
-"""Which labelled slices are the supports: ALPNet's protocol of three chunks along an organ (ECCV 2020, section 4).
+"""Choose labelled slices as supports: ALPNet's protocol of three chunks along an organ (ECCV 2020, section 4).
 
 An organ's slices, from its first to its last one, are divided into chunks of equal length; a query is segmented by the
 supports of the chunk at its own relative position. A chunk's support is the slice at its middle: with three chunks at
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.errors import XModalError
 
 Support = dict[int, list[tuple[str, int]]]
@@ -16,18 +17,18 @@ Support = dict[int, list[tuple[str, int]]]
 
 
 def organ_extent(labels: np.ndarray, values: Iterable[int]) -> tuple[int, int] | None:
-    """First and last slice of an integer map `(Z, H, W)` that hold any of the values; None if none does."""
+    """Return the first and last slice of an integer map `(Z, H, W)` that hold any of the values, None if none does."""
     slices = slices_with(labels, values)
     return (int(slices[0]), int(slices[-1])) if len(slices) else None
 
 
 def slices_with(labels: np.ndarray, values: Iterable[int]) -> np.ndarray:
-    """Slices of an integer map `(Z, H, W)` that hold any of the values, in ascending order."""
+    """Return the slices of an integer map `(Z, H, W)` that hold any of the values, in ascending order."""
     return np.flatnonzero(np.isin(labels, list(values)).any((1, 2)))
 
 
 def chunk_of(index: int, first: int, last: int, chunks: int = 3) -> int:
-    """Chunk in which the middle of a slice lies; that at the end for slices beyond it.
+    """Return the chunk in which the middle of a slice lies; that at the end for slices beyond it.
 
     Raises:
         XModalError: for fewer than one chunk.
@@ -38,7 +39,7 @@ def chunk_of(index: int, first: int, last: int, chunks: int = 3) -> int:
 
 
 def chunk_slices(first: int, last: int, chunks: int = 3, shots: int = 1) -> list[list[int]]:
-    """Per chunk the slices of its shots, in ascending order; in short organs some are the same.
+    """Return per chunk the slices of its shots, in ascending order; in short organs some are the same.
 
     Shot s of S in chunk k of K lies at the fraction (k + (2s + 1)/(2S))/K of the organ's slices, so that shots divide
     their chunk evenly.
@@ -62,13 +63,13 @@ def _check(chunks: int, shots: int = 1) -> None:
 
 
 def choose_support(
-    dataset,
+    dataset: PreprocessedCases,
     cases: Sequence[str],
     labels: Mapping[str, Sequence[int]],
     chunks: int = 3,
     shots: int = 1,
 ) -> dict[str, Support]:
-    """Supports of every label, always the same ones for the same cases.
+    """Choose the supports of every label, always the same ones for the same cases.
 
     Cases with more of the labels come first, those with equally many by their names, so that few annotated cases serve
     all labels. With several shots every shot is from another case, as long as there are as many; then cases give
@@ -97,7 +98,7 @@ def choose_support(
 
 
 def _support(organs: list[tuple[str, np.ndarray]], chunks: int, shots: int) -> Support:
-    """Of one label, from its cases in the order of preference and the slices that hold it."""
+    """Choose the support of one label, from its cases in the order of preference and the slices that hold it."""
     if not organs:
         return {}
     organs = organs[:shots]

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
@@ -23,14 +24,14 @@ _SLICES_AT_ONCE = 8
 def add_protocol(
     network: PrototypeNetwork,
     device: torch.device,
-    dataset,
+    dataset: PreprocessedCases,
     label_manager: LabelManager,
     summary_file: str | Path,
     file_ending: str,
     rank: int = 0,
     ranks: int = 1,
 ) -> float:
-    """Measures every case and writes the metric beside nnU-Net's into its `summary.json`.
+    """Measure every case and write the metric beside nnU-Net's into its `summary.json`.
 
     This is what few-shot papers report (ALPNet, ECCV 2020; CRTPNet, Tables 1 and 2): 1-way 1-shot, on the
     preprocessed slices. It knows which slices hold the organ and where in the organ they lie, which nobody knows who
@@ -50,7 +51,7 @@ def add_protocol(
         for case in dataset.identifiers[rank::ranks]
     }
     if ranks > 1:
-        gathered = [None] * ranks
+        gathered: list[dict[str, dict[str, float]]] = [{} for _ in range(ranks)]
         dist.all_gather_object(gathered, measured)
         measured = {case: dice for part in gathered for case, dice in part.items()}
     means = {key: _mean([dice[key] for dice in measured.values()]) for key in labels}
@@ -73,12 +74,12 @@ def add_protocol(
 def protocol_dice(
     network: PrototypeNetwork,
     device: torch.device,
-    dataset,
+    dataset: PreprocessedCases,
     case: str,
     labels: Mapping[str, Label],
     ignore_label: int | None = None,
 ) -> dict[str, float]:
-    """Key of each label → Dice over the slices of one case between the organ's first and last one.
+    """Return key of each label → Dice over the slices of one case between the organ's first and last one.
 
     NaN for an organ that the case does not show. Pixels of the ignore label are not scored.
     """

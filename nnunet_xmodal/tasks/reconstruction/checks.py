@@ -1,4 +1,4 @@
-"""What a reconstruction would swallow without a word: masks that are empty or on another grid, maps in other units."""
+"""Checks of masks that are empty or on another grid, and of maps in other units, before they do harm."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,8 @@ _SHARE = 99.0  # percentile
 
 
 def check_mask(mask: Path, image: Path, dataset_json: dict) -> None:
-    """
+    """Check that a mask lies on the grid of its image and is not empty.
+
     Args:
         mask: file whose voxels from 0.5 on are inside.
         image: file on whose grid it must lie.
@@ -41,7 +42,8 @@ def check_mask(mask: Path, image: Path, dataset_json: dict) -> None:
 
 
 def check_not_empty(mask: np.ndarray, file: Path | str) -> None:
-    """
+    """Check that a mask has a voxel inside.
+
     Raises:
         XModalError: if nothing is inside.
     """
@@ -51,7 +53,8 @@ def check_not_empty(mask: np.ndarray, file: Path | str) -> None:
 
 
 def check_susceptibility(target: np.ndarray, mask: np.ndarray, case: str) -> None:
-    """
+    """Check that a map is in ppm.
+
     Args:
         target, mask: `(z, y, x)`, the mask bool.
 
@@ -67,7 +70,8 @@ def check_susceptibility(target: np.ndarray, mask: np.ndarray, case: str) -> Non
 
 
 def check_field(field: np.ndarray, mask: np.ndarray, case: str, one_ppm: float, unit: str) -> None:
-    """
+    """Check that a field is a local one in the unit that is named.
+
     Args:
         field, mask: `(z, y, x)`, the mask bool.
         one_ppm: in the field's unit.
@@ -84,12 +88,12 @@ def check_field(field: np.ndarray, mask: np.ndarray, case: str, one_ppm: float, 
 
 
 def largest_usual(volume: np.ndarray, mask: np.ndarray) -> float:
-    """The 99th percentile of absolute values inside a mask; 0 for an empty one."""
+    """Return the 99th percentile of absolute values inside a mask; 0 for an empty one."""
     return float(np.percentile(np.abs(volume[mask]), _SHARE)) if mask.any() else 0.0
 
 
 def first_fault(checks: Sequence) -> str | None:
-    """Runs every `() → None` and returns the first sentence, with the number of others."""
+    """Run every `() → None` and return the first error's sentence, with the number of others; None without any."""
     faults = []
     for check in checks:
         try:

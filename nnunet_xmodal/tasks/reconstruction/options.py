@@ -1,4 +1,4 @@
-"""What a request for a reconstruction may say beyond what all requests say."""
+"""Options of requests for a reconstruction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -27,7 +27,8 @@ from nnunet_xmodal.tasks.reconstruction.options import ReconstructionOptions
 
 @dataclass(frozen=True)
 class CaseToReconstruct:
-    """
+    """The files of a case.
+
     Attributes:
         images: files of the input channels, in their order.
         mask: outside of which the result is 0; None for the non-zero region of the inputs.
@@ -39,7 +40,7 @@ class CaseToReconstruct:
 
 
 class ReconstructionPredictor(ImagePredictor):
-    """Writes CASE.nii.gz, float32 in the target's unit, and CASE.png: three planes of the input and of the result.
+    """Predictor that writes CASE.nii.gz, float32 in the target's unit, and CASE.png: planes of input and result.
 
     Outside the mask the result is 0: that of `--mask`, else nnU-Net's non-zero region of the inputs with its holes
     filled, which for a local field is the brain. What is predicted otherwise than by `predict_folder`, from arrays or
@@ -56,7 +57,7 @@ class ReconstructionPredictor(ImagePredictor):
     _sources: Mapping[str, CaseToReconstruct] = MappingProxyType({})  # of predict_folder
 
     def on_network_grid(self, inputs: np.ndarray, properties: dict) -> np.ndarray:
-        """A preprocessed case with the network as it is now: `(C, *spatial)` → float32 `(outputs, *spatial)`.
+        """Predict a preprocessed case with the network as it is now: `(C, *spatial)` → float32 `(outputs, *spatial)`.
 
         Args:
             properties: what nnU-Net's reader and preprocessor have noted about it.
@@ -120,7 +121,8 @@ class ReconstructionPredictor(ImagePredictor):
             raise XModalError(fault)
 
     def check_case(self, case: CaseToReconstruct) -> None:
-        """
+        """Check the mask of a case; without a mask, that its images are not all 0.
+
         Raises:
             XModalError: for a mask that is missing, empty, or on another grid, and without one for images of zeros.
         """
@@ -130,11 +132,12 @@ class ReconstructionPredictor(ImagePredictor):
             raise XModalError(f"{case.images[0]} is 0 everywhere: there is nothing to reconstruct.")
 
     def finished(self, images: np.ndarray, case: dict) -> np.ndarray:
-        """0 outside the mask."""
+        """Return images that are 0 outside the mask."""
         source = self._source_of(case)
         return images if source is None else np.where(self._inputs_and_mask(source)[1], images, 0)
 
     def write(self, images: np.ndarray, case: dict) -> None:
+        """Write the images and the figure of a case."""
         source = self._source_of(case)
         if source is None:
             return super().write(images, case)
@@ -171,7 +174,7 @@ class ReconstructionPredictor(ImagePredictor):
 def cases_to_reconstruct(
     folder: str | Path, dataset_json: dict, target: TargetChannel, masks: str | Path | None
 ) -> list[CaseToReconstruct]:
-    """The cases of a folder; channels go by the number in the name.
+    """Return the cases of a folder; channels go by the number in the name.
 
     Args:
         masks: folder of `<case>` + the dataset's file ending.

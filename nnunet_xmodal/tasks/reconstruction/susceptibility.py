@@ -30,7 +30,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
 
     @property
     def field(self) -> MeasuredField:
-        """That of the training data, unless `predict_folder` was told otherwise."""
+        """Return the field's unit and direction: those of `predict_folder`'s options, else of the training data."""
         return self._field or MeasuredField.of_entry(self.plans_manager.plans["xmodal"].get("field"))
 
     def predict_folder(self, request: PredictionRequest) -> None:
@@ -45,6 +45,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         super().predict_folder(request)
 
     def check_case(self, case: CaseToReconstruct) -> None:
+        """Check the mask, direction and unit of a case's field."""
         super().check_case(case)
         reader = self.plans_manager.image_reader_writer_class()
         field, properties = reader.read_images([str(case.images[0])])
@@ -59,7 +60,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         check_field(field[0], mask, str(case.images[0]), self.field.one_ppm, self.field.unit)
 
     def begin(self, properties: dict) -> None:
-        """Chooses the axes of mirroring."""
+        """Choose the axes of mirroring."""
         if self._axes_of_training is None:
             self._axes_of_training = tuple(self.allowed_mirroring_axes or ())
         along = direction_in_array(properties, self.field.direction)
@@ -68,7 +69,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
 
     @torch.inference_mode()
     def predict_sliding_window_return_logits(self, input_image: torch.Tensor) -> torch.Tensor:
-        """`(C, *spatial)` with the field in its unit as channel 0 → `(outputs, *spatial)` in ppm."""
+        """Map `(C, *spatial)`, with the field in its unit as channel 0, to `(outputs, *spatial)` in ppm."""
         in_ppm = input_image.float().clone()
         in_ppm[0] /= self.field.one_ppm
         return super().predict_sliding_window_return_logits(in_ppm)

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch.distributed as dist
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_xmodal.datasets.preprocessed_cases import CasesOnDisk, PreprocessedCases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
@@ -20,7 +21,8 @@ from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry
 
 
 class PreprocessedCase(NamedTuple):
-    """
+    """A case as a method of reconstruction gets it.
+
     Attributes:
         name: of the case.
         inputs: float32 `(C, *spatial)`, as the files have them.
@@ -40,8 +42,8 @@ Method = Callable[[PreprocessedCase], np.ndarray]
 """Case → reconstruction `(*spatial)` in the target's unit; its target is not to be looked at."""
 
 
-def read_case(dataset, name: str, target: TargetChannel, ignore: int | None) -> PreprocessedCase:
-    """From nnU-Net's preprocessed dataset; `ignore` is the value of its ignore label, None without one."""
+def read_case(dataset: PreprocessedCases, name: str, target: TargetChannel, ignore: int | None) -> PreprocessedCase:
+    """Read a case of nnU-Net's preprocessed dataset; `ignore` is the value of its ignore label, None without one."""
     data, segmentation, _, properties = dataset.load_case(name)
     data = np.asarray(data[:], dtype=np.float32)
     mask = inside(np.asarray(segmentation[0]), ignore)
@@ -50,7 +52,7 @@ def read_case(dataset, name: str, target: TargetChannel, ignore: int | None) -> 
 
 def validate_reconstruction(
     method: Method,
-    dataset,
+    dataset: CasesOnDisk,
     cases: Sequence[str],
     plans: PlansManager,
     configuration: ConfigurationManager,
@@ -60,7 +62,7 @@ def validate_reconstruction(
     rank: int = 0,
     ranks: int = 1,
 ) -> dict[str, float]:
-    """Measures a method on every case, writes `validation/summary.json`, and an image and a figure of each.
+    """Measure a method on every case; write `validation/summary.json`, and an image and a figure of each.
 
     Metrics are those of `reconstruction_quality` on the network's grid, inside the mask. Reconstructions on the case's
     own grid, 0 outside the mask, are in `validation/images/`, beside PNGs of reference, reconstruction and error.
@@ -78,7 +80,7 @@ def validate_reconstruction(
     target = TargetChannel.of_plans(plans.plans, "the validation")
     name, ending = channel_names_of(dataset_json)[target.index], dataset_json["file_ending"]
     ending = ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
-    results = []
+    results: list[dict[str, Any]] = []
     for case_name in cases[rank::ranks]:
         log(f"predicting {case_name}")
         case = read_case(dataset, case_name, target, ignore_label(dataset_json))
@@ -95,9 +97,9 @@ def validate_reconstruction(
             }
         )
     if ranks > 1:
-        gathered = [None] * ranks
+        gathered: list[list[dict[str, Any]]] = [[] for _ in range(ranks)]
         dist.all_gather_object(gathered, results)
-        results = sorted(sum(gathered, []), key=lambda result: result["prediction_file"])
+        results = sorted((result for part in gathered for result in part), key=lambda result: result["prediction_file"])
     per_case = [result["metrics"][key] for result in results]
     means = {metric: float(np.mean([metrics[metric] for metrics in per_case])) for metric in DIRECTIONS}
     if rank == 0:

@@ -1,6 +1,6 @@
 """A registration network as a method like any other, and methods one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -18,7 +18,7 @@ from nnunet_xmodal.tasks.registration.start_check import check_overlap
 def network_input(
     fixed: torch.Tensor, moving: torch.Tensor, base: torch.Tensor, spacing: torch.Tensor, fixed_is_label: bool = False
 ) -> torch.Tensor:
-    """What a registration network reads, in training and prediction: the moving image resampled once, both in [0, 1].
+    """Return what a registration network reads: the moving image resampled once, both images in [0, 1].
 
     Args:
         fixed: `(B, 1, D, H, W)`; a label of 0 and 1 if `fixed_is_label`, which then takes the moving image's range.
@@ -37,7 +37,7 @@ def network_input(
 
 @dataclass
 class ByNetwork:
-    """M(output)·base, see the package for the interface.
+    """A network as a method: its result is M(output)·base, see the package for the interface.
 
     Attributes:
         network: in eval mode; images → `(B, 6)` in mm and degrees.
@@ -58,7 +58,8 @@ class ByNetwork:
         spacing: Sequence[float],
         base: torch.Tensor | np.ndarray,
     ) -> Registered:
-        """
+        """Register two images from one start.
+
         Raises:
             XModalError: for images that do not overlap at the start.
         """
@@ -75,7 +76,7 @@ class ByNetwork:
         spacing: Sequence[float],
         bases: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same from several starts at once.
+        """Register two images from several starts at once.
 
         Args:
             bases: `(K, 4, 4)`.
@@ -91,7 +92,7 @@ class ByNetwork:
             some = [image.expand(len(base), -1, -1, -1, -1) for image in images]
             base = base.double().cpu()
             with torch.no_grad():
-                x = network_input(*some, base.float().to(self.device), millimetres, self.fixed_is_label)
+                x = network_input(some[0], some[1], base.float().to(self.device), millimetres, self.fixed_is_label)
                 output = self.network(x).double().cpu()  # B 6, in float32 as at prediction
             matrices.append(rigid_transform.matrix(output) @ base)
             seconds += [(perf_counter() - began) / len(base)] * len(base)
@@ -99,13 +100,20 @@ class ByNetwork:
 
 
 class InTurn:
-    """Every method begins where the one before it ended: two stages, or a network and what refines it."""
+    """Methods in turn, each from where the one before ended: two stages, or a network and what refines it."""
 
-    def __init__(self, *methods):
+    def __init__(self, *methods: Callable[..., Registered]):
         self.methods = methods
         self.fixed_is_label = getattr(methods[0], "fixed_is_label", False)
 
-    def __call__(self, fixed, moving, spacing, base) -> Registered:
+    def __call__(
+        self,
+        fixed: torch.Tensor | np.ndarray,
+        moving: torch.Tensor | np.ndarray,
+        spacing: Sequence[float],
+        base: torch.Tensor | np.ndarray,
+    ) -> Registered:
+        """Register two images by one method after the other."""
         seconds = 0.0
         for method in self.methods:
             base, more = method(fixed, moving, spacing, base)

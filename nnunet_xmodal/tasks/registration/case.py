@@ -1,4 +1,4 @@
-"""What belongs to a case that is registered: two images, and what tells where the organ is."""
+"""The files of a case that is registered: two images, and a mask, point or label that shows where the organ is."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ POINT_ENDINGS = (".csv", ".mrk.json")
 
 @dataclass(frozen=True)
 class RegistrationCase:
-    """
+    """The files of a case.
+
     Attributes:
         fixed, moving: `<name>_0000`, `<name>_0001`, on grids of their own.
         roi: a rough mask, or a point, of the fixed image's organ.
@@ -28,7 +29,7 @@ class RegistrationCase:
 def cases_to_register(
     folder: str | Path, dataset_json: dict, rois: str | Path | None = None, labels: str | Path | None = None
 ) -> list[RegistrationCase]:
-    """The cases of an images folder, by name.
+    """Return the cases of an images folder, by name.
 
     Raises:
         XModalError: for a missing image, one too many, and for a case without its region of interest or label in a
@@ -38,13 +39,17 @@ def cases_to_register(
     cases = []
     for case in cases_in_folder(folder, dataset_json):
         if len(case.images) != 2:
-            raise XModalError(f"{case.images[0]} stands alone: a case has a fixed image _0000 and a moving one _0001.")
+            raise XModalError(
+                f"{case.images[0]} has no second image: a case has a fixed image _0000 and a moving one _0001."
+            )
+        fixed, moving = case.images
         cases.append(
             RegistrationCase(
                 case.name,
-                *case.images,
-                roi=rois and _beside(rois, case.name, (ending, ".nii.gz", *POINT_ENDINGS), "--roi"),
-                label=labels and _beside(labels, case.name, (ending,), "--labels"),
+                fixed,
+                moving,
+                roi=_beside(rois, case.name, (ending, ".nii.gz", *POINT_ENDINGS), "--roi") if rois else None,
+                label=_beside(labels, case.name, (ending,), "--labels") if labels else None,
             )
         )
     return cases

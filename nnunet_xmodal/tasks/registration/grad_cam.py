@@ -24,7 +24,7 @@ SIDES = ("fixed", "moving")
 
 
 def captum_attr() -> ModuleType:
-    """Captum's attributions.
+    """Import Captum's attributions.
 
     Raises:
         XModalError: where Captum is not installed.
@@ -37,13 +37,13 @@ def captum_attr() -> ModuleType:
 
 
 def attention_heat(step: NetworkStep, grid: RegistrationGrid) -> dict[str, np.ndarray]:
-    """Side → `(d, h, w)` at the positions of the features, from 0 to 1; the mean over folds of maps of maximum 1."""
+    """Return side → `(d, h, w)` at the features' positions, from 0 to 1; the mean over folds of maps of maximum 1."""
     attr = captum_attr()
     network = step.network.to(step.device).eval()
     fixed, moving = (torch.from_numpy(a).to(step.device)[None, None] for a in (step.fixed_of(grid), grid.moving))
     spacing = torch.tensor(grid.chain.effective_spacing, dtype=torch.float32, device=step.device)
     x = network_input(fixed, moving, torch.eye(4, device=step.device)[None], spacing, step.fixed_is_label)
-    heat = {side: [] for side in SIDES}
+    heat: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
     for parameters in step.parameters:
         network.load_state_dict(parameters)
         for side in SIDES:
@@ -55,12 +55,12 @@ def attention_heat(step: NetworkStep, grid: RegistrationGrid) -> dict[str, np.nd
 
 
 def shown_layer(network: nn.Module, side: str) -> nn.Module:
-    """The attention block whose primary input are the features of this side's image, or its feature extractor."""
+    """Return the attention block whose primary input are features of this side's image, or its feature extractor."""
     return getattr(network, f"{side}_attention", None) or getattr(network, f"{side}_features")
 
 
 def on_image(heat: np.ndarray, chain: GridChain, image: sitk.Image) -> sitk.Image:
-    """A map of features `(d, h, w)` on the grid of an image, float32; 0 beyond.
+    """Resample a map of features `(d, h, w)` onto the grid of an image, float32; 0 beyond.
 
     Pooling with stride s, kernel 3 and padding 1 centres position k on voxel s·k of the grid.
     """

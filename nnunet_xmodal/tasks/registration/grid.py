@@ -1,4 +1,4 @@
-"""What a registration network sees of two images that lie anywhere: both on one grid, preprocessed by nnU-Net."""
+"""The grid of a registration network: two images that lie anywhere, on one grid, preprocessed by nnU-Net."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ filled with it; repeating the border instead would paint streaks that no network
 
 @dataclass(frozen=True)
 class RegistrationGrid:
-    """
+    """Two images on one grid, as a registration network reads them.
+
     Attributes:
         fixed, moving: float32 `(D, H, W)`.
         label: float32 `(D, H, W)` of the fixed image, 1 inside of the organ; or None.
@@ -32,7 +33,7 @@ class RegistrationGrid:
 
 @dataclass(frozen=True)
 class GridCutter:
-    """Resamples the moving image once onto the fixed image and takes both through nnU-Net's preprocessing."""
+    """Preprocessing of two images onto one grid: the moving one is resampled once, then nnU-Net preprocesses both."""
 
     plans: PlansManager
     configuration: ConfigurationManager
@@ -46,7 +47,8 @@ class GridCutter:
         centre: np.ndarray,
         label: sitk.Image | None = None,
     ) -> RegistrationGrid:
-        """
+        """Cut the grid around a centre.
+
         Args:
             fixed, moving: as they are on disk.
             transform: fixed → moving point in mm.
@@ -73,12 +75,12 @@ class GridCutter:
         chain = GridChain.from_properties(
             properties, self.plans.transpose_forward, data.shape[1:], self.configuration.patch_size
         )
-        chain = chain.around(chain.to_preprocessed(centre))
+        chain = chain.around(chain.to_preprocessed(centre).tolist())
         on_fixed, on_moving = chain.cut(np.asarray(data, np.float32), OUTSIDE)
         organ = None if label is None else is_organ(chain.cut(seg)[0], self.dataset_json).astype(np.float32)
         return RegistrationGrid(on_fixed, on_moving, organ, chain)
 
 
 def is_organ(label: np.ndarray, dataset_json: dict) -> np.ndarray:
-    """Where a label map holds foreground, as bool: neither background nor what is to be ignored."""
+    """Return where a label map holds foreground, as bool: neither background nor what is to be ignored."""
     return np.isin(rounded_labels(label), [value for values in foreground(dataset_json).values() for value in values])

@@ -1,4 +1,4 @@
-"""Around which physical point of the fixed image the grid is cut, and what said so.
+"""The physical point of the fixed image around which the grid is cut, and the source of that point.
 
 In training it is the centre of the box around the organ's label, along the axes of the fixed image. At prediction, in
 this order: a region of interest (`--roi`), a rough mask or a point; the label of networks that read it (`--labels`);
@@ -24,7 +24,8 @@ from nnunet_xmodal.tasks.registration.grid import is_organ
 
 
 class GridCentre(NamedTuple):
-    """
+    """The physical point around which the grid is cut.
+
     Attributes:
         point: physical (LPS), `(3)` in mm.
         source: "mask", "point", "label" or "non-zero region".
@@ -35,7 +36,7 @@ class GridCentre(NamedTuple):
 
 
 def grid_centre(case: RegistrationCase, fixed: sitk.Image, dataset_json: dict) -> GridCentre:
-    """By the rule above.
+    """Find the centre of a case's grid, by the rule at the top of this module.
 
     Raises:
         XModalError: for an empty mask or label, a file that holds no point, a fixed image of nothing but zeros, and
@@ -62,7 +63,7 @@ def grid_centre(case: RegistrationCase, fixed: sitk.Image, dataset_json: dict) -
 
 
 def organ_points(file: Path, dataset_json: dict) -> np.ndarray:
-    """Physical points `(N, 3)` in mm of a label's foreground.
+    """Return the physical points `(N, 3)` in mm of a label's foreground.
 
     Raises:
         XModalError: where there is none.

@@ -1,4 +1,4 @@
-"""Where the moving image begins before a network has seen it (`--init`).
+"""The start of the moving image before a network has seen it (`--init`).
 
 `none` trusts both files' physical coordinates. It is the default: images of one session share them, an initial
 alignment would throw that away, and images that do not overlap are refused with a sentence that names the others.
@@ -14,7 +14,7 @@ INITS = ("none", "geometry", "moments")
 
 
 def initial_transform(kind: str, fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
-    """A shift, fixed → moving point in mm.
+    """Return a shift, fixed → moving point in mm.
 
     Args:
         kind: of `INITS`.

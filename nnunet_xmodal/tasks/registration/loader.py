@@ -15,7 +15,7 @@ from nnunet_xmodal.tasks.registration.training_cases import CaseOnGrid, Registra
 
 
 class RegistrationLoader(DataLoader):
-    """Random cases, their grids shifted at random; perturbing them is the trainer's, on its device.
+    """Batches of random cases, their grids shifted at random; the trainer perturbs them on its device.
 
     Args:
         jitter: mm, by which the grid's centre is shifted at most along each axis, uniformly.
@@ -36,13 +36,14 @@ class RegistrationLoader(DataLoader):
         self.jitter = jitter
 
     def generate_train_batch(self) -> dict:
+        """Draw a batch, see the class."""
         keys = self.get_indices()
         shifts = np.random.uniform(-self.jitter, self.jitter, (len(keys), 3))
         return batch_of([self._data.cut(key, shift) for key, shift in zip(keys, shifts)], keys)
 
 
 class FixedStartsLoader:
-    """Every case from each of its fixed starts, again and again in the same order, without a shift.
+    """Batches of every case from each of its fixed starts, again and again in the same order, without a shift.
 
     The first starts of all cases come before the second ones: a round that is cut short still has seen every case.
     Batches have a further entry, "perturbation", float32 `(B, 6)` in mm and degrees.
@@ -61,14 +62,14 @@ class FixedStartsLoader:
         self._position = 0
 
     def __len__(self) -> int:
-        """Batches of a round; the last one may be smaller."""
+        """Return the number of batches of a round; the last one may be smaller."""
         return len(self._batches)
 
     def __iter__(self) -> "FixedStartsLoader":
         return self
 
     def restart(self) -> None:
-        """The next batch is the first one."""
+        """Go back to the first batch."""
         self._position = 0
 
     def __next__(self) -> dict:
@@ -79,7 +80,7 @@ class FixedStartsLoader:
 
 
 def batch_of(cases: Sequence[CaseOnGrid], keys: Sequence[str]) -> dict:
-    """See RegistrationLoader."""
+    """Make a batch of cases, see RegistrationLoader."""
     points, exists = padded([case.points.float() for case in cases])
     return {
         "data": torch.stack([case.images for case in cases]),

@@ -18,7 +18,7 @@ _NEIGHBOURS = tuple((axis, step) for axis in range(3) for step in (-1, 1))
 
 
 def mind(image: torch.Tensor, sigma: float = 0.5) -> torch.Tensor:
-    """How alike the patches around a voxel and around each of its six neighbours are.
+    """Return how alike the patches around a voxel and around each of its six neighbours are.
 
         MIND(x, r) = exp(−D_p(x, x + r) / V(x)) / n        (Eq. 4)
 
@@ -39,7 +39,8 @@ def mind(image: torch.Tensor, sigma: float = 0.5) -> torch.Tensor:
     for axis, step in _NEIGHBOURS:
         start = [1, 1, 1]
         start[axis] += step
-        neighbours.append(padded[(..., *[slice(low, low + side) for low, side in zip(start, sides)])])
+        place = (..., *[slice(low, low + side) for low, side in zip(start, sides)])
+        neighbours.append(padded[place])
     distance = _smoothed((torch.cat(neighbours, 1) - image).square(), sigma)  # B 6 D H W
     variance = distance.mean(1, keepdim=True)  # B 1 D H W
     typical = variance.mean((1, 2, 3, 4), keepdim=True).detach()
@@ -50,7 +51,7 @@ def mind(image: torch.Tensor, sigma: float = 0.5) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class MIND:
-    """The mean squared difference of descriptors (Eq. 9), minimised from coarse to fine over six rigid parameters.
+    """Registration by the mean squared difference of descriptors (Eq. 9), coarse to fine, over six rigid parameters.
 
     Descriptors are those of the moving image *after* resampling, computed anew at every step: they are no invariants of
     rotation. What the moving image does not cover is left out. Adam, with millimetres and degrees as they are: a degree
@@ -90,7 +91,8 @@ class MIND:
             images = [_coarsened(image, of_axes) for image in (fixed, moving)]
             sides = zip(spacing, fixed.shape[2:], images[0].shape[2:])
             voxels = fixed.new_tensor([mm * whole / coarse for mm, whole, coarse in sides])
-            found = self._refined(*images, voxels, base, found, self.step * level / max(self.levels), iterations)
+            step = self.step * level / max(self.levels)
+            found = self._refined(images[0], images[1], voxels, base, found, step, iterations)
         matrix = rigid_transform.matrix(found[0].double()) @ base.double()
         return Registered(matrix.cpu(), perf_counter() - began)
 

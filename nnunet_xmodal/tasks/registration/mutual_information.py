@@ -18,7 +18,7 @@ from nnunet_xmodal.tasks.registration.start_check import check_overlap
 
 @dataclass(frozen=True)
 class MutualInformation:
-    """From coarse to fine, by gradient descent whose steps are measured in millimetres that voxels move.
+    """Registration from coarse to fine, by gradient descent whose steps are measured in millimetres that voxels move.
 
     Around the moving image lies a margin of its smallest value, background: voxels that leave the image are counted as
     such. They would be left out otherwise, and the less two images overlap the more they seem to have in common.

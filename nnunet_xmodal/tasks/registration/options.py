@@ -1,4 +1,4 @@
-"""What a request for a registration may say beyond what all requests say."""
+"""Options of requests for a registration."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -10,6 +10,7 @@ next to no translation, is drawn anew.
 """
 
 from collections.abc import Callable
+from functools import partial
 from zlib import crc32
 
 import numpy as np
@@ -35,7 +36,7 @@ SRE = float | tuple[float, float]
 def random_perturbations(
     points: torch.Tensor, exists: torch.Tensor | None, sre: SRE, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """A perturbation of every case of a batch, on the device of its points.
+    """Draw a perturbation of every case of a batch, on the device of its points.
 
     Args:
         points: of the surfaces, `(B, N, 3)` in mm from the centre of the grid.
@@ -59,7 +60,7 @@ def random_perturbations(
 
 
 def fixed_perturbations(case: str, points: torch.Tensor, sre: SRE, count: int, seed: int = 0) -> torch.Tensor:
-    """The same starts of a case at every call, in every order of cases and for any number of them.
+    """Return the same starts of a case at every call, in every order of cases and for any number of them.
 
     Each start has a random stream of its own, of the seed, the case's name and its index: the first five of forty are
     the five. Starts of another SRE are the same ones scaled otherwise.
@@ -82,16 +83,14 @@ def fixed_perturbations(case: str, points: torch.Tensor, sre: SRE, count: int, s
     for index in range(count):
         rng = np.random.default_rng((seed, crc32(case.encode()), index))
         wanted = torch.tensor([low + (high - low) * rng.uniform()], dtype=torch.float64)
-        starts.append(
-            _draw_until_found(lambda rng=rng: torch.from_numpy(rng.uniform(size=(1, 6))), wanted, points, None)
-        )
+        starts.append(_draw_until_found(partial(_six_uniform, rng), wanted, points, None))
     return torch.cat(starts) if starts else torch.empty(0, 6, dtype=torch.float64)
 
 
 def scaled_to_sre(
     parameters: torch.Tensor, sre: torch.Tensor, points: torch.Tensor, exists: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """s·p whose SRE is the requested one.
+    """Scale perturbations p to s·p whose SRE is the requested one.
 
     Args:
         parameters: p, `(B, 6)` in mm and degrees.
@@ -116,6 +115,10 @@ def scaled_to_sre(
         short = error(middle) < sre
         low, high = torch.where(short, middle, low), torch.where(short, high, middle)
     return ((low + high) / 2)[:, None] * parameters, found
+
+
+def _six_uniform(rng: np.random.Generator) -> torch.Tensor:
+    return torch.from_numpy(rng.uniform(size=(1, 6)))
 
 
 def _draw_until_found(

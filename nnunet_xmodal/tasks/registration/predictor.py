@@ -48,7 +48,7 @@ WRITTEN_HEAT = tuple(f"_gradcam_{side}.nii.gz" for side in grad_cam.SIDES)
 
 @dataclass(frozen=True)
 class Start:
-    """What a case begins with: fixed → moving point in mm, and around which point of the fixed image the grid lies."""
+    """The start of a case: fixed → moving point in mm, and the point of the fixed image around which the grid lies."""
 
     initial: sitk.Euler3DTransform
     centre: GridCentre
@@ -56,7 +56,8 @@ class Start:
 
 @dataclass(frozen=True)
 class Registration:
-    """
+    """The result of a case.
+
     Attributes:
         transform: fixed → moving point in mm, about the centre of the last step's grid.
         first_grid: what the first step saw.
@@ -69,7 +70,7 @@ class Registration:
 
 
 class RegistrationPredictor(GuardedPredictor):
-    """Writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv per case."""
+    """Predictor that writes CASE.tfm, CASE_registered.nii.gz, CASE_checkerboard.png and a row of registration.csv."""
 
     options_class = RegistrationOptions
     options = RegistrationOptions()
@@ -77,7 +78,7 @@ class RegistrationPredictor(GuardedPredictor):
 
     @property
     def fixed_is_label(self) -> bool:
-        """Whether the model's trainer says that its networks read a label as their fixed image."""
+        """Return whether the model's trainer says that its networks read a label as their fixed image."""
         trainer = recursive_find_trainer_class_by_name(self.trainer_name)
         return getattr(trainer, "fixed_is_label", False)
 
@@ -110,15 +111,17 @@ class RegistrationPredictor(GuardedPredictor):
             began = perf_counter()
             fixed, moving, label = self._images(case)
             try:
-                found = register(fixed, moving, label, start, steps)
+                registered = register(fixed, moving, label, start, steps)
             except XModalError as error:
                 raise XModalError(f"{case.name}: {error}") from error
-            _write(case, fixed, moving, start, found.transform, output)
+            _write(case, fixed, moving, start, registered.transform, output)
             if options.grad_cam:
-                _write_heat(case, fixed, steps[0], found.first_grid, output)
+                first = steps[0]
+                assert isinstance(first, NetworkStep), "what refines comes after the networks"
+                _write_heat(case, fixed, first, registered.first_grid, output)
             described = {"init": init, "steps": " + ".join(step.name for step in steps)}
-            seconds = {"seconds_network": found.seconds_network, "seconds": perf_counter() - began}
-            table.add({"case": case.name, **_numbers(found.transform, start), **described, **seconds})
+            seconds = {"seconds_network": registered.seconds_network, "seconds": perf_counter() - began}
+            table.add({"case": case.name, **_numbers(registered.transform, start), **described, **seconds})
         print(f"Transforms of {len(cases)} cases are in {output}; {table.file.name} describes them.")
 
     def _steps(self, request: PredictionRequest) -> list[RegistrationStep]:
@@ -142,7 +145,7 @@ class RegistrationPredictor(GuardedPredictor):
         return steps
 
     def as_step(self) -> NetworkStep:
-        """All folds of the model."""
+        """Return all folds of the model as one step."""
         cut = GridCutter(self.plans_manager, self.configuration_manager, self.dataset_json)
         network = unwrapped(self.network)  # compiling takes longer than many cases
         return NetworkStep(self.trainer_name, cut, network, self.list_of_parameters, self.device, self.fixed_is_label)
@@ -207,8 +210,8 @@ class RegistrationPredictor(GuardedPredictor):
                 remark(f"{places.file} lies at two places: {places.described()}; transforms are for ITK's.")
 
     def _images(self, case: RegistrationCase) -> tuple[sitk.Image, sitk.Image, sitk.Image | None]:
-        files = (case.fixed, case.moving, case.label)
-        return tuple(file and read_volume(file, self.dataset_json) for file in files)
+        label = None if case.label is None else read_volume(case.label, self.dataset_json)
+        return read_volume(case.fixed, self.dataset_json), read_volume(case.moving, self.dataset_json), label
 
 
 def register(
@@ -218,7 +221,7 @@ def register(
     start: Start,
     steps: Sequence[RegistrationStep],
 ) -> Registration:
-    """One step after the other, each from the original moving image.
+    """Take one step after the other, each from the original moving image.
 
     Raises:
         XModalError: see the steps.

@@ -1,4 +1,4 @@
-"""What a registration returns."""
+"""The result of a registration."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,8 @@ import torch
 
 
 class Registered(NamedTuple):
-    """
+    """The result of a method.
+
     Attributes:
         matrix: T, moving → fixed, `(4, 4)` float64 in mm about the centre of the grid.
         seconds: on the wall.

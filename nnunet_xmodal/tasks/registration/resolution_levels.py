@@ -1,4 +1,4 @@
-"""By how much the axes of a grid are coarsened, level by level."""
+"""Factors by which the axes of a grid are coarsened, level by level."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ _FEWEST = 8  # voxels along an axis, below which there is little to align
 def factors_of_levels(
     shape: Sequence[int], spacing: Sequence[float], levels: Sequence[int] = (4, 2, 1)
 ) -> list[tuple[int, ...]]:
-    """Factors per axis, coarse to fine: towards isotropic voxels, and never below eight along an axis.
+    """Return factors per axis, coarse to fine: towards isotropic voxels, and never below eight along an axis.
 
     Args:
         shape: voxels along D, H, W.

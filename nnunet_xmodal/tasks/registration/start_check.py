@@ -1,4 +1,4 @@
-"""Whether a start leaves anything to compare."""
+"""Check that a start leaves something to compare."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,8 @@ from nnunet_xmodal.geometry.warp import warp
 
 
 def check_overlap(shape: Sequence[int], spacing: Sequence[float], base: torch.Tensor) -> None:
-    """
+    """Check that two images overlap at the start.
+
     Args:
         shape, spacing: of the grid of both images, in voxels and mm along D, H, W.
         base: where the moving image begins, `(4, 4)`.

@@ -1,4 +1,4 @@
-"""What brings the moving image nearer: networks, and mutual information behind them.
+"""Steps of a registration: networks, and mutual information behind them.
 
 A step is a callable of a grid, on which the moving image lies as all steps before have found it, and returns what is
 left: T, moving → fixed, in mm about the grid's centre.
@@ -39,7 +39,8 @@ class NetworkStep:
     fixed_is_label: bool = False
 
     def __call__(self, grid: RegistrationGrid) -> Registered:
-        """
+        """Register by the networks.
+
         Raises:
             XModalError: where a network returns NaN or infinity.
         """
@@ -55,8 +56,11 @@ class NetworkStep:
         return Registered(rigid_transform.mean_se3(torch.stack(matrices)), sum(seconds))
 
     def fixed_of(self, grid: RegistrationGrid) -> np.ndarray:
-        """What the network reads as fixed image, `(D, H, W)`."""
-        return grid.label if self.fixed_is_label else grid.fixed
+        """Return what the network reads as its fixed image, `(D, H, W)`."""
+        if not self.fixed_is_label:
+            return grid.fixed
+        assert grid.label is not None, "the grid is cut with the label where the network reads it"
+        return grid.label
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class MutualInformationStep:
     fixed_is_label: bool = False
 
     def __call__(self, grid: RegistrationGrid) -> Registered:
-        """
+        """Register by mutual information.
+
         Raises:
             XModalError: where SimpleITK gives up, as on a constant image.
         """
@@ -76,7 +81,7 @@ class MutualInformationStep:
             return MutualInformation()(grid.fixed, grid.moving, grid.chain.effective_spacing, torch.eye(4))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise XModalError(f"mutual information found nothing to go by ({reason}): leave out --refine.") from error
+            raise XModalError(f"mutual information failed ({reason}): leave out --refine.") from error
 
 
 RegistrationStep = NetworkStep | MutualInformationStep

@@ -28,7 +28,8 @@ centre itself (LPS, mm) and what it was taken from."""
 
 @dataclass
 class RegistrationTable:
-    """
+    """The rows of a table and their file.
+
     Attributes:
         rows: case → column → value.
     """
@@ -38,7 +39,7 @@ class RegistrationTable:
 
     @classmethod
     def of_folder(cls, folder: Path, part: str = "") -> "RegistrationTable":
-        """With the rows that are there already; calls that share the cases write a table each."""
+        """Read the rows that are there already; calls that share the cases write a table each."""
         file = Path(folder) / f"registration{part}.csv"
         rows = {}
         if file.is_file():
@@ -51,8 +52,8 @@ class RegistrationTable:
         return cls(file, rows)
 
     def add(self, row: dict[str, str | float]) -> None:
-        """Writes the whole table anew, sorted by case; it is never half a table."""
-        self.rows[row["case"]] = {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()}
+        """Add a case and write the whole table anew, sorted by case; the file is never half a table."""
+        self.rows[str(row["case"])] = {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()}
         write_atomically(self.file, self._write)
 
     def _write(self, name: str) -> None:

@@ -6,13 +6,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from nnunet_xmodal.datasets.preprocessed_cases import CasesOnDisk
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.grid_chain import GridChain
 from nnunet_xmodal.geometry.surface import surface_points
 
 
 class CaseOnGrid(NamedTuple):
-    """
+    """A case on the grid around its organ.
+
     Attributes:
         images: fixed and moving, float32 `(2, D, H, W)`, aligned; 0 where the grid reaches beyond the images.
         label: float32 `(1, D, H, W)`, 1 inside of the organ.
@@ -29,7 +31,7 @@ class CaseOnGrid(NamedTuple):
 
 
 class RegistrationCases:
-    """Cuts the grid around the centre of the bounding box of all foreground labels.
+    """Preprocessed cases, cut to a grid around the centre of the bounding box of all foreground labels.
 
     Labels are read once, in the constructor; images whenever a case is cut.
 
@@ -43,7 +45,9 @@ class RegistrationCases:
         XModalError: names the case that has no label, a single slice, or was read by another reader than SimpleITKIO.
     """
 
-    def __init__(self, dataset, transpose_forward: Sequence[int], grid: Sequence[int], labels: Sequence[int]):
+    def __init__(
+        self, dataset: CasesOnDisk, transpose_forward: Sequence[int], grid: Sequence[int], labels: Sequence[int]
+    ):
         self.dataset, self.labels = dataset, list(labels)
         self.identifiers = list(dataset.identifiers)
         self._chains: dict[str, GridChain] = {}
@@ -69,14 +73,15 @@ class RegistrationCases:
             self._physical_points[case] = whole.to_physical(surface_points(organ, chain.effective_spacing).numpy())
 
     def cut(self, case: str, shift: Sequence[float] = (0.0, 0.0, 0.0)) -> CaseOnGrid:
-        """
+        """Cut the grid of a case.
+
         Args:
             shift: of the grid's centre in mm along z, y, x, rounded to whole voxels.
         """
         chain = self._chains[case]
         if any(shift):
             middle = np.add(chain.start, (np.array(chain.size) - 1) / 2)
-            chain = chain.around(middle + np.array(shift) / chain.effective_spacing)
+            chain = chain.around((middle + np.array(shift) / chain.effective_spacing).tolist())
         data, segmentation, _, _ = self.dataset.load_case(case)
         return CaseOnGrid(
             images=torch.from_numpy(chain.cut(data).astype(np.float32, copy=False)),
@@ -86,6 +91,6 @@ class RegistrationCases:
             chain=chain,
         )
 
-    def _organ(self, segmentation) -> np.ndarray:
+    def _organ(self, segmentation: np.ndarray) -> np.ndarray:
         """`(1, …)` of any integers → bool `(…)`."""
         return np.isin(segmentation[0], self.labels)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ Method = Callable[[torch.Tensor, torch.Tensor, Sequence[float], torch.Tensor], R
 
 @dataclass(frozen=True)
 class Starts:
-    """Where registrations of every case begin.
+    """The starts of every case.
 
     Attributes:
         sre: range in mm from which the starts of a case are drawn, seeded by its name.
@@ -39,7 +40,7 @@ class Starts:
 
 
 def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) -> tuple[dict[str, float], dict]:
-    """Registers one aligned case from each of its starts.
+    """Register one aligned case from each of its starts and measure what is found.
 
     A method with an attribute `fixed_is_label` that is true gets the label as fixed image; one with a method
     `of_starts`, see `ByNetwork`, all starts at once.
@@ -89,7 +90,7 @@ def validate_registration(
     rank: int = 0,
     ranks: int = 1,
 ) -> dict[str, float]:
-    """Measures a method on every case and writes `validation/summary.json`.
+    """Measure a method on every case and write `validation/summary.json`.
 
     Args:
         cases: of the validation fold.
@@ -101,22 +102,22 @@ def validate_registration(
     """
     folder, key = Path(fold_folder) / "validation", organ_key(dataset_json)
     folder.mkdir(parents=True, exist_ok=True)
-    results = []
+    results: list[dict[str, Any]] = []
     for case in cases.identifiers[rank::ranks]:
         log(f"predicting {case}")
-        metrics, told = measure_case(method, case, cases.cut(case), starts)
+        metrics, of_starts = measure_case(method, case, cases.cut(case), starts)
         results.append(
             {
                 "reference_file": os.path.join(cases.dataset.source_folder, case),
                 "prediction_file": str(folder / f"{case}{dataset_json['file_ending']}"),
                 "metrics": {key: metrics},
-                "starts": told,
+                "starts": of_starts,
             }
         )
     if ranks > 1:
-        gathered = [None] * ranks
+        gathered: list[list[dict[str, Any]]] = [[] for _ in range(ranks)]
         dist.all_gather_object(gathered, results)
-        results = sorted(sum(gathered, []), key=lambda result: result["prediction_file"])
+        results = sorted((result for part in gathered for result in part), key=lambda result: result["prediction_file"])
     per_case = [result["metrics"][key] for result in results]
     means = {name: float(np.mean([metrics[name] for metrics in per_case])) for name in per_case[0]}
     if rank == 0:

@@ -26,7 +26,7 @@ StreamLevel = tuple[int, int]
 def attention_maps(
     predictor: nnUNetPredictor, image: torch.Tensor, amgb: AttentionMapGenerationBlock | None = None
 ) -> dict[StreamLevel, torch.Tensor]:
-    """The attention of every stream and level over a preprocessed case, float32 on the CPU.
+    """Return the attention of every stream and level over a preprocessed case, float32 on the CPU.
 
     The softmax of Eq. 1 runs over a tile, so its values depend on the tile's size: they are multiplied by the number
     of positions, and 1 means uniform attention. Tiles are blended with nnU-Net's Gaussian, folds averaged.
@@ -73,7 +73,8 @@ def attention_maps(
 
 
 def check_has_attention_maps(predictor: nnUNetPredictor) -> None:
-    """
+    """Check that the loaded network has attention maps.
+
     Raises:
         XModalError: if the loaded network has no streams.
     """
@@ -93,7 +94,7 @@ def _relative_attention(log_map: torch.Tensor, size: torch.Size) -> torch.Tensor
 def write_attention_maps(
     maps: dict[StreamLevel, torch.Tensor], predictor: nnUNetPredictor, properties: dict, folder: Path, case: str
 ) -> list[Path]:
-    """Writes `<case>_stream<k>_level<m>.nii.gz` for every map, with the origin, spacing and direction of the case."""
+    """Write `<case>_stream<k>_level<m>.nii.gz` for every map, with origin, spacing and direction of the case."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for (stream, level), volume in maps.items():

@@ -1,4 +1,4 @@
-"""Where attention maps look, and whether maps of two streams look at the same: sizes that a low divergence hides."""
+"""Places where attention maps look, and how alike those of two streams are: a low divergence hides both."""
 
 from math import prod
 
@@ -9,7 +9,7 @@ _POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_p
 
 
 def peaks_in_a_corner(log_map: torch.Tensor) -> torch.Tensor:
-    """Whether the largest value of a map lies at an end of every axis: `(B, *spatial)` → bool `(B,)`."""
+    """Return whether the largest value of a map lies at an end of every axis: `(B, *spatial)` → bool `(B,)`."""
     sides = log_map.shape[1:]
     places = torch.unravel_index(log_map.flatten(1).argmax(1), sides)
     at_ends = [(place == 0) | (place == side - 1) for place, side in zip(places, sides)]
@@ -17,12 +17,12 @@ def peaks_in_a_corner(log_map: torch.Tensor) -> torch.Tensor:
 
 
 def corners_by_chance(size: torch.Size) -> float:
-    """Share of the positions that are corners: what random maps of this size peak in."""
+    """Return the share of positions that are corners: how often random maps of this size peak in one."""
     return prod(min(2, side) for side in size) / prod(size)
 
 
 def mass_in(log_map: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
-    """Attention inside a mask over what a uniform map has there: 1 is indifferent, NaN where the mask is empty.
+    """Return the attention inside a mask over that of a uniform map: 1 is indifferent, NaN where the mask is empty.
 
     Args:
         log_map: `(B, *spatial)`.
@@ -37,13 +37,13 @@ def mass_in(log_map: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Pearson's r over positions, two `(B, *spatial)` → `(B,)`; NaN where one of them is constant."""
+    """Return Pearson's r over positions, two `(B, *spatial)` → `(B,)`; NaN where one of them is constant."""
     a, b = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (a, b))
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
 
 
 def is_alive(start: dict, end: dict, corners: float = 0.05) -> bool | None:
-    """Whether a training has taught its streams to look at the same places, and at the right ones.
+    """Return whether a training has taught its streams to look at the same places, and at the right ones.
 
     That is: paired maps correlate more than at the start, the median of the maps has more mass in the foreground than a
     uniform one, and hardly more maps peak in a corner than random ones do. A low divergence is none of these: flat maps

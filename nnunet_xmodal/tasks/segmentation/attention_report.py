@@ -1,6 +1,6 @@
-"""Is the distillation alive? Its size, its gradient beside the segmentation's, and where the attention maps look."""
+"""Report on the distillation: its size, its gradient beside the segmentation's, and where attention maps look."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from nnunet_xmodal.tasks.segmentation.attention_places import corners_by_chance,
 
 
 def effective_support(log_map: torch.Tensor) -> torch.Tensor:
-    """exp(entropy) of an attention map as a share of its positions: 1 is uniform, 1/N a single position.
+    """Return exp(entropy) of an attention map as a share of its positions: 1 is uniform, 1/N a single position.
 
     Shape: `(B, *spatial)` → `(B,)`.
     """
@@ -31,7 +31,7 @@ def distillation_report(
     target: torch.Tensor | list[torch.Tensor],
     foreground: torch.Tensor,
 ) -> dict:
-    """What α·L_CSAD is and does on each sample, and where the maps look; also for networks that are trained without it.
+    """Measure what α·L_CSAD does on each sample, and where the maps look; also for networks trained without it.
 
     Args:
         network: with `encoder.stream_features` and `encoder.streams`, in training mode.
@@ -61,7 +61,15 @@ def distillation_report(
     return {**report, "samples": len(data)}
 
 
-def _gradients(network, segmentation_loss, paths, distillation_loss, alpha, data, target) -> dict:
+def _gradients(
+    network: nn.Module,
+    segmentation_loss: nn.Module,
+    paths: DistillationPaths,
+    distillation_loss: AttentionDistillationLoss,
+    alpha: float,
+    data: torch.Tensor,
+    target: torch.Tensor | list[torch.Tensor],
+) -> dict:
     parameters = [p for p in network.encoder.streams.parameters() if p.requires_grad]
     output = network(data)
     loss = segmentation_loss(output[0] if isinstance(output, tuple) else output, target)
@@ -78,14 +86,14 @@ def _gradients(network, segmentation_loss, paths, distillation_loss, alpha, data
 
 
 @torch.no_grad()
-def _places(network, paths, data, foreground) -> dict:
+def _places(network: nn.Module, paths: DistillationPaths, data: torch.Tensor, foreground: torch.Tensor) -> dict:
     features = network.encoder.stream_features(data)
     maps = [[paths.amgb(level) for level in stream] for stream in features]
     sums_of_squares = DistillationPaths(paths.scheme, _SumOfSquares(), first_level=paths.first_level)(features)
     fusion = getattr(network.encoder, "fusion", None)
-    has_scff = isinstance(fusion, SpatialCorrelatedFeatureFusion)
+    scff = fusion if isinstance(fusion, SpatialCorrelatedFeatureFusion) else None
 
-    def of_maps(measure) -> list[list[float]]:
+    def of_maps(measure: Callable[[torch.Tensor], torch.Tensor]) -> list[list[float]]:
         return [[measure(level).item() for level in stream] for stream in maps]
 
     return {
@@ -94,19 +102,20 @@ def _places(network, paths, data, foreground) -> dict:
         "corners_by_chance": [corners_by_chance(level.shape[1:]) for level in maps[0]],
         "foreground_mass": of_maps(lambda level: mass_in(level, foreground)),
         "correlation": torch.stack([correlation(a, b) for a, b in sums_of_squares]).mean().item(),
-        "scff_support": fusion.support([stream[-1] for stream in features]).item() if has_scff else None,
+        "scff_support": None if scff is None else scff.support([stream[-1] for stream in features]).item(),
     }
 
 
 class _SumOfSquares(AttentionMapGenerationBlock):
     """The maps before normalisation and softmax, so that all readings are measured alike."""
 
-    def forward(self, features: torch.Tensor, size=None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, size: Sequence[int] | None = None) -> torch.Tensor:
+        """Return the sums of squares of features."""
         return self._activation(features, size)
 
 
 def _median(values: list) -> float | list | None:
-    """Of numbers or equally nested lists of them, without None and NaN; None where nothing is left."""
+    """Return the median of numbers or equally nested lists, without None and NaN; None where nothing is left."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -115,13 +124,13 @@ def _median(values: list) -> float | list | None:
 
 
 def mean_symmetric_kl(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """Mean over pairs and samples, without the scale 1/(2·positions) of the loss."""
+    """Return the mean over pairs and samples, without the scale 1/(2·positions) of the loss."""
     return torch.stack([symmetric_kl(a.detach(), b.detach()).mean() for a, b in pairs]).mean().item()
 
 
 @torch.no_grad()
 def symmetric_kl_of_tiles(network: nn.Module, paths: DistillationPaths, tiles: Iterable[torch.Tensor]) -> float:
-    """Mean symmetric KL over the tiles `(1, C, *patch)` of a case."""
+    """Return the mean symmetric KL over the tiles `(1, C, *patch)` of a case."""
     values = [mean_symmetric_kl(paths(network.encoder.stream_features(tile))) for tile in tiles]
     return sum(values) / len(values)
 

@@ -57,18 +57,19 @@ class Imputation:
             raise XModalError(self._no_such_model(self.predictor.trainer_name))
 
     def can_make_what_is_missing(self, case: PartialCase) -> bool:
-        """Whether one of the two streams is complete."""
+        """Return whether one of the two streams is complete."""
         return bool(case.given(self._streams))
 
     def check_has_a_stream(self, case: PartialCase) -> None:
-        """
+        """Check that one of the two streams is complete.
+
         Raises:
             XModalError: if neither stream is complete.
         """
         case.check_has_a_stream(self._streams, self.predictor.dataset_json)
 
     def make(self, cases: list[PartialCase], folder: Path, processes: int) -> list[PartialCase]:
-        """Writes into `folder` what the cases lack.
+        """Write what the cases lack into `folder`.
 
         Returns:
             The cases with all channels: files that exist stay, also those of a stream that is otherwise made.
@@ -82,7 +83,7 @@ class Imputation:
         return completed
 
     def origin(self, case: PartialCase) -> dict:
-        """Who makes what the case lacks, and of what."""
+        """Return who makes what the case lacks, and of what."""
         names = channel_names_of(self.predictor.dataset_json)
         (source,) = source_cases([case], self.predictor.dataset_json, self.predictor.network)
         return {
@@ -132,6 +133,6 @@ class Imputation:
         endings = {of_model["file_ending"], dataset_json["file_ending"]}
         if len(endings) > 1 or not endings <= set(HOLD_FLOATS):
             raise XModalError(
-                f"--impute makes images of floating-point numbers, for which {' and '.join(sorted(endings))} files do "
-                f"not do: convert the dataset to one of {', '.join(HOLD_FLOATS)}."
+                f"--impute writes floating-point numbers, but the files end in {' and '.join(sorted(endings))}: "
+                f"convert the dataset to one of {', '.join(HOLD_FLOATS)}."
             )

@@ -1,11 +1,12 @@
 """Segmentation of cases that lack channels: their streams are left out, or made by a model of CMFT."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_xmodal.datasets.checks import Case, check_cases
 from nnunet_xmodal.datasets.partial_cases import PartialCase
@@ -36,7 +37,7 @@ def predict_partial_cases(
     options: SegmentationOptions,
     roi: OrganRoi | None = None,
 ) -> None:
-    """`nnUNetXModal_predict` with `--allow_missing`, `--impute` or both.
+    """Predict cases that lack channels, with `--allow_missing`, `--impute` or both.
 
     Cases that have all channels are predicted as ever. Of the others, `--impute` makes what is missing, where it can;
     what then still lacks a channel is predicted without the streams that the channel belongs to.
@@ -75,6 +76,7 @@ class _Prediction:
         self.imputation = Imputation(impute, folds, request.checkpoint, predictor) if impute else None
 
     def run(self, cases: list[PartialCase]) -> None:
+        """Check the cases, then predict them."""
         complete = [case for case in cases if not case.missing(self.dataset_json)]
         lacking = [case for case in cases if case.missing(self.dataset_json)]
         imputed = [case for case in lacking if self.imputation and self.imputation.can_make_what_is_missing(case)]
@@ -82,7 +84,7 @@ class _Prediction:
         for case in partial:
             if self.options.allow_missing:
                 case.check_has_a_stream(self.streams, self.dataset_json)
-            else:
+            elif self.imputation is not None:
                 self.imputation.check_has_a_stream(case)
         self._check_normalisation(imputed)
         self._check_images(complete + imputed, partial)
@@ -96,7 +98,9 @@ class _Prediction:
         record_origins(origins, provenance)
         self._tell(lacking, origins, provenance)
         with temporary_folder() as folder:
-            made = self.imputation.make(imputed, folder, self.request.preprocessing_processes) if imputed else []
+            made = []
+            if self.imputation is not None and imputed:
+                made = self.imputation.make(imputed, folder, self.request.preprocessing_processes)
             self.imputation = None  # the generators' memory
             self._predict_complete(sorted(complete + made, key=lambda case: case.name))
         for given, group in _grouped(partial, lambda case: case.given(self.streams)):
@@ -139,7 +143,7 @@ class _Prediction:
     def _channels_of(self, streams: Sequence[int]) -> list[int]:
         return sorted(channel for stream in streams for channel in self.streams[stream])
 
-    def _with_channels(self, channels: Sequence[int]):
+    def _with_channels(self, channels: Sequence[int]) -> tuple[PlansManager, ConfigurationManager, dict]:
         return with_channels_only(channels, self.predictor.plans_manager, self.request.configuration, self.dataset_json)
 
     def _origin(self, case: PartialCase, is_imputed: bool) -> dict:
@@ -148,17 +152,17 @@ class _Prediction:
         return {
             "missing_channels": [self.names[channel] for channel in missing],
             "absent_streams": [[self.names[channel] for channel in self.streams[stream]] for stream in sorted(absent)],
-            "imputed_by": self.imputation.origin(case) if is_imputed else None,
+            "imputed_by": self.imputation.origin(case) if is_imputed and self.imputation else None,
         }
 
     def _tell(self, lacking: list[PartialCase], origins: dict[str, dict], provenance: Path) -> None:
         for case in lacking:
-            told = origins[case.name]
-            missing, imputed_by = ", ".join(told["missing_channels"]), told["imputed_by"]
+            origin = origins[case.name]
+            missing, imputed_by = ", ".join(origin["missing_channels"]), origin["imputed_by"]
             if imputed_by:
                 instead = f"made of {', '.join(imputed_by['made_of'])} by {imputed_by['trainer']}"
             else:
-                instead = f"predicted without {' and '.join('+'.join(stream) for stream in told['absent_streams'])}"
+                instead = f"predicted without {' and '.join('+'.join(stream) for stream in origin['absent_streams'])}"
             print(f"{case.name} has no {missing}: {instead}.")
         print(f"{provenance} tells of every case what was missing.")
 
@@ -211,7 +215,8 @@ class _Prediction:
 
 
 def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:
-    """
+    """Check that a model was trained with streams left out.
+
     Raises:
         XModalError: for a model that has never been without a stream.
     """
@@ -224,5 +229,7 @@ def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:
         )
 
 
-def _grouped(cases: list[PartialCase], key) -> list[tuple[list[int], list[PartialCase]]]:
+def _grouped(
+    cases: list[PartialCase], key: Callable[[PartialCase], list[int]]
+) -> list[tuple[list[int], list[PartialCase]]]:
     return [(value, list(group)) for value, group in groupby(sorted(cases, key=key), key)]

@@ -1,4 +1,4 @@
-"""What a request for a segmentation may say beyond what all requests say."""
+"""Options of requests for a segmentation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

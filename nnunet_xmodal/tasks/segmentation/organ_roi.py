@@ -8,6 +8,7 @@ background outside, the probability of background 1, with any reader, process, c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -29,7 +30,8 @@ Slices = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class OrganRoi:
-    """
+    """The organ within which a prediction takes place.
+
     Attributes:
         masks: folder with one for every case, see `organ_mask.mask_file`.
         values: of the organ in them; all from 0.5 on where none are named.
@@ -44,7 +46,7 @@ class OrganRoi:
 def organ_roi(
     masks: str | None, values: Sequence[int] | None, margin_mm: float | None, dataset_json: dict
 ) -> OrganRoi | None:
-    """What `--roi`, `--roi_label` and `--margin` ask for; tells where that is not what the model was trained with.
+    """Read `--roi`, `--roi_label` and `--margin`; warn where they are not what the model was trained with.
 
     Args:
         margin_mm: None for that of the training.
@@ -61,7 +63,7 @@ def organ_roi(
     if masks is None:
         for flag, given in (("--roi_label", values), ("--margin", margin_mm)):
             if given is not None:
-                raise XModalError(f"{flag} is about the masks that --roi names: give it, too.")
+                raise XModalError(f"{flag} needs masks: give their folder with --roi.")
         if trained is not None:
             print(
                 f"Warning: the model was trained on images cropped to an organ and {trained:g} mm around it: give its "
@@ -92,7 +94,7 @@ def _margin_of_training(dataset_json: dict) -> float | None:
 def crop_to_organ(
     predictor: nnUNetPredictor, cases: list[Case], roi: OrganRoi, processes: int = 1, progress: bool = True
 ) -> None:
-    """Lets a predictor with a loaded model crop these cases, and no others, whenever it reads their files.
+    """Let a predictor with a loaded model crop these cases, and no others, whenever it reads their files.
 
     Raises:
         XModalError: for the first case without a mask, and with one that cannot be read, is empty or lies beside the
@@ -129,7 +131,8 @@ class _FindBox:
             box = box_around(mask, self.roi.margin_mm)
         except XModalError as error:  # returned, because the others are checked as well
             return str(error)
-        return tuple(slice(first, first + side) for first, side in zip(box.start[::-1], box.size[::-1]))
+        z, y, x = (slice(first, first + side) for first, side in zip(box.start[::-1], box.size[::-1]))
+        return z, y, x
 
     def _read(self, file: Path) -> tuple[np.ndarray, dict]:
         """By the model's reader, which may turn the axes."""
@@ -139,7 +142,7 @@ class _FindBox:
             raise XModalError(f"{file} cannot be read: replace it by an intact file.") from error
 
     def _of_the_same_voxels(self, file: Path, shape: tuple[int, ...]) -> sitk.Image:
-        """Of images that have no place in space, such as PNG."""
+        """Read the mask of an image that has no place in space, such as PNG."""
         voxels, _ = read_image(file, self.dataset_json, is_label=True)
         sides = [tuple(side for side in array if side > 1) for array in (voxels.shape, shape)]
         if sides[0] != sides[1]:
@@ -175,23 +178,27 @@ class CroppedConfiguration(ConfigurationManager):
         self.boxes, self.file_ending = boxes, file_ending
 
     def around(self, configuration: ConfigurationManager) -> "CroppedConfiguration":
-        """Another configuration with the same boxes."""
+        """Return another configuration with the same boxes."""
         return CroppedConfiguration(configuration.configuration, self.boxes, self.file_ending)
 
     @property
     def preprocessor_class(self) -> type:
+        """Return the class that crops cases before it preprocesses them."""
         boxes, ending = self.boxes, self.file_ending
 
-        class CroppingPreprocessor(super().preprocessor_class):
+        base: Any = super().preprocessor_class
+
+        class CroppingPreprocessor(base):
             def run_case(self, image_files, seg_file, plans_manager, configuration_manager, dataset_json):
                 """As nnU-Net's, of a box of the files; what is noted is about the whole image."""
                 box = boxes[Path(image_files[0]).name[: -len(f"_0000{ending}")]]
                 reader = plans_manager.image_reader_writer_class()
                 image, properties = reader.read_images(image_files)
                 seg = None if seg_file is None else reader.read_seg(seg_file)[0]
+                cropped = (slice(None), *box)
                 data, seg, properties = self.run_case_npy(
-                    image[(slice(None), *box)],
-                    None if seg is None else seg[(slice(None), *box)],
+                    image[cropped],
+                    None if seg is None else seg[cropped],
                     properties,
                     plans_manager,
                     configuration_manager,

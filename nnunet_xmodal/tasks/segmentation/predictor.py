@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,19 +77,18 @@ class SegmentationPredictor(WholeFilesPredictor):
         if self._roi is not None:
             crop_to_organ(self, cases, self._roi, request.checking_processes, request.progress)
 
-    def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args, **kwargs):
+    def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args: Any, **kwargs: Any) -> Any:
+        """Predict preprocessed cases as nnU-Net does, and write their attention maps where they are wanted."""
         if self.attention_folder is not None:
-            data_iterator = self._writing_attention_maps(data_iterator)
+            data_iterator = self._writing_attention_maps(data_iterator, self.attention_folder)
         return super().predict_from_data_iterator(data_iterator, *args, **kwargs)
 
-    def _writing_attention_maps(self, data_iterator: Iterable[dict]) -> Iterator[dict]:
+    def _writing_attention_maps(self, data_iterator: Iterable[dict], folder: Path) -> Iterator[dict]:
         for case in data_iterator:
             data = case["data"]  # large cases arrive as the name of a file, which nnU-Net deletes after use
             image = torch.from_numpy(np.load(data)) if isinstance(data, str) else torch.as_tensor(data)
             name = os.path.basename(case["ofile"])
-            write_attention_maps(
-                attention_maps(self, image), self, case["data_properties"], self.attention_folder, name
-            )
+            write_attention_maps(attention_maps(self, image), self, case["data_properties"], folder, name)
             yield case
 
     def predict_from_files_sequential(
@@ -98,7 +98,8 @@ class SegmentationPredictor(WholeFilesPredictor):
         save_probabilities: bool = False,
         overwrite: bool = True,
         folder_with_segs_from_prev_stage: str | None = None,
-    ):
+    ) -> Any:
+        """Predict cases given by their files in this process alone; with attention maps, two processes help."""
         files = (list_of_lists_or_source_folder, output_folder_or_list_of_truncated_output_files)
         options = {
             "save_probabilities": save_probabilities,

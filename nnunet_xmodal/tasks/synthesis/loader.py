@@ -1,15 +1,18 @@
 """nnU-Net's patches without a look at the labels; and pairs of patches from different cases."""
 
+from typing import Any
+
 import numpy as np
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
+from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.errors import XModalError
 
 
 class UnlabelledLoader(nnUNetDataLoader):
-    """Where a patch lies does not depend on any label: nnU-Net would look for annotated voxels with an ignore label."""
+    """Batches of patches drawn without labels: with an ignore label, nnU-Net would look for annotated voxels."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, oversample_foreground_percent=0.0, **kwargs)
         self.has_ignore = False
 
@@ -21,7 +24,7 @@ class UnpairedLoader(UnlabelledLoader):
         XModalError: for fewer than two cases.
     """
 
-    def __init__(self, data, batch_size: int, *args, **kwargs):
+    def __init__(self, data: PreprocessedCases, batch_size: int, *args: Any, **kwargs: Any):
         if len(data.identifiers) < 2:
             raise XModalError(
                 "streams are drawn from different cases, but this fold has a single training case: train with more "
@@ -30,6 +33,7 @@ class UnpairedLoader(UnlabelledLoader):
         super().__init__(data, 2 * batch_size, *args, **kwargs)
 
     def get_indices(self) -> list[str]:
+        """Draw 2B cases, of which case i and case B + i differ."""
         n = self.batch_size // 2
         first = np.random.choice(len(self.indices), n)
         second = (first + 1 + np.random.choice(len(self.indices) - 1, n)) % len(self.indices)

@@ -1,4 +1,4 @@
-"""What a request for synthetic images may say beyond what all requests say."""
+"""Options of requests for synthetic images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

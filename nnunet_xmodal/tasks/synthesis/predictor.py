@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_xmodal.datasets.checks import Case, check_cases
 from nnunet_xmodal.datasets.partial_cases import PartialCase, partial_cases
@@ -25,7 +26,8 @@ PROVENANCE = "synthesised"
 
 @dataclass(frozen=True)
 class SourceCase:
-    """
+    """A case with the streams whose files are all there.
+
     Attributes:
         given: the streams whose files are all there, "A", "B" or "AB".
         images: channel number → file, of these streams.
@@ -37,7 +39,7 @@ class SourceCase:
 
 
 class SynthesisPredictor(ImagePredictor):
-    """Writes `<case>_<channel number>` of every channel that is made of the files that exist.
+    """Predictor that writes `<case>_<channel number>` of every channel that is made of the files that exist.
 
     With the files of one stream only, the other stream is made of it, and the network of that direction alone runs;
     with all files both. Intensities are on the normalised scale of the training unless `reference_intensities` maps
@@ -85,7 +87,7 @@ class SynthesisPredictor(ImagePredictor):
         print(f"Synthesised images are in {output}, {self._scale}; {provenance.name} tells what each was made of.")
 
     def synthesise(self, cases: list[SourceCase], output: Path, processes: int) -> None:
-        """Writes what the cases' files can be made of; `processes` preprocess."""
+        """Write what can be made of the cases' files; `processes` of them preprocess."""
         for group in _by_given(cases):
             self._predict_group(group, output, processes)
 
@@ -115,8 +117,9 @@ class SynthesisPredictor(ImagePredictor):
                 doing=f"Checking {len(group)} cases",
             )
 
-    def _with_channels_of(self, case: SourceCase):
+    def _with_channels_of(self, case: SourceCase) -> tuple[PlansManager, ConfigurationManager, dict]:
         channels = list(case.images)
+        assert self.configuration_name is not None, "whoever loads the model names its configuration"
         return with_channels_only(channels, self.plans_manager, self.configuration_name, self.dataset_json)
 
     def _predict_group(self, group: list[SourceCase], output: Path, processes: int) -> None:
@@ -143,7 +146,7 @@ class SynthesisPredictor(ImagePredictor):
         return all(self.configuration_manager.use_mask_for_norm[channel] for channel in self._made(given))
 
     def finished(self, images: np.ndarray, case: dict) -> np.ndarray:
-        """On the scale that was asked for, with the background of the images that it was made of."""
+        """Return images on the scale that was asked for, with the background of those that they were made of."""
         if self.reference_intensities is not None:
             mean, sd = np.reshape(np.asarray(self.reference_intensities, np.float32), (-1, 2)).T
             images = images * sd[:, None, None, None] + mean[:, None, None, None]
@@ -175,7 +178,7 @@ class SynthesisPredictor(ImagePredictor):
 
 
 def source_cases(cases: list[PartialCase], dataset_json: dict, pair: GeneratorPair) -> list[SourceCase]:
-    """The cases by the streams whose files are all there.
+    """Return the cases with the streams whose files are all there.
 
     Raises:
         XModalError: for a case with neither stream complete.

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from nnunet_xmodal.datasets.preprocessed_cases import CasesOnDisk
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.evaluation.figures.synthesis import MadeChannel, draw_synthesis
 from nnunet_xmodal.evaluation.image_similarity import image_similarity, range_inside
@@ -23,14 +25,14 @@ _BETTER = {"MAE": "lower", "PSNR": "higher", "SSIM": "higher"}
 
 def validate_synthesis(
     predictor: ImagePredictor,
-    dataset,
+    dataset: CasesOnDisk,
     cases: Sequence[str],
     fold_folder: str | Path,
     log: Callable[[str], None] = print,
     rank: int = 0,
     ranks: int = 1,
 ) -> dict[str, float]:
-    """Predicts preprocessed cases, writes `validation/summary.json`, and images and a figure of each.
+    """Predict and measure preprocessed cases; write `validation/summary.json`, and images and a figure of each.
 
     Metrics are those of `image_similarity` on the network's grid and scale, inside the voxels that nnU-Net calls
     non-zero, as `A_to_B_SSIM` for what A's generator makes of A, and `A_to_B_to_A_SSIM` for the cycle; the data range
@@ -55,7 +57,7 @@ def validate_synthesis(
     folder = Path(fold_folder) / "validation"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     key = whole_image_key(predictor.dataset_json)
-    results = []
+    results: list[dict[str, Any]] = []
     for case in cases[rank::ranks]:
         log(f"predicting {case}")
         data, segmentation, _, properties = dataset.load_case(case)
@@ -82,15 +84,15 @@ def validate_synthesis(
             }
         )
     if ranks > 1:
-        gathered = [None] * ranks
+        gathered: list[list[dict[str, Any]]] = [[] for _ in range(ranks)]
         dist.all_gather_object(gathered, results)
-        results = sorted(sum(gathered, []), key=lambda result: result["prediction_file"])
+        results = sorted((result for part in gathered for result in part), key=lambda result: result["prediction_file"])
     per_case = [result["metrics"][key] for result in results]
     means = {name: float(np.mean([metrics[name] for metrics in per_case])) for name in per_case[0]}
     if rank == 0:
-        told = [result["untranslated"] for result in results]
-        untranslated = {name: float(np.mean([of_case[name] for of_case in told])) for name in told[0]}
-        warnings = worse_than_untranslated(per_case, told) if there_and_back else []
+        similarities = [result["untranslated"] for result in results]
+        untranslated = {name: float(np.mean([of_case[name] for of_case in similarities])) for name in similarities[0]}
+        warnings = worse_than_untranslated(per_case, similarities) if there_and_back else []
         for sentence in warnings:
             log(f"WARNING: {sentence}")
         summary = {

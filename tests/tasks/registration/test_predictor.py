@@ -466,7 +466,7 @@ def shifted(image, *mm):
         (None, lambda i: spoilt(i, Spacing=(0.0012, 0.001, 0.0019)), ["--init", "geometry"],
          r"anna_0001.nii.gz measures 0.13 mm from corner to corner and .*anna_0000.nii.gz \d+\.?\d* mm"),
         (None, lambda i: spoilt(i, slices=slice(1)), [], r"anna_0001.nii.gz is a single slice \(64×72×1 voxels\)"),
-        (lambda i: i[:, :, 4], None, [], "holds 40×36 voxels of 1 channels, which is no single volume"),
+        (lambda i: i[:, :, 4], None, [], "holds 40×36 voxels, which is no single volume"),
         (None, lambda i: spoilt(i, voxels={(3, 4, 5): np.nan}), [], "anna_0001.nii.gz holds NaN or infinite voxels"),
         (lambda i: spoilt(i, voxels={(3, 4, 5): np.inf}), None, [], "anna_0000.nii.gz holds NaN or infinite voxels"),
         (lambda i: i * 0, None, [], "anna_0000.nii.gz is zero everywhere"),

@@ -286,7 +286,7 @@ def test_with_both_flags_what_cannot_be_made_is_left_out(make_predictor, make_cm
         ("nnUNetTrainerSelfReconstruction", {}, [], "holds a model of nnUNetTrainerSelfReconstruction, which makes no"),
         ("nnUNetTrainerCSAD", {}, [], "holds a model of nnUNetTrainerCSAD, which makes no missing modality"),
         ("nnUNetTrainerCMFT", {"channel_names": {"0": "T1", "1": "T2"}}, [], "trained on the channels T1, T2, but"),
-        ("nnUNetTrainerCMFT", {"file_ending": ".png"}, [], "for which .nii.gz and .png files do not do"),
+        ("nnUNetTrainerCMFT", {"file_ending": ".png"}, [], "but the files end in .nii.gz and .png: convert"),
     ],
 )
 def test_models_that_cannot_impute(make_predictor, make_cmft, images, tmp_path, trainer, dataset_json, flags, sentence):

@@ -290,8 +290,8 @@ def test_a_faulty_mask_is_a_sentence_before_anything_is_written(make_model, scan
 @pytest.mark.parametrize(
     "flags, sentence",
     [
-        (["--margin", 3], "--margin is about the masks that --roi names"),
-        (["--roi_label", 1], "--roi_label is about the masks that --roi names"),
+        (["--margin", 3], "--margin needs masks: give their folder with --roi"),
+        (["--roi_label", 1], "--roi_label needs masks: give their folder with --roi"),
         (["--roi", "nowhere"], "--roi nowhere is no folder"),
         (["--roi", ".", "--margin", -1], "--margin takes millimetres from 0, got -1"),
     ],
