@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.system_failures import sentence_of
@@ -23,6 +24,7 @@ from nnunet_xmodal.system_failures import sentence_of
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _PATIENCE = 20  # seconds from SIGTERM to an end without ado; Slurm waits 30 before it kills
 _start = BaseProcess.start
+_ANY_PROCESS: Any = BaseProcess  # its `start` is replaced and its `_target` read, which its type does not foresee
 
 
 class _Tied:
@@ -56,13 +58,13 @@ def tie_workers(ignore_interrupts: bool = False) -> None:
         ignore_interrupts: whether workers leave Ctrl-C to this process.
     """
 
-    def start(process: BaseProcess) -> None:
+    def start(process: Any) -> None:
         target = process._target
         if target is not None and not isinstance(target, _Tied):
             process._target = _Tied(target, ignore_interrupts)
         _start(process)
 
-    BaseProcess.start = start
+    _ANY_PROCESS.start = start
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def tied_workers(ignore_interrupts: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        BaseProcess.start = before
+        _ANY_PROCESS.start = before
 
 
 def end_with_parent(parent: int | None = None) -> None:
@@ -89,13 +91,14 @@ def end_with_parent(parent: int | None = None) -> None:
         if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) == 0 and os.getppid() == parent:
             return
     starter = multiprocessing.parent_process()
+    if starter is None:
+        return
 
     def watch() -> None:
         starter.join()
         os._exit(1)
 
-    if starter is not None:
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def terminate_workers(workers: list[BaseProcess] | None = None) -> None:

@@ -1,18 +1,14 @@
 """Plans for few-shot segmentation: whole slices on one patch, and nothing that depends on a label."""
 
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.planners.own_planner import OwnPlanner
 from nnunet_xmodal.planners.unchanged_images import normalisation_and_resampling
 
@@ -104,10 +100,7 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
         spacing = self.slice_spacing(forward)
         shapes, spacings = self._shapes_and_spacings()[:, :, forward].swapaxes(0, 1)
         new_shapes = [compute_new_shape(shape[1:], mm[1:], spacing) for shape, mm in zip(shapes, spacings)]
-        write_atomically(
-            Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
-            lambda name: shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name),
-        )
+        self.copy_dataset_json()
         self.plans = {
             "dataset_name": self.dataset_name,
             "plans_name": self.plans_identifier,

@@ -47,8 +47,8 @@ class MultiStreamPlanning(OwnPlanner):
         **others,
     ):
         own_name = self.plans_name.replace("Plans", "IsoPlans") if iso_compute else self.plans_name
-        names = {"plans_name": sized_name(own_name, patch, base_width), **others}
-        super().__init__(dataset_name_or_id, patch=patch, base_width=base_width, **names)
+        others = {"plans_name": sized_name(own_name, patch, base_width), **others}
+        super().__init__(dataset_name_or_id, patch=patch, base_width=base_width, **others)
         self.UNet_class = MultiStreamUNet
         names = channel_names_of(self.dataset_json)
         default = streams_of_dataset(self.dataset_json) or [[index] for index in range(len(names))]

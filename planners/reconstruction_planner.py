@@ -133,6 +133,7 @@ class ReconstructionPlanner(UnchangedImages):
             cls.check_patch(patch)
 
         def check(case: Case) -> None:
+            assert case.label is not None  # this planner needs every label
             labels, _ = read_image(case.label, dataset_json, is_label=True)
             check_no_slice(labels.shape[1:], case.name)
             check_not_empty(inside(labels, ignore_label(dataset_json)), case.label)

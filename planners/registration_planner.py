@@ -1,18 +1,15 @@
 """Plans for registration: one fixed grid around an organ, whose spacing is chosen so that every organ fits."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.attention_reg import AttentionReg
@@ -72,6 +69,7 @@ class RegistrationPlanner(UnchangedImages):
         for case in cases:
             for file in case.images:
                 _check_shows_something(read_image(file, dataset_json, is_label=False)[0], file)
+            assert case.label is not None  # this planner needs every label
             label, geometry = read_image(case.label, dataset_json, is_label=True)
             _extent(case.name, case.label, label[0], geometry["spacing"], _organ(dataset_json))
 
@@ -119,10 +117,7 @@ class RegistrationPlanner(UnchangedImages):
         fingerprint = self.dataset_fingerprint
         pairs = list(zip(fingerprint["spacings"], fingerprint["shapes_after_crop"]))
         median_shape = np.median([compute_new_shape(shape, mm, spacing) for mm, shape in pairs], 0)
-        write_atomically(
-            Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
-            lambda name: shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name),
-        )
+        self.copy_dataset_json()
         self.plans = {
             "dataset_name": self.dataset_name,
             "plans_name": self.plans_identifier,
@@ -160,7 +155,7 @@ class RegistrationPlanner(UnchangedImages):
 
 def _checked_feature_map_size(grid: Sequence[int]) -> int:
     with torch.device("meta"):
-        return AttentionReg(grid).compute_conv_feature_map_size(grid)
+        return AttentionReg(grid).compute_conv_feature_map_size(list(grid))
 
 
 def _organ(dataset_json: dict) -> list[int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -13,8 +14,15 @@ from nnunet_xmodal.planners.own_planner import OwnPlanner
 
 _STOCK_DATA = ("2d", "3d_fullres")  # configurations whose preprocessed data know nothing of patch and width
 
+if TYPE_CHECKING:
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner as _Planner,
+    )
+else:
+    _Planner = object  # a mixin, whose methods one of nnU-Net's planners has behind it
 
-class SizedPlanning:
+
+class SizedPlanning(_Planner):
     """A mixin before one of nnU-Net's planners, or behind ours: patch and width are given, all else is planned.
 
     The network has as many levels as nnU-Net gives that patch, and the batch is as large as fits. Plans have a name of

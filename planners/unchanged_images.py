@@ -1,8 +1,13 @@
 """What planners with configurations of their own have in common."""
 
+import shutil
+from pathlib import Path
+
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.paths import nnUNet_preprocessed
 
 from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.planners.own_planner import OwnPlanner
 
 
@@ -25,6 +30,14 @@ class UnchangedImages(OwnPlanner, ExperimentPlanner):
 
     def determine_transpose(self) -> tuple[list[int], list[int]]:
         return [0, 1, 2], [0, 1, 2]
+
+    def copy_dataset_json(self) -> None:
+        """Write dataset.json beside the plans, where trainers look for it."""
+
+        def copy(name: str) -> None:
+            shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name)
+
+        write_atomically(Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json", copy)
 
 
 def normalisation_and_resampling(planner: ExperimentPlanner) -> dict:

@@ -7,7 +7,8 @@ from torch import nn
 from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
-from nnunet_xmodal.networks.cmff_unet import BranchesUNet, CMFFUNet
+from nnunet_xmodal.networks.branches_unet import BranchesUNet
+from nnunet_xmodal.networks.cmff_unet import CMFFUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 

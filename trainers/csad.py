@@ -42,7 +42,7 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
 
     @classmethod
     def distillation(cls) -> DistillationPaths | None:
-        return cls.scheme and cls.paths(cls.scheme)
+        return cls.paths(cls.scheme) if cls.scheme else None
 
     @classmethod
     def fusion(cls):

@@ -1,5 +1,7 @@
 """Trainers of models that predict whatever streams a case has (`nnUNetXModal_predict --allow_missing`)."""
 
+from typing import TYPE_CHECKING
+
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.unet_plan import UNetPlan
@@ -7,8 +9,13 @@ from nnunet_xmodal.trainers.cmff import nnUNetTrainerCMFF
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD, nnUNetTrainerSCFF
 from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
 
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
+else:
+    _Trainer = object  # a mixin, whose methods nnU-Net's trainer has behind it
 
-class DropsStreams:
+
+class DropsStreams(_Trainer):
     """Streams are dropped at random in training, never all of a sample; validation sees all of them.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Quantitative susceptibility mapping, with folded attention and its rivals (Zhang et al., 2021, Table 2)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -121,12 +121,13 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         size, index = self.configuration_manager.patch_size, self.target.index
         images = rotated(volumes[:, :-1], angle, patches.spacing, size)
         mask = rotated(volumes[:, -1:], angle, patches.spacing, size, mode="nearest")
-        return replace(
-            patches,
-            inputs=images[:, :index],
-            target=images[:, index:],
-            mask=mask,
-            direction=rotated_direction(direction, angle),
+        return FieldPatches(
+            images[:, :index],
+            images[:, index:],
+            mask,
+            patches.keys,
+            patches.spacing,
+            rotated_direction(direction, angle),
         )
 
     def losses(self, prediction: torch.Tensor, patches: FieldPatches) -> dict[str, torch.Tensor]:

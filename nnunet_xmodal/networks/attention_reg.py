@@ -102,7 +102,7 @@ class AttentionReg(nn.Module):
                 "images, or train a network on the other one."
             )
         fixed, moving = self.features(x)  # B 32 d h w
-        if self.fixed_attention is not None:
+        if self.fixed_attention is not None and self.moving_attention is not None:
             fixed, moving = self.fixed_attention(fixed, moving), self.moving_attention(moving, fixed)
         # one ReLU behind the concatenation keeps one tensor for the backward pass, where one per block keeps two
         both = F.relu(torch.cat((fixed, moving), 1), inplace=True)  # B 64 d h w

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nnunet_xmodal.networks.cmff_unet import StreamGrouping, check_two_streams
 from nnunet_xmodal.networks.generator import Generator
+from nnunet_xmodal.networks.stream_grouping import StreamGrouping, check_two_streams
 
 
 class GeneratorPair(nn.Module):

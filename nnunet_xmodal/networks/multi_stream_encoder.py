@@ -113,7 +113,7 @@ class MultiStreamEncoder(nn.Module):
             if level < len(self.reductions):
                 if not isinstance(self.reductions[level], nn.Identity):
                     size += np.prod([self.output_channels[level], *input_size], dtype=np.int64)
-            else:
+            elif self.fusion is not None:
                 size += self.fusion.compute_conv_feature_map_size(input_size)
         return size
 

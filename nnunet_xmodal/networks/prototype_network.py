@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.local_prototypes import ALPHA
 from nnunet_xmodal.networks.input_check import check_input
+from nnunet_xmodal.networks.support_features import Features, SupportFeatures
 from nnunet_xmodal.networks.support_set import SupportSet
 from nnunet_xmodal.numerics import full_precision
 
@@ -77,7 +78,7 @@ class PrototypeNetwork(nn.Module):
         self.size = [int(side) for side in size]
         self.background = background
         self.support = SupportSet(labels, chunks, shots, input_channels, self.size)
-        self._forget()
+        self._features = SupportFeatures()
 
     def forward(
         self, x: torch.Tensor, support: torch.Tensor | None = None, mask: torch.Tensor | None = None
@@ -152,12 +153,12 @@ class PrototypeNetwork(nn.Module):
     ) -> None:
         """See `SupportSet.put`."""
         self.support.put(label, chunk, shot, image, mask, position)
-        self._forget()
+        self._features.forget()
 
     def clear_support(self) -> None:
         """Before another support is set: no label has any."""
         self.support.clear()
-        self._forget()
+        self._features.forget()
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         """Numbers in the outputs of all convolutions for one episode with one shot; nnU-Net plans by it."""
@@ -168,21 +169,21 @@ class PrototypeNetwork(nn.Module):
 
     def train(self, mode: bool = True) -> "PrototypeNetwork":
         if mode:
-            self._forget()
+            self._features.forget()
         return super().train(mode)
 
     def _apply(self, *args, **kwargs):
         before = self._places()
         result = super()._apply(*args, **kwargs)
         if self._places() != before:  # nnU-Net moves the network to its device before every case
-            self._forget()
+            self._features.forget()
         return result
 
     def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args, **kwargs):
         """nnU-Net loads the weights of every fold before every case: features outlive what changes nothing."""
-        kept = self._kept if self._holds(state_dict) else None
+        kept = self._features.kept if self._holds(state_dict) else None
         result = super().load_state_dict(state_dict, *args, **kwargs)
-        self._kept, self._kept_after = kept, self._changes()
+        self._features.keep(kept, self._looked_through())
         return result
 
     def _holds(self, state_dict: Mapping[str, torch.Tensor]) -> bool:
@@ -192,15 +193,8 @@ class PrototypeNetwork(nn.Module):
         )
 
     def _load_from_state_dict(self, *args, **kwargs):
-        self._forget()
+        self._features.forget()
         return super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict:
-        return {**super().__getstate__(), "_kept": None, "_kept_after": None}
-
-    def _forget(self) -> None:
-        self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._kept_after: int | None = None
 
     def _check(self, x: torch.Tensor) -> None:
         check_input(x, self.input_channels, (), self.training)
@@ -221,7 +215,7 @@ class PrototypeNetwork(nn.Module):
         self,
         label: int,
         query: torch.Tensor,
-        support: tuple[torch.Tensor, torch.Tensor],
+        support: Features,
         chunk: torch.Tensor | int | None,
         position: torch.Tensor | float | None,
     ) -> torch.Tensor:
@@ -237,19 +231,13 @@ class PrototypeNetwork(nn.Module):
         margin = torch.where(exists.any(1)[:, None, None, None], margin, NEVER)
         return margin.unflatten(0, (-1, choices)).amax(1)
 
-    def _support_features(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of all support images, before the cross-reference: `(L, K, S, D, h, w)`, and masks `(L, K, S, h, w)`."""
-        changes = None if torch.compiler.is_compiling() else self._changes()
-        if self._kept is not None and changes in (None, self._kept_after):
-            kept = self._kept
-        else:
-            kept = self._computed_support()
-            if not self.training:
-                self._kept, self._kept_after = kept, changes
+    def _support_features(self) -> Features:
+        """Of all support images, before the cross-reference."""
+        kept = self._features.get(self._looked_through(), self._computed_support, keep=not self.training)
         # what was kept in inference mode cannot be saved for a backward pass
-        return tuple(tensor.clone() for tensor in kept) if torch.is_grad_enabled() else kept
+        return (kept[0].clone(), kept[1].clone()) if torch.is_grad_enabled() else kept
 
-    def _computed_support(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _computed_support(self) -> Features:
         images = self.support.images.flatten(0, 2)
         with torch.no_grad(), full_precision(images):
             features = torch.cat([self.backbone(some) for some in images.split(_IMAGES_AT_ONCE)])
@@ -260,10 +248,6 @@ class PrototypeNetwork(nn.Module):
     def _looked_through(self) -> tuple[torch.Tensor, ...]:
         """All that features of the support depend on."""
         return (*self.backbone.parameters(), *self.backbone.buffers(), self.support.images, self.support.masks)
-
-    def _changes(self) -> int:
-        """Grows with every change in place."""
-        return sum(tensor._version for tensor in self._looked_through() if not tensor.is_inference())
 
     def _places(self) -> list[int]:
         return [tensor.data_ptr() for tensor in self._looked_through()]

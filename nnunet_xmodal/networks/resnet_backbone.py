@@ -116,6 +116,7 @@ class ResNetBackbone(nn.Module):
         own = self.state_dict()
         optional = {key for key in own if key.startswith("project.") or key.endswith(".num_batches_tracked")}
         for key in sorted(own.keys() | state.keys()):
+            problem: str | None
             if key not in own:
                 problem = f"holds {key}, which {self.name} has not"
             elif key not in state:

@@ -101,8 +101,8 @@ def susceptibility_phantom(
 
 def _anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Susceptibility in ppm and the brain's mask, both `(z, y, x)`."""
-    axes = [np.linspace(-1, 1, side + 1, dtype=np.float32) for side in shape]
-    axes = [(edges[1:] + edges[:-1]) / 2 for edges in axes]  # centres of voxels in halves of the grid
+    borders = [np.linspace(-1, 1, side + 1, dtype=np.float32) for side in shape]
+    axes = [(edges[1:] + edges[:-1]) / 2 for edges in borders]  # centres of voxels in halves of the grid
     place = np.stack(np.meshgrid(*axes, indexing="ij"))  # 3 z y x
     radii = rng.uniform(0.78, 0.88, 3).astype(np.float32)
     own = (place - rng.uniform(-0.04, 0.04, (3, 1, 1, 1)).astype(np.float32)) / radii[:, None, None, None]
@@ -131,7 +131,9 @@ def _anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[f
     return chi, brain
 
 
-def _ellipsoid(own: np.ndarray, centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
+def _ellipsoid(
+    own: np.ndarray, centre: Sequence[float] | np.ndarray, radii: Sequence[float] | np.ndarray
+) -> np.ndarray:
     offset = [((along - middle) / radius) ** 2 for along, middle, radius in zip(own, centre, radii)]
     return sum(offset) < 1
 
@@ -153,7 +155,7 @@ def _veins(rng: np.random.Generator, own: np.ndarray, width: np.ndarray, spacing
     return distance < radius_of[tuple(nearest)]
 
 
-def _smooth_noise(rng: np.random.Generator, shape: Sequence[int], correlation: Sequence[float]) -> np.ndarray:
+def _smooth_noise(rng: np.random.Generator, shape: Sequence[int], correlation: np.ndarray) -> np.ndarray:
     """Of mean 0 and standard deviation 1; `correlation` in voxels along every axis."""
     noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), correlation, mode="wrap")
     return (noise - noise.mean()) / noise.std()

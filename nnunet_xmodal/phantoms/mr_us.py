@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
@@ -112,7 +113,7 @@ def _anatomy(rng: np.random.Generator, mm: np.ndarray) -> tuple[np.ndarray, np.n
     return tissue, organ, rectum
 
 
-def _relative_radius(rng: np.random.Generator, mm: np.ndarray, radii: Sequence[float]) -> np.ndarray:
+def _relative_radius(rng: np.random.Generator, mm: np.ndarray, radii: ArrayLike) -> np.ndarray:
     """1 on the surface of an ellipsoid around 0 with smooth random dents and bumps, less inside."""
     scaled = mm / np.asarray(radii)[:, None, None, None]
     radius = np.sqrt((scaled**2).sum(0)) + 1e-6

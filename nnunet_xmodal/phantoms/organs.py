@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
@@ -100,13 +101,13 @@ class _Scene:
         return np.array(numbers) + self.rng.uniform(-spread, spread, 3)
 
     def blob(
-        self, centre: np.ndarray, radii: Sequence[float], angles: Sequence[float] = (0, 0, 0), bumps: float = 0.05
+        self, centre: np.ndarray, radii: ArrayLike, angles: ArrayLike = (0, 0, 0), bumps: float = 0.05
     ) -> np.ndarray:
         """Relative radius, 1 on the surface of a turned ellipsoid with random dents and bumps."""
-        radii = np.asarray(radii) * self.rng.uniform(0.88, 1.12, 3)
-        turned = Rotation.from_euler("ZYX", angles + self.rng.uniform(-8, 8, 3), degrees=True).as_matrix()
+        axes = np.asarray(radii) * self.rng.uniform(0.88, 1.12, 3)
+        turned = Rotation.from_euler("ZYX", np.asarray(angles) + self.rng.uniform(-8, 8, 3), degrees=True).as_matrix()
         own = np.tensordot(turned.astype(np.float32), self.mm - centre[:, None, None, None].astype(np.float32), 1)
-        scaled = own / radii[:, None, None, None]
+        scaled = own / axes[:, None, None, None]
         radius = np.sqrt((scaled**2).sum(0)) + 1e-6
         surface = (radius > 0.5) & (radius < 1.5)  # elsewhere bumps decide nothing
         directions = scaled[:, surface] / radius[surface]

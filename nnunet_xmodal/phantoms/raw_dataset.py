@@ -19,14 +19,14 @@ class RawCase:
     """What is written of a case; all volumes `(z, y, x)` of one shape.
 
     Attributes:
-        images: one per channel.
+        images: one per channel, or all in one array `(C, z, y, x)`.
         label: of integers.
         spacing: mm along z, y, x.
         direction: cosines of the axes x, y, z as columns, `(3, 3)`; the identity if None.
         beside: further volumes by the folder that they go to.
     """
 
-    images: Sequence[np.ndarray]
+    images: Sequence[np.ndarray] | np.ndarray
     label: np.ndarray
     spacing: Sequence[float]
     direction: np.ndarray | None = None
@@ -54,7 +54,8 @@ def write_raw_dataset(
         seed: of the whole dataset.
     """
     folder = Path(folder)
-    for part, (split, count) in enumerate((("Tr", n_train), ("Ts", n_test))):
+    counts: tuple[tuple[Split, int], ...] = (("Tr", n_train), ("Ts", n_test))
+    for part, (split, count) in enumerate(counts):
         for index in range(count):
             case = make(np.random.default_rng((seed, part, index)), split, index)
             name = f"{prefix}_{split.lower()}{index:03d}"

@@ -9,7 +9,7 @@ Without a word a field is in ppm and the main field along the scanner's z axis. 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.physics.dipole import field_direction
@@ -84,7 +84,12 @@ class MeasuredField:
         direction: Sequence[float] | None = None,
     ) -> "MeasuredField":
         """What a command line says, None for what it does not; see the class."""
-        said = {"unit": unit, "b0": b0, "echo_time": echo_time, "direction": direction and tuple(direction)}
+        said: dict[str, Any] = {
+            "unit": unit,
+            "b0": b0,
+            "echo_time": echo_time,
+            "direction": direction and tuple(direction),
+        }
         return replace(self, **{name: value for name, value in said.items() if value is not None})
 
     @property

@@ -57,6 +57,7 @@ class FewShotTrainer(OwnTaskTrainer):
     weights: str | None = "coco"
     cross_reference: Callable[[int], nn.Module] | None = None
     prototypes: Callable[[], nn.Module] = LocalPrototypes
+    network: nn.Module
     transform_query: Transform = ALPNET
     transform_support: Transform = staticmethod(unchanged)
     shots: int | None = None

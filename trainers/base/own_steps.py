@@ -1,12 +1,18 @@
 """Steps that are not nnU-Net's, with what nnU-Net's have: mixed precision on a GPU, clipped gradients."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
+else:
+    _Trainer = object  # a mixin, whose methods nnU-Net's trainer has behind it
 
-class OwnSteps:
+
+class OwnSteps(_Trainer):
     """A mixin before a trainer whose `train_step` calls `descend` once or several times and then `end_step`.
 
     Attributes:

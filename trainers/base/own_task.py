@@ -2,6 +2,7 @@
 
 import os
 from time import time
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
@@ -27,6 +28,7 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
     """
 
     deep_supervision = False
+    _best_ema: float | None  # set by nnU-Net
     score_name: str
     predicts: str
 
@@ -62,7 +64,7 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
         """Return the mean of every rank's mean."""
         mean = np.mean(values)
         if self.is_ddp:
-            means = [None] * dist.get_world_size()
+            means: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(means, mean)
             mean = np.mean(means)
         return float(mean)
