@@ -10,7 +10,7 @@ from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.planners.own_planner import OwnPlanner
-from nnunet_xmodal.planners.unchanged_images import normalisation_and_resampling
+from nnunet_xmodal.planners.unchanged_images import copy_dataset_json, normalisation_and_resampling
 
 SIZE = (256, 256)
 """Pixels along y, x, the paper's."""
@@ -100,7 +100,7 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
         spacing = self.slice_spacing(forward)
         shapes, spacings = self._shapes_and_spacings()[:, :, forward].swapaxes(0, 1)
         new_shapes = [compute_new_shape(shape[1:], mm[1:], spacing) for shape, mm in zip(shapes, spacings)]
-        self.copy_dataset_json()
+        copy_dataset_json(self)
         self.plans = {
             "dataset_name": self.dataset_name,
             "plans_name": self.plans_identifier,

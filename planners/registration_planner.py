@@ -13,7 +13,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.attention_reg import AttentionReg
-from nnunet_xmodal.planners.unchanged_images import UnchangedImages, normalisation_and_resampling
+from nnunet_xmodal.planners.unchanged_images import UnchangedImages, copy_dataset_json, normalisation_and_resampling
 
 GRID = (32, 96, 96)
 """Voxels along z, y, x, the paper's."""
@@ -117,7 +117,7 @@ class RegistrationPlanner(UnchangedImages):
         fingerprint = self.dataset_fingerprint
         pairs = list(zip(fingerprint["spacings"], fingerprint["shapes_after_crop"]))
         median_shape = np.median([compute_new_shape(shape, mm, spacing) for mm, shape in pairs], 0)
-        self.copy_dataset_json()
+        copy_dataset_json(self)
         self.plans = {
             "dataset_name": self.dataset_name,
             "plans_name": self.plans_identifier,

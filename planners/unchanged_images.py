@@ -31,13 +31,14 @@ class UnchangedImages(OwnPlanner, ExperimentPlanner):
     def determine_transpose(self) -> tuple[list[int], list[int]]:
         return [0, 1, 2], [0, 1, 2]
 
-    def copy_dataset_json(self) -> None:
-        """Write dataset.json beside the plans, where trainers look for it."""
 
-        def copy(name: str) -> None:
-            shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name)
+def copy_dataset_json(planner: ExperimentPlanner) -> None:
+    """Write dataset.json beside the plans, where trainers look for it."""
 
-        write_atomically(Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json", copy)
+    def copy(name: str) -> None:
+        shutil.copy(Path(planner.raw_dataset_folder) / "dataset.json", name)
+
+    write_atomically(Path(nnUNet_preprocessed) / planner.dataset_name / "dataset.json", copy)
 
 
 def normalisation_and_resampling(planner: ExperimentPlanner) -> dict:
