@@ -69,7 +69,7 @@ def tie_workers(ignore_interrupts: bool = False) -> None:
 
 @contextmanager
 def tied_workers(ignore_interrupts: bool = True) -> Iterator[None]:
-    """Within, all that multiprocessing starts in this process ends with it; see `tie_workers`."""
+    """Let all that multiprocessing starts within end with this process; see `tie_workers`."""
     before = BaseProcess.start
     tie_workers(ignore_interrupts)
     try:
@@ -142,7 +142,7 @@ def worker_pool(processes: int, doing: str, fewer: str, initializer: Callable | 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Within, SIGTERM and a closed terminal raise SystemExit(128 + their number), so that `finally` is done.
+    """Let SIGTERM and a closed terminal within raise SystemExit(128 + their number), so that `finally` is done.
 
     Workers are ended then, too. A second signal, or 20 seconds, end the process as it is. `nohup` stays in force.
     """

@@ -21,7 +21,7 @@ PLANNERS = tuple(_MODULE_OF)
 
 
 def planner_class(name: str) -> type:
-    """A planner of this package or of nnU-Net.
+    """Return a planner of this package or of nnU-Net.
 
     Raises:
         XModalError: for an unknown name; lists the known ones.

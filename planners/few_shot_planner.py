@@ -55,7 +55,7 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     @staticmethod
     def checked_size(size: Sequence[int] | int | None) -> list[int]:
-        """Pixels along y, x; see the class for what is raised."""
+        """Return the pixels along y, x once they are checked; see the class for errors."""
         sides = list(SIZE) if size is None else [size] if isinstance(size, int) else list(size)
         sides = [int(side) for side in (sides * 2 if len(sides) == 1 else sides)]
         if len(sides) != 2 or any(side % _STRIDE or side < _SMALLEST for side in sides):
@@ -67,15 +67,18 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     @classmethod
     def check_raw(cls, dataset_json: dict, cases: Sequence[Case], size: Sequence[int] | None = None) -> None:
-        """What is looked at before anything is written; see the class for what is raised."""
+        """Check the raw dataset before anything is written; see the class for errors."""
         cls.checked_size(size)
 
     def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
+        """Return the z-score over the whole image for every channel."""
         channels = len(channel_names_of(self.dataset_json))
         return ["ZScoreNormalization"] * channels, [False] * channels
 
     def slice_spacing(self, transpose_forward: Sequence[int]) -> np.ndarray:
-        """mm along y and x of the slices; see the class. Prints what does not fit if the user chose it otherwise."""
+        """Return the mm along y and x of the slices; see the class. Prints what does not fit if the user chose it
+        otherwise.
+        """
         in_plane = list(transpose_forward[1:])
         extents = self._shapes_and_spacings().prod(1)[:, in_plane]  # cases 2, in mm
         if self.overwrite_target_spacing is None:
@@ -95,7 +98,7 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
         return np.stack((fingerprint["shapes_after_crop"], fingerprint["spacings"]), 1).astype(float)
 
     def plan_experiment(self) -> dict:
-        """Writes the plans, and dataset.json beside them."""
+        """Write the plans, and dataset.json beside them."""
         forward, backward = ([int(axis) for axis in axes] for axes in self.determine_transpose())
         spacing = self.slice_spacing(forward)
         shapes, spacings = self._shapes_and_spacings()[:, :, forward].swapaxes(0, 1)

@@ -56,7 +56,9 @@ class MultiStreamPlanning(OwnPlanner):
         self.iso_compute = bool(iso_compute)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
-        """Data that are preprocessed as nnU-Net's default plans do it are shared with them, and between pairings."""
+        """Name the data; those preprocessed as nnU-Net's default plans do it are shared with them, and between
+        pairings.
+        """
         as_stock = self.preprocessor_name == "DefaultPreprocessor" and not self.suppress_transpose
         if configuration_name == "3d_fullres":
             as_stock = as_stock and self.overwrite_target_spacing is None
@@ -67,7 +69,7 @@ class MultiStreamPlanning(OwnPlanner):
     def static_estimate_VRAM_usage(
         self, patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import
     ) -> int:
-        """Feature-map size of the network with its streams; built on the meta device, which costs no memory."""
+        """Return the feature-map size of the network with its streams; the meta device costs no memory."""
         with torch.device("meta"):
             network = get_network_from_plans(
                 arch_class_name,

@@ -59,7 +59,7 @@ class RegistrationPlanner(UnchangedImages):
 
     @classmethod
     def check_raw(cls, dataset_json: dict, cases: Sequence[Case], grid: Sequence[int] | None = None) -> None:
-        """What is looked at before anything is written.
+        """Check the raw dataset before anything is written.
 
         Raises:
             XModalError: see the class.
@@ -74,7 +74,7 @@ class RegistrationPlanner(UnchangedImages):
             _extent(case.name, case.label, label[0], geometry["spacing"], _organ(dataset_json))
 
     def determine_fullres_target_spacing(self) -> np.ndarray:
-        """mm along z, y, x; see the class. Prints what does not fit if the user chose it otherwise."""
+        """Return the mm along z, y, x; see the class. Prints what does not fit if the user chose it otherwise."""
         extents = dict(self.label_extents())
         boxes = (1 + 2 * _MARGIN) * np.array(list(extents.values()))  # cases 3, in mm
         if self.overwrite_target_spacing is None:
@@ -90,7 +90,7 @@ class RegistrationPlanner(UnchangedImages):
         return spacing
 
     def label_extents(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Case, and mm along z, y, x of the bounding box of all foreground labels.
+        """Yield every case and the mm along z, y, x of the bounding box of all foreground labels.
 
         Raises:
             XModalError: for a case without label, and one whose image or label has one slice.
@@ -105,13 +105,13 @@ class RegistrationPlanner(UnchangedImages):
         return (shapes * spacings).min(0)
 
     def batch_size(self) -> int:
-        """As many samples as fit by nnU-Net's own reference, at most the paper's eight."""
+        """Return how many samples fit by nnU-Net's own reference, at most the paper's eight."""
         numbers = self.UNet_reference_val_3d * self.UNet_reference_val_corresp_bs_3d
         fitting = numbers * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB / self.feature_map_size
         return max(_SMALLEST_BATCH, min(_BATCH_SIZE, int(fitting)))
 
     def plan_experiment(self) -> dict:
-        """Writes the plans, and dataset.json beside them."""
+        """Write the plans, and dataset.json beside them."""
         spacing = self.determine_fullres_target_spacing()
         forward, backward = self.determine_transpose()
         fingerprint = self.dataset_fingerprint

@@ -56,6 +56,7 @@ class SizedPlanning(_Planner):
             self.UNet_base_num_features = int(base_width)
 
     def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels, _cache) -> dict:
+        """Return the plan of a configuration, as nnU-Net asks for it, with the given patch and width."""
         dimensions = len(spacing)
         _check_width(self, dimensions)
         if self.patch is None or len(self.patch) < dimensions:
@@ -112,7 +113,7 @@ class SizedPlanning(_Planner):
 
 
 def check_sizes(patch: Sequence[int] | None, base_width: int | None) -> None:
-    """Check what can be told before anything is read.
+    """Check what needs no dataset, before anything is read.
 
     Raises:
         XModalError: for a patch of other than two or three sides, a side that is not positive, and such a width.

@@ -30,6 +30,7 @@ class SumOverBranches(nn.Module):
         self.segmentation_loss = segmentation_loss
 
     def forward(self, output, target) -> torch.Tensor:
+        """Return the sum of the losses; see the class."""
         if not isinstance(output, tuple):
             return self._of_branch(output, target)
         first, others = output
@@ -56,30 +57,35 @@ class nnUNetTrainerCMFF(XModalTrainer):
 
     @classmethod
     def guidance(cls) -> MaskGuidedAttention | None:
+        """Return the mask-guided attention block, None for none."""
         return MaskGuidedAttention(cls.identity, cls.per_class_masks, cls.detach_masks)
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
-        """What CMFFUNet takes besides the plan."""
+        """Return what CMFFUNet takes besides the plan."""
         return {"guidance": cls.guidance()}
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
+        """Build the untrained network of the plan."""
         return CMFFUNet(**plan.arguments, **cls.blocks(plan))
 
     @classmethod
     def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
+        """Build the network, which learns from the plans whether labels are regions."""
         network = super().build_network_architecture(plans_manager, *args, **kwargs)
         network.regions = plans_manager.plans["xmodal"].get("regions", False)
         return network
 
-    def initialize(self):
+    def initialize(self) -> None:
+        """Build network, loss and optimiser, and note the weights that training starts from."""
         # a network predicts masks, and has nothing but the plans to know by whether labels exclude each other
         self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
         super().initialize()
         self._random_weights = self._some_weights()
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
+        """Log which weights the branches start from."""
         super().on_train_start()
         if self.current_epoch == 0:
             self.print_to_log_file(
@@ -93,7 +99,8 @@ class nnUNetTrainerCMFF(XModalTrainer):
         return next(self.plain_network.branches.parameters()).detach().cpu().clone()
 
     def train_step(self, batch: dict) -> dict:
-        """
+        """Train on one batch; return the loss.
+
         Raises:
             XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
         """
@@ -122,6 +129,7 @@ class nnUNetTrainerCMFFNoMask(nnUNetTrainerCMFF):
 
     @classmethod
     def guidance(cls) -> None:
+        """Return no block."""
         return None
 
 
@@ -130,6 +138,7 @@ class nnUNetTrainerCMFFCBAM(nnUNetTrainerCMFF):
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
+        """Return CBAM as the attention block."""
         return {"attention": CBAM}
 
 
@@ -144,6 +153,7 @@ class nnUNetTrainerCMFFMean(nnUNetTrainerCMFF):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> BranchesUNet:
+        """Build the untrained network of the plan."""
         return BranchesUNet(**plan.arguments, branches=cls.branches)
 
 

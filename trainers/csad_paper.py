@@ -75,6 +75,7 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
 
     @classmethod
     def build_network_architecture(cls, plans_manager, configuration_manager, *args, **kwargs) -> nn.Module:
+        """Build the network, which reads slices of the paper's size."""
         network = super().build_network_architecture(plans_manager, configuration_manager, *args, **kwargs)
         size = plans_manager.plans.get("xmodal", {}).get("slice_size")
         if size is not None and len(configuration_manager.patch_size) == len(size):
@@ -82,7 +83,7 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
         return network
 
     def train_step(self, batch: dict) -> dict:
-        """nnU-Net's, without clipping."""
+        """Train on one batch as nnU-Net does, without clipping."""
         check_batch(batch)
         data, target = batch["data"].to(self.device), batch["target"]
         target = [t.to(self.device) for t in target] if isinstance(target, list) else target.to(self.device)
@@ -105,10 +106,12 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
         return loss
 
     def configure_optimizers(self):
+        """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.SGD(self.network.parameters(), self.initial_lr, momentum=self.momentum)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        """Return the paper's rotation, with mirrors and patch size as nnU-Net asks for them."""
         _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         self.inference_allowed_mirroring_axes = None
         rotation = np.deg2rad(self.rotation)
@@ -116,6 +119,7 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
 
     @classmethod
     def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+        """Return the paper's transforms of training patches."""
         kept = without(super().get_training_transforms(*args, **kwargs), _NOT_IN_THE_PAPER)
         for transform in kept:
             if isinstance(transform, SpatialTransform):

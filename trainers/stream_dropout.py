@@ -16,7 +16,8 @@ else:
 
 
 class DropsStreams(_Trainer):
-    """Streams are dropped at random in training, never all of a sample; validation sees all of them.
+    """A mixin before a trainer: streams are dropped at random in training, never all of a sample; validation sees all
+    of them.
 
     Attributes:
         stream_dropout: probability with which a stream is dropped, see StreamDropout.
@@ -26,6 +27,7 @@ class DropsStreams(_Trainer):
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
+        """Return what the network takes besides the plan, stream dropout among it."""
         if len(plan.streams) < 2:
             raise XModalError(
                 f"{cls.__name__} drops streams but the plans hold one, {plan.streams}: give dataset.json two streams, "

@@ -25,7 +25,8 @@ class TappedDecoder(UNetDecoder):
     """nnU-Net's decoder, which can also return what its last two convolution layers put out."""
 
     def with_taps(self, skips: list[torch.Tensor]) -> tuple[list[torch.Tensor], Taps]:
-        """Logits from fine to coarse, the finest alone without deep supervision, and the last two layers' outputs.
+        """Return logits from fine to coarse, the finest alone without deep supervision, and the last two layers'
+        outputs.
 
         A stage begins with its transposed convolution, which is one of the two where the plans give the finest stage
         a single convolution (those of residual encoders). Both outputs, each behind its norm and nonlinearity if it
@@ -57,13 +58,16 @@ class UNetBranch(nn.Module):
         self.decoder = TappedDecoder(self.encoder, num_classes, n_convolutions, deep_supervision)
         unused_heads_without_gradient(self.decoder.seg_layers, deep_supervision)
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return the logits; see the class."""
         return self.decoder(self.encoder(x))
 
     def with_taps(self, x: torch.Tensor) -> tuple[list[torch.Tensor], Taps]:
+        """Return the logits and the last two layers' outputs, see TappedDecoder."""
         return self.decoder.with_taps(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
+        """Count the numbers in the outputs of its convolutions for one sample."""
         return self.encoder.compute_conv_feature_map_size(input_size) + self.decoder.compute_conv_feature_map_size(
             input_size
         )
@@ -116,16 +120,17 @@ class BranchesUNet(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """Itself: where others ask a network for `encoder.stream_channels` and `encoder.stream_features`."""
+        """Return the network itself, of which others ask `encoder.stream_channels` and `encoder.stream_features`."""
         return self
 
     @property
     def decoder(self) -> nn.Module:
-        """Itself: nnU-Net switches `decoder.deep_supervision`."""
+        """Return the network itself: nnU-Net switches `decoder.deep_supervision`."""
         return self
 
     @property
     def deep_supervision(self) -> bool:
+        """Tell whether the branches return logits of every level."""
         return next(iter(self.branches.values())).decoder.deep_supervision
 
     @deep_supervision.setter
@@ -134,13 +139,14 @@ class BranchesUNet(nn.Module):
             branch.decoder.deep_supervision = enabled
 
     def stream_features(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
-        """Features of the encoders, `[branch][level]`."""
+        """Return the features of the encoders, `[branch][level]`."""
         return [branch.encoder(stream) for branch, stream in zip(self.branches.values(), self._streams(x))]
 
     def _streams(self, x: torch.Tensor) -> list[torch.Tensor]:
         return [x[:, channels] for channels in self.stream_channels]
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor] | tuple:
+        """Return the logits; see the class."""
         check_input(x, self.input_channels, self.total_stride, self.training)
         first, *others = (branch(stream) for branch, stream in zip(self.branches.values(), self._streams(x)))
         if not others:
@@ -152,14 +158,14 @@ class BranchesUNet(nn.Module):
         return [logits_of_mean_probability(a, b, self.regions) for a, b in zip(first, others[0])]
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         return sum(branch.compute_conv_feature_map_size(input_size) for branch in self.branches.values())
 
     initialize = staticmethod(MultiStreamUNet.initialize)
 
 
 def logits_of_mean_probability(first: torch.Tensor, second: torch.Tensor, regions: bool) -> torch.Tensor:
-    """What nnU-Net's softmax, or its sigmoid where outputs are regions, turns into (p_first + p_second) / 2.
+    """Return what nnU-Net's softmax, or its sigmoid where outputs are regions, turns into (p_first + p_second) / 2.
 
     In float32 and in logarithms, in which nothing vanishes.
     """

@@ -79,6 +79,7 @@ class FusionBranch(nn.Module):
         regions: bool,
         present: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Return the logits of S_F; see the class."""
         earlier, last = zip(*taps)
         features = self.earlier(torch.cat(earlier, 1))  # B C *spatial
         features = self.last(torch.cat((features, *last), 1))  # B C *spatial
@@ -89,7 +90,7 @@ class FusionBranch(nn.Module):
         return self.seg_layers[0](features)
 
     def compute_conv_feature_map_size(self, size: Sequence[int]) -> int:
-        """Numbers in the outputs of its convolutions for features of this size."""
+        """Count the numbers in the outputs of its convolutions for features of this size."""
         own = (2 * self.last.output_channels + self.seg_layers[0].out_channels) * prod(size)
         return own if self.attention is None else own + self.attention.compute_conv_feature_map_size(size)
 
@@ -135,7 +136,10 @@ class CMFFUNet(BranchesUNet):
         self.fusion = FusionBranch(self._first_encoder, num_classes, guidance, attention)
         self.stream_dropout = stream_dropout
 
-    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None):
+    def forward(
+        self, x: torch.Tensor, present: torch.Tensor | None = None
+    ) -> torch.Tensor | list[torch.Tensor] | tuple:
+        """Return the logits; see the class."""
         if present is None and self.stream_dropout is not None:
             present = self.stream_dropout(x, len(self.stream_channels))
         if present is not None:
@@ -157,6 +161,7 @@ class CMFFUNet(BranchesUNet):
         return (fused, branch_logits) if self.training else fused
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
+        """Count the numbers in the outputs of all convolutions for one sample."""
         finest = sizes_of_levels(input_size, self._first_encoder.strides)[0]
         return super().compute_conv_feature_map_size(input_size) + self.fusion.compute_conv_feature_map_size(finest)
 

@@ -40,11 +40,12 @@ class Generator(nn.Module):
         self.total_stride = np.prod(self.encoder.strides, axis=0).tolist()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the image; see the class."""
         check_input(x, self.input_channels, self.total_stride, self.training)
         return self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         return self.encoder.compute_conv_feature_map_size(input_size) + self.decoder.compute_conv_feature_map_size(
             input_size
         )

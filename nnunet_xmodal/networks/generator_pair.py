@@ -46,23 +46,24 @@ class GeneratorPair(nn.Module):
 
     @classmethod
     def of_transition(cls, streams: Sequence[Sequence[int]], **architecture) -> "GeneratorPair":
-        """Each makes the other stream."""
+        """Build two generators, each of which makes the other stream."""
         check_two_streams(streams)
         return cls(streams, makes=streams[::-1], **architecture)
 
     @classmethod
     def of_reconstruction(cls, streams: Sequence[Sequence[int]], **architecture) -> "GeneratorPair":
-        """Each makes the stream that it reads."""
+        """Build two generators, each of which makes the stream that it reads."""
         return cls(streams, makes=streams, **architecture)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what both generators make; see the class."""
         if self.given != "AB":
             return self.branches[self.given](x)
         made = [self.branches[name](x[:, self.streams[name]]) for name in "AB"]
         return torch.cat(made, 1)[:, self._position]  # B C *spatial
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         return sum(branch.compute_conv_feature_map_size(input_size) for branch in self.branches.values())
 
     initialize = staticmethod(Generator.initialize)
@@ -79,6 +80,7 @@ class ThereAndBack(nn.Module):
         self.pair = pair
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the pair makes of the image, and what it makes of that."""
         there = self.pair(x)
         return torch.cat((there, self.pair(there)), 1)
 

@@ -80,7 +80,10 @@ class MultiStreamUNet(nn.Module):
         self.stream_dropout = stream_dropout
         self.total_stride = np.prod(self.encoder.strides, axis=0).tolist()
 
-    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None):
+    def forward(
+        self, x: torch.Tensor, present: torch.Tensor | None = None
+    ) -> torch.Tensor | list[torch.Tensor] | tuple:
+        """Return the logits; see the class."""
         if present is None and self.stream_dropout is not None:
             present = self.stream_dropout(x, len(self.encoder.stream_channels))
         if present is not None:
@@ -97,7 +100,7 @@ class MultiStreamUNet(nn.Module):
         return logits
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         size = self.encoder.compute_conv_feature_map_size(input_size)
         size += self.decoder.compute_conv_feature_map_size(input_size)
         return (
@@ -108,7 +111,7 @@ class MultiStreamUNet(nn.Module):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """nnU-Net's initialisation for both of its encoder families."""
+        """Initialise a module as nnU-Net does for both of its encoder families."""
         InitWeights_He(1e-2)(module)
         init_last_bn_before_add_to_0(module)
 

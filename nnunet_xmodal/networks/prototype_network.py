@@ -83,13 +83,13 @@ class PrototypeNetwork(nn.Module):
     def forward(
         self, x: torch.Tensor, support: torch.Tensor | None = None, mask: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """`segment(x)`, and `episode(x, support, mask)` where a support is given."""
+        """Return `segment(x)`, and `episode(x, support, mask)` where a support is given."""
         return self.segment(x) if support is None else self.episode(x, support, mask)
 
     def episode(
         self, query: torch.Tensor, support: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One class: what the support says about the query, and what that says about the support.
+        """Score one class: what the support says about the query, and what that says about the support.
 
         The alignment (Eq. 7) takes the query with the mask predicted for it, at the features' resolution and without
         gradient, as support of each support image; features are those behind the cross-reference block. Where nothing
@@ -125,7 +125,8 @@ class PrototypeNetwork(nn.Module):
         chunk: torch.Tensor | int | None = None,
         position: torch.Tensor | float | None = None,
     ) -> torch.Tensor:
-        """Logits `(B, 1 + L, H, W)` of slices `(B, C, H, W)`: of the best of all chunks, or of one per slice and label.
+        """Return the logits `(B, 1 + L, H, W)` of slices `(B, C, H, W)`: of the best of all chunks, or of one per slice
+        and label.
 
         Args:
             chunk, position: of every slice, `(B,)`, or of all: who answers, see `SupportSet.answering`.
@@ -138,7 +139,9 @@ class PrototypeNetwork(nn.Module):
         return torch.cat(margins, 1)
 
     def margins(self, x: torch.Tensor, label: int, chunk: torch.Tensor | int | None = None) -> torch.Tensor:
-        """Of one label, from 0, `(B, 1, H, W)`, as `segment` has them: positive where it is segmented if alone."""
+        """Return the margins of one label, from 0, `(B, 1, H, W)`, as `segment` has them: positive where it is
+        segmented if alone.
+        """
         self._check(x)
         return self._margin(label, self.backbone(x), self._support_features(), chunk, None)
 
@@ -151,23 +154,24 @@ class PrototypeNetwork(nn.Module):
         mask: torch.Tensor,
         position: float | None = None,
     ) -> None:
-        """See `SupportSet.put`."""
+        """Put one slice into the support, see `SupportSet.put`."""
         self.support.put(label, chunk, shot, image, mask, position)
         self._features.forget()
 
     def clear_support(self) -> None:
-        """Before another support is set: no label has any."""
+        """Take all slices out of the support, before another one is set."""
         self.support.clear()
         self._features.forget()
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one episode with one shot; nnU-Net plans by it."""
+        """Count the numbers in the outputs of all convolutions for one episode with one shot; nnU-Net plans by it."""
         size = 2 * self.backbone.compute_conv_feature_map_size(input_size)
         if self.cross_reference is not None:
             size += self.cross_reference.compute_conv_feature_map_size(self.backbone.feature_size(input_size))
         return size
 
     def train(self, mode: bool = True) -> "PrototypeNetwork":
+        """Switch to training, which forgets the support's features, or to evaluation."""
         if mode:
             self._features.forget()
         return super().train(mode)
@@ -180,7 +184,9 @@ class PrototypeNetwork(nn.Module):
         return result
 
     def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args, **kwargs):
-        """nnU-Net loads the weights of every fold before every case: features outlive what changes nothing."""
+        """Load weights, and keep the support's features if nothing changes: nnU-Net loads every fold's before every
+        case.
+        """
         kept = self._features.kept if self._holds(state_dict) else None
         result = super().load_state_dict(state_dict, *args, **kwargs)
         self._features.keep(kept, self._looked_through())

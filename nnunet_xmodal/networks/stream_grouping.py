@@ -10,7 +10,8 @@ from nnunet_xmodal.errors import XModalError
 
 
 def check_two_streams(streams: Sequence[Sequence[int]]) -> None:
-    """
+    """Check that there are exactly two streams.
+
     Raises:
         XModalError: for any other number of streams than two, with the entry of dataset.json that gives two.
     """

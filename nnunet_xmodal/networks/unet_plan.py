@@ -44,7 +44,7 @@ class UNetPlan:
         deep_supervision: bool,
         streams: list[list[int]],
     ) -> UNetPlan:
-        """From nnU-Net's ConfigurationManager.
+        """Read a plan from nnU-Net's ConfigurationManager.
 
         Raises:
             XModalError: if the patch is too small for the number of levels, or for a name of no layer.
@@ -60,7 +60,7 @@ class UNetPlan:
 
     @property
     def arguments(self) -> dict:
-        """What the constructors of our networks take."""
+        """Return what the constructors of our networks take."""
         return {
             "input_channels": self.input_channels,
             "num_classes": self.num_classes,
@@ -71,7 +71,7 @@ class UNetPlan:
 
 
 def encoder_of(architecture: dict, input_channels: int) -> PlainConvEncoder | ResidualEncoder:
-    """One encoder of an architecture, which returns its skips from fine to coarse."""
+    """Build one encoder of an architecture, which returns its skips from fine to coarse."""
     family = ResidualEncoder if "n_blocks_per_stage" in architecture else PlainConvEncoder
     arguments = {key: value for key, value in architecture.items() if key != "n_conv_per_stage_decoder"}
     return family(input_channels, return_skips=True, **arguments)
@@ -80,7 +80,7 @@ def encoder_of(architecture: dict, input_channels: int) -> PlainConvEncoder | Re
 def with_unnamed(
     streams: list[list[int]], input_channels: int, ignored_channels: Sequence[int] = ()
 ) -> list[list[int]]:
-    """Adds to every stream the input channels that none of them names: the one-hot labels of a cascade.
+    """Add to every stream the input channels that none of them names: the one-hot labels of a cascade.
 
     Args:
         ignored_channels: image channels that no stream reads, in the baselines with one modality.
@@ -91,7 +91,7 @@ def with_unnamed(
 
 
 def sizes_of_levels(input_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Sizes of the features of every level, from fine to coarse."""
+    """Return the sizes of the features of every level, from fine to coarse."""
     sizes = []
     for stride in strides:
         input_size = [side // s for side, s in zip(input_size, stride)]
@@ -100,7 +100,8 @@ def sizes_of_levels(input_size: Sequence[int], strides: Sequence[Sequence[int]])
 
 
 def check_patch_size(patch_size, strides) -> None:
-    """
+    """Check that a network of these strides can read a patch.
+
     Raises:
         XModalError: if a side of the patch is not divisible by the network's strides along it, or the bottleneck has
             a single position, which instance normalisation cannot normalise.
@@ -120,7 +121,7 @@ def check_patch_size(patch_size, strides) -> None:
 
 
 def unused_heads_without_gradient(seg_layers: nn.ModuleList, deep_supervision: bool) -> None:
-    """Freezes the heads that a network without deep supervision never calls.
+    """Freeze the heads that a network without deep supervision never calls.
 
     nnU-Net builds them all so that checkpoints load either way; DistributedDataParallel stops at a parameter that
     gets no gradient.

@@ -57,7 +57,8 @@ _NUCLEI = {  # ppm; centre as a fraction of the brain's radii, z up, y back, |x|
 
 
 class SusceptibilityPhantom(NamedTuple):
-    """
+    """A head with its local field and its susceptibility map.
+
     Attributes:
         field: float32 `(z, y, x)` in ppm, local and noisy, 0 outside the mask.
         susceptibility: float32 `(z, y, x)` in ppm, 0 outside the mask.
@@ -74,7 +75,7 @@ class SusceptibilityPhantom(NamedTuple):
 def susceptibility_phantom(
     rng: np.random.Generator, shape: Sequence[int] = SHAPE, spacing: Sequence[float] = SPACING
 ) -> SusceptibilityPhantom:
-    """One head; equal states of `rng` give equal phantoms.
+    """Make one head; equal states of `rng` give equal phantoms.
 
     Args:
         shape, spacing: voxels and mm along z, y, x.
@@ -169,7 +170,7 @@ def write_susceptibility_dataset(
     shape: Sequence[int] = SHAPE,
     spacing: Sequence[float] = SPACING,
 ) -> None:
-    """Writes heads in nnU-Net's raw format: the field as channel 0, the target as channel 1, the brain as label.
+    """Write heads in nnU-Net's raw format: the field as channel 0, the target as channel 1, the brain as label.
 
     Test cases have no target among their images, as at prediction: it lies in `targetsTs`, their mask in `labelsTs`.
     See `raw_dataset.write_raw_dataset`.

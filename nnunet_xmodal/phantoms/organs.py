@@ -43,7 +43,8 @@ _NOISE = {"ct": (8.0, 16.0), "mr": (6.0, 12.0)}
 
 
 class OrganPhantom(NamedTuple):
-    """
+    """A scan of abdominal organs.
+
     Attributes:
         image: float32 `(z, y, x)`; CT in Hounsfield units from −1024, MR positive in arbitrary units.
         label: uint8 `(z, y, x)`, see LABELS.
@@ -54,7 +55,7 @@ class OrganPhantom(NamedTuple):
 
 
 def organ_phantom(rng: np.random.Generator, contrast: str = "ct", shape: Sequence[int] = SHAPE) -> OrganPhantom:
-    """One scan; equal states of `rng` give equal scans, and the same anatomy in both contrasts.
+    """Make one scan; equal states of `rng` give equal scans, and the same anatomy in both contrasts.
 
     Right organs are at low x: the patient is seen from the feet, with y to the back and z to the head.
 
@@ -80,7 +81,7 @@ def organ_phantom(rng: np.random.Generator, contrast: str = "ct", shape: Sequenc
 
 
 def spacing_of(shape: Sequence[int]) -> tuple[float, ...]:
-    """Mm along z, y, x of a grid of EXTENT."""
+    """Return the mm along z, y, x of a grid of EXTENT."""
     return tuple(extent / side for extent, side in zip(EXTENT, shape))
 
 
@@ -256,7 +257,7 @@ def write_organ_dataset(
     shape: Sequence[int] = SHAPE,
     test_cases: int = 0,
 ) -> None:
-    """Writes scans in nnU-Net's raw format, with `labelsTs` for test cases.
+    """Write scans in nnU-Net's raw format, with `labelsTs` for test cases.
 
     Every case has a random stream of its own, so that more cases do not change the others, and of the same seed and
     number it is the same patient in both contrasts; dataset.json comes last: where it is, everything else is.

@@ -16,7 +16,7 @@ Split = Literal["Tr", "Ts"]
 
 @dataclass(frozen=True)
 class RawCase:
-    """What is written of a case; all volumes `(z, y, x)` of one shape.
+    """The volumes that are written of a case; all volumes `(z, y, x)` of one shape.
 
     Attributes:
         images: one per channel, or all in one array `(C, z, y, x)`.
@@ -43,7 +43,7 @@ def write_raw_dataset(
     channel_names: Sequence[str],
     labels: Mapping[str, int],
 ) -> None:
-    """Writes `<prefix>_tr000` and so on, and `<prefix>_ts000` with their labels in `labelsTs`.
+    """Write `<prefix>_tr000` and so on, and `<prefix>_ts000` with their labels in `labelsTs`.
 
     Every case has a random stream of its own, so that more cases do not change the others; dataset.json comes last:
     where it is, everything else is.

@@ -11,7 +11,7 @@ from nnunet_xmodal.trainers.base.names import length_of, without_length
 
 @cache
 def trainer_of_length(name: str) -> type[nnUNetTrainer] | None:
-    """The class called `name`, or None if no trainer with a length is called so.
+    """Return the class called `name`, or None if no trainer with a length is called so.
 
     Cached, and placed in `nnunet_xmodal.trainers`, so that one name is one class and its objects pickle.
     """
