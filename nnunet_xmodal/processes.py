@@ -2,7 +2,7 @@
 
 A process that is killed cannot end its workers, and those of multiprocessing do not notice: they wait for tasks, each
 with half a gigabyte of libraries. Within `tied_workers` every process that multiprocessing starts, by whatever method
-and for whomever (our pools, nnU-Net's, the loaders of batchgenerators), is told to look after itself.
+and for whomever (our pools, nnU-Net's, the loaders of batchgenerators), looks after itself.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.system_failures import sentence_of
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-_PATIENCE = 20  # seconds from SIGTERM to an end without ado; Slurm waits 30 before it kills
+_PATIENCE = 20  # seconds from SIGTERM to an end by force; Slurm waits 30 before it kills
 _start = BaseProcess.start
 _ANY_PROCESS: Any = BaseProcess  # its `start` is replaced and its `_target` read, which its type does not foresee
 
@@ -52,7 +52,7 @@ class _Tied:
 
 
 def tie_workers(ignore_interrupts: bool = False) -> None:
-    """From now on, let all that multiprocessing starts in this process end with it.
+    """Let all that multiprocessing starts in this process from now on end with it.
 
     Args:
         ignore_interrupts: whether workers leave Ctrl-C to this process.

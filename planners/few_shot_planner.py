@@ -1,6 +1,7 @@
 """Plans for few-shot segmentation: whole slices on one patch, and nothing that depends on a label."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -35,7 +36,7 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     **Intensities**: z-score over the whole image for every channel, whatever it is called. nnU-Net's scheme for CT
     takes its window from labelled voxels, and its mask for cropped images would put the background at 0, amid the
-    tissue, while superpixels and foreground are told from it by its darkness.
+    tissue, while superpixels and foreground are separated from it by its darkness.
 
     The batch is one episode. The network answers for three chunks per organ with one support slice each.
 
@@ -49,7 +50,7 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     own_options = ("size",)
 
-    def __init__(self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others):
+    def __init__(self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others: Any):
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetFewShotPlans", **others})
         self.size = self.checked_size(size)
 

@@ -1,6 +1,7 @@
 """Plans for reconstruction: images in physical units, the last channel learnt from those before it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class ReconstructionPlanner(UnchangedImages):
         B0: float | None = None,
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
-        **others,
+        **others: Any,
     ):
         super().__init__(dataset_name_or_id, **{"plans_name": self.plans_name, **others})
         self.check_dataset_json(self.dataset_json)
@@ -70,7 +71,7 @@ class ReconstructionPlanner(UnchangedImages):
         self.field = self.field_of(self.dataset_json, field_unit, B0, TE, b0_direction)
 
     @staticmethod
-    def field_of(dataset_json: dict, *flags) -> MeasuredField | None:
+    def field_of(dataset_json: dict, *flags: Any) -> MeasuredField | None:
         """Return the field of dataset.json with the flags (unit, B0, TE, direction) that win over it; None without
         both.
 
@@ -173,7 +174,14 @@ class ReconstructionPlanner(UnchangedImages):
             patch[-1] *= 2  # normalisation wants two positions at the bottom
         return patch
 
-    def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels, _cache) -> dict:
+    def get_plans_for_configuration(
+        self,
+        spacing: Sequence[float],
+        median_shape: Sequence[float],
+        data_identifier: str,
+        approximate_n_voxels: float,
+        _cache: dict,
+    ) -> dict:
         """Return the plan of a configuration, as nnU-Net asks for it; none for 2d."""
         if len(spacing) == 2:
             return {}  # left out when plans are saved
@@ -254,7 +262,14 @@ class ReconstructionUNetPlanner(ReconstructionPlanner):
                 f"--patch {' '.join(map(str, patch))} is too small for a U-Net, or its sides are no multiples of four."
             )
 
-    def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels, _cache) -> dict:
+    def get_plans_for_configuration(
+        self,
+        spacing: Sequence[float],
+        median_shape: Sequence[float],
+        data_identifier: str,
+        approximate_n_voxels: float,
+        _cache: dict,
+    ) -> dict:
         """Return the plan of a configuration, as nnU-Net asks for it; none for 2d."""
         if len(spacing) == 2:
             return {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class RegistrationPlanner(UnchangedImages):
     own_options = ("grid",)
     needs_every_label = True
 
-    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others):
+    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others: Any):
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetRegistrationPlans", **others})
         self.grid = [int(side) for side in grid or GRID]
         self.feature_map_size = _checked_feature_map_size(self.grid)

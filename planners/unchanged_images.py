@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.paths import nnUNet_preprocessed
@@ -14,12 +15,12 @@ from nnunet_xmodal.planners.own_planner import OwnPlanner
 class UnchangedImages(OwnPlanner, ExperimentPlanner):
     """Intensities stay as they are, axes keep their order, and no axis is resampled apart from the others."""
 
-    def determine_resampling(self, *args, **kwargs):
+    def determine_resampling(self, *args: Any, **kwargs: Any) -> tuple:
         """Return nnU-Net's resampling, with no axis apart from the others."""
         data, data_kwargs, seg, seg_kwargs = super().determine_resampling(*args, **kwargs)
         return data, data_kwargs | {"force_separate_z": False}, seg, seg_kwargs | {"force_separate_z": False}
 
-    def determine_segmentation_softmax_export_fn(self, *args, **kwargs):
+    def determine_segmentation_softmax_export_fn(self, *args: Any, **kwargs: Any) -> tuple:
         """Return nnU-Net's resampling of probabilities, with no axis apart from the others."""
         function, kwargs_of_it = super().determine_segmentation_softmax_export_fn(*args, **kwargs)
         return function, kwargs_of_it | {"force_separate_z": False}

@@ -1,7 +1,10 @@
 """CMFF and its ablations (Zhang et al., Cross-Modality Deep Feature Learning, 2021, Sec. 3.2 and Table 2)."""
 
+from typing import Any
+
 import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal.losses.finite import check_finite
@@ -29,7 +32,9 @@ class SumOverBranches(nn.Module):
         super().__init__()
         self.segmentation_loss = segmentation_loss
 
-    def forward(self, output, target) -> torch.Tensor:
+    def forward(
+        self, output: torch.Tensor | list[torch.Tensor] | tuple, target: torch.Tensor | list[torch.Tensor]
+    ) -> torch.Tensor:
         """Return the sum of the losses; see the class."""
         if not isinstance(output, tuple):
             return self._of_branch(output, target)
@@ -71,7 +76,7 @@ class nnUNetTrainerCMFF(XModalTrainer):
         return CMFFUNet(**plan.arguments, **cls.blocks(plan))
 
     @classmethod
-    def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
+    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
         """Build the network, which learns from the plans whether labels are regions."""
         network = super().build_network_architecture(plans_manager, *args, **kwargs)
         network.regions = plans_manager.plans["xmodal"].get("regions", False)

@@ -9,6 +9,8 @@ The paper prints no length, no schedule and no augmentation: nnU-Net's 1,000 epo
 decay are ours; images are not augmented, gradients not clipped, cases not mirrored at prediction.
 """
 
+from typing import Any
+
 import torch
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -43,7 +45,7 @@ class TumourPatchesAsTheyAre(PaperSettings):
         return (0.0, 0.0), False, self.configuration_manager.patch_size, None
 
     @classmethod
-    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> ComposeTransforms:
         """Return the transforms of training patches, which change no intensity and move no voxel."""
         changes = (SpatialTransform, MirrorTransform, *CHANGE_INTENSITIES)
         return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), changes))

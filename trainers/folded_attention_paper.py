@@ -1,6 +1,7 @@
 """Folded attention as its paper trained it for MS lesions (Zhang et al., 2021, "Implementation Details")."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from batchgeneratorsv2.transforms.intensity.brightness import (
@@ -98,7 +99,7 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
         return (0.0, 0.0), dummy_2d, initial_patch_size, None
 
     @classmethod
-    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> ComposeTransforms:
         """Return the paper's transforms of training patches."""
         kept = []
         for transform in without(super().get_training_transforms(*args, **kwargs), _NOT_IN_THE_PAPER):

@@ -77,7 +77,9 @@ def paste_back(cropped: sitk.Image, full: sitk.Image, outside: float = 0.0) -> s
     return sitk.Paste(canvas, cropped, cropped.GetSize(), [0, 0, 0], start.tolist())
 
 
-def empty_grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]):
+def empty_grid(
+    size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]
+) -> sitk.Image:
     """Return an image of zeros, x, y, z: the `full` of `paste_back` where only its geometry was kept."""
     image = sitk.Image([int(side) for side in size], sitk.sitkUInt8)
     image.SetSpacing(list(spacing))

@@ -6,6 +6,7 @@ names of nnU-Net's own network, which are those of the generators as well; last 
 """
 
 from math import log
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ class BranchesUNet(nn.Module):
         *,
         branches: str = "AB",
         regions: bool = False,
-        **architecture,
+        **architecture: Any,
     ):
         super().__init__()
         check_two_streams(streams)

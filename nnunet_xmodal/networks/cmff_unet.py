@@ -7,6 +7,7 @@ the names of the one with it.
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
@@ -130,7 +131,7 @@ class CMFFUNet(BranchesUNet):
         attention: Callable[..., nn.Module] | None = None,
         stream_dropout: StreamDropout | None = None,
         regions: bool = False,
-        **architecture,
+        **architecture: Any,
     ):
         super().__init__(input_channels, num_classes, streams, deep_supervision, regions=regions, **architecture)
         self.fusion = FusionBranch(self._first_encoder, num_classes, guidance, attention)

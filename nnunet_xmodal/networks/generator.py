@@ -1,5 +1,7 @@
 """The generator of cross-modality feature transition (Zhang et al., Cross-Modality Deep Feature Learning, 2021)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
@@ -30,7 +32,7 @@ class Generator(nn.Module):
         XModalError: in forward, for an input that the network cannot read, see check_input.
     """
 
-    def __init__(self, input_channels: int, output_channels: int, **architecture):
+    def __init__(self, input_channels: int, output_channels: int, **architecture: Any):
         super().__init__()
         self.input_channels = input_channels
         self.encoder = encoder_of(architecture, input_channels)

@@ -1,6 +1,7 @@
 """The generators of a pre-training side by side (Zhang et al., Cross-Modality Deep Feature Learning, 2021, Fig. 2)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ class GeneratorPair(nn.Module):
         XModalError: for another number of streams than two.
     """
 
-    def __init__(self, streams: Sequence[Sequence[int]], makes: Sequence[Sequence[int]], **architecture):
+    def __init__(self, streams: Sequence[Sequence[int]], makes: Sequence[Sequence[int]], **architecture: Any):
         super().__init__()
         check_two_streams(streams)
         self.grouping = StreamGrouping(streams)  # the first of the modules, to be loaded before the others
@@ -45,13 +46,13 @@ class GeneratorPair(nn.Module):
         self.register_load_state_dict_pre_hook(_without_fusion)
 
     @classmethod
-    def of_transition(cls, streams: Sequence[Sequence[int]], **architecture) -> "GeneratorPair":
+    def of_transition(cls, streams: Sequence[Sequence[int]], **architecture: Any) -> "GeneratorPair":
         """Build two generators, each of which makes the other stream."""
         check_two_streams(streams)
         return cls(streams, makes=streams[::-1], **architecture)
 
     @classmethod
-    def of_reconstruction(cls, streams: Sequence[Sequence[int]], **architecture) -> "GeneratorPair":
+    def of_reconstruction(cls, streams: Sequence[Sequence[int]], **architecture: Any) -> "GeneratorPair":
         """Build two generators, each of which makes the stream that it reads."""
         return cls(streams, makes=streams, **architecture)
 
@@ -70,7 +71,7 @@ class GeneratorPair(nn.Module):
 
 
 class ThereAndBack(nn.Module):
-    """What a pair makes of an image, and what it makes of that.
+    """A pair as one network: what it makes of an image, and what it makes of that.
 
     Shape: `(B, C, *spatial)` → `(B, 2C, *spatial)`, the translations of Eq. 1 and then the cycles of Eq. 4.
     """

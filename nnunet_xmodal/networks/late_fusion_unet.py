@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ class LateFusionUNet(nn.Module):
         fusion: Fusion,
         distillation: DistillationPaths | None = None,
         max_positions: int = 1024,
-        **architecture,
+        **architecture: Any,
     ):
         super().__init__()
         self.input_channels = input_channels

@@ -18,7 +18,8 @@ Exchange = Callable[..., nn.Module]
 
 
 class MultiStreamEncoder(nn.Module):
-    """Offers nnU-Net's `UNetDecoder` what a single encoder would: skips from fine to coarse, widths, strides, ….
+    """One encoder per stream, which offers nnU-Net's `UNetDecoder` what a single encoder would: skips from fine to
+    coarse, widths, strides, ….
 
     On every level the streams' features are concatenated. With two or more streams a 1×1 convolution then brings
     them back to the plan's width, so that the decoder costs what it costs in nnU-Net: on S-fold skips it would cost

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class MultiStreamUNet(nn.Module):
         attention: SkipAttention | None = None,
         distillation: DistillationPaths | None = None,
         stream_dropout: StreamDropout | None = None,
-        **architecture,
+        **architecture: Any,
     ):
         super().__init__()
         self.input_channels = input_channels

@@ -1,6 +1,7 @@
 """A network that is given some of its streams."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,6 +36,6 @@ class OfPresentStreams(nn.Module):
         whole[:, [*self.channels, *range(self.n_channels, whole.shape[1])]] = x
         return self.network(whole, self.present.expand(len(x), -1))
 
-    def load_state_dict(self, *args, **kwargs):
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load the weights of the network."""
         return unwrapped(self.network).load_state_dict(*args, **kwargs)

@@ -1,6 +1,7 @@
 """CRTPNet (Huang et al., Cross-Reference Transformer for Few-shot Medical Image Segmentation, 2023), ALPNet, PANet."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -183,8 +184,8 @@ class PrototypeNetwork(nn.Module):
             self._features.forget()
         return result
 
-    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args, **kwargs):
-        """Load weights, and keep the support's features if nothing changes: nnU-Net loads every fold's before every
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Load weights, and keep the support's features if none changes: nnU-Net loads every fold's before every case.
         case.
         """
         kept = self._features.kept if self._holds(state_dict) else None

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
@@ -38,7 +39,7 @@ class UNetPlan:
     @classmethod
     def from_configuration(
         cls,
-        configuration,
+        configuration: ConfigurationManager,
         input_channels: int,
         num_classes: int,
         deep_supervision: bool,
@@ -99,7 +100,7 @@ def sizes_of_levels(input_size: Sequence[int], strides: Sequence[Sequence[int]])
     return sizes
 
 
-def check_patch_size(patch_size, strides) -> None:
+def check_patch_size(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]]) -> None:
     """Check that a network of these strides can read a patch.
 
     Raises:

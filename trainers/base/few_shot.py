@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from nnunetv2.configuration import default_num_processes
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import started
@@ -76,14 +78,14 @@ class FewShotTrainer(OwnTaskTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        # build_network_architecture is told how many outputs there are, not whether one is background
+        # build_network_architecture gets how many outputs there are, not whether one is background
         self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
 
     @classmethod
     def build_network_architecture(
         cls,
-        plans_manager,
-        configuration_manager,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = False,
@@ -96,8 +98,8 @@ class FewShotTrainer(OwnTaskTrainer):
         arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
         if "chunks" not in arguments:
             raise XModalError(
-                f"{cls.__name__} segments from support sets, of which the plans {plans_manager.plans_name} say "
-                "nothing: plan with nnUNetXModal_plan_and_preprocess -pl FewShotPlanner and train with -p "
+                f"{cls.__name__} segments from support sets, which the plans {plans_manager.plans_name} do not "
+                "have: plan with nnUNetXModal_plan_and_preprocess -pl FewShotPlanner and train with -p "
                 "nnUNetFewShotPlans."
             )
         regions = plans_manager.plans.get("xmodal", {}).get("regions", False)
@@ -114,7 +116,7 @@ class FewShotTrainer(OwnTaskTrainer):
             **arguments | ({"shots": cls.shots} if cls.shots else {}),
         )
 
-    def _set_batch_size_and_oversample(self):
+    def _set_batch_size_and_oversample(self) -> None:
         """An episode cannot be shared among GPUs as nnU-Net shares a batch: each has a batch of its own."""
         self.batch_size = self.configuration_manager.batch_size
 
@@ -175,7 +177,7 @@ class FewShotTrainer(OwnTaskTrainer):
         if usual is not None:
             self.plans_manager.plans["xmodal"]["stored_axes"] = usual
 
-    def along_one_axis(self, dataset) -> TurnedCases:
+    def along_one_axis(self, dataset: nnUNetBaseDataset) -> TurnedCases:
         """Return the cases of a dataset as if all ran the way that most do."""
         axes = self.plans_manager.plans["xmodal"].get("stored_axes")
         return TurnedCases(dataset, axes, self.plans_manager.transpose_forward)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch.distributed as dist
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.collate_outputs import collate_outputs
 
 from nnunet_xmodal.prediction.building import building
@@ -101,7 +102,7 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
             self.print_to_log_file(f"Mean {name}: {value:.4f}")
         self.print_to_log_file("Validation complete")
 
-    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Predict and measure the validation cases; return the mean of every metric.
 
         Args:

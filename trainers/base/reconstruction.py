@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import in_background
@@ -92,7 +94,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return None
 
     @classmethod
-    def backbone(cls, configuration_manager, inputs: int, outputs: int) -> nn.Module:
+    def backbone(cls, configuration_manager: ConfigurationManager, inputs: int, outputs: int) -> nn.Module:
         """Build the network of the plans, untrained: `(B, inputs, *spatial)` → `(B, outputs, *spatial)`."""
         architecture = configuration_manager.configuration["architecture"]
         if locate(architecture["network_class_name"], "network_class_name in the plans") is QSMUNet:
@@ -110,8 +112,8 @@ class ReconstructionTrainer(OwnTaskTrainer):
     @classmethod
     def build_network_architecture(
         cls,
-        plans_manager,
-        configuration_manager,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = False,
@@ -164,7 +166,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         """
         check_not_empty(mask, f"of {case}")
 
-    def cases(self, *datasets) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict]]:
+    def cases(self, *datasets: nnUNetBaseDataset) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict]]:
         """Yield name, data, mask and properties of every preprocessed case."""
         holders = {case: dataset for dataset in datasets for case in dataset.identifiers}
         for case, holder in holders.items():
@@ -191,7 +193,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         loaded, transforms = self.augmentation()
         patch_size = self.configuration_manager.patch_size
 
-        def loader(dataset, size, transforms) -> nnUNetDataLoader:
+        def loader(dataset: nnUNetBaseDataset, size, transforms) -> nnUNetDataLoader:
             share = self.oversample_foreground_percent
             return nnUNetDataLoader(
                 dataset,
@@ -279,7 +281,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         )
         return lambda case: predictor.on_network_grid(case.inputs, case.properties)[0]
 
-    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Reconstruct every validation case; see `validate_reconstruction` for what it writes."""
         return validate_reconstruction(
             self.method(),

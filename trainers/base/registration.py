@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import started
@@ -64,8 +66,8 @@ class RegistrationTrainer(OwnTaskTrainer):
     @classmethod
     def build_network_architecture(
         cls,
-        plans_manager,
-        configuration_manager,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = False,
@@ -80,7 +82,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
         if "grid" not in arguments:
             raise XModalError(
-                f"{cls.__name__} reads a fixed grid, of which the plans {plans_manager.plans_name} say nothing: plan "
+                f"{cls.__name__} reads a fixed grid, which the plans {plans_manager.plans_name} do not have: plan "
                 "with nnUNetXModal_plan_and_preprocess -pl RegistrationPlanner and train with -p "
                 "nnUNetRegistrationPlans."
             )
@@ -106,7 +108,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         fixed, moving = channel_names_of(self.dataset_json)
         self.print_to_log_file(f"Fixed image: {'label' if self.fixed_is_label else fixed}, moving image: {moving}")
 
-    def cases_on_grid(self, dataset) -> RegistrationCases:
+    def cases_on_grid(self, dataset: nnUNetBaseDataset) -> RegistrationCases:
         """Return the cases of a dataset, cut to the grid of the plans."""
         labels = {value for label in foreground(self.dataset_json).values() for value in label}
         grid = self.configuration_manager.configuration["architecture"]["arch_kwargs"]["grid"]
@@ -174,7 +176,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         super().on_validation_epoch_end(val_outputs)
         self.print_to_log_file(f"SRE: {self.mean_over_ranks([output['sre'] for output in val_outputs]):.3f} mm")
 
-    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Register from more starts, on the grid; see `validate_registration` for what it writes."""
         starts = Starts(self.sre_range, self.starts_at_the_end, self.exact_starts, self.exact_count)
         return validate_registration(

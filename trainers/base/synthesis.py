@@ -1,10 +1,14 @@
 """What trainings of a pair of generators have in common; their checkpoints are what CMFF starts from."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -68,7 +72,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         self.generators: dict[str, nn.Module] = {}  # by the stream that they read, as the step calls them
 
     @classmethod
-    def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
+    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
         """Build the pair of generators, and refuse stock prediction."""
         refuse_stock_prediction(cls.__name__, "images")
         return super().build_network_architecture(plans_manager, *args, **kwargs)
@@ -141,7 +145,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         return self.network
 
     @classmethod
-    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> ComposeTransforms:
         """Return nnU-Net's transforms without those that change intensities."""
         return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), CHANGE_INTENSITIES))
 
@@ -169,7 +173,9 @@ class SynthesisTrainer(OwnTaskTrainer):
             self.device,
         )
 
-    def make_loader(self, dataset, loaded_patch_size, transforms: ComposeTransforms) -> nnUNetDataLoader:
+    def make_loader(
+        self, dataset: nnUNetBaseDataset, loaded_patch_size: Sequence[int], transforms: ComposeTransforms
+    ) -> nnUNetDataLoader:
         """Return the loader of the training patches; `loaded_patch_size` leaves room to rotate."""
         patch_size = self.configuration_manager.patch_size
         return self.loader_class(
@@ -211,7 +217,7 @@ class SynthesisTrainer(OwnTaskTrainer):
             error = (self.network(data).float() - data).abs().mean().item()
         return {"loss": error, "score": 1 / (1 + error)}
 
-    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Synthesise every validation case; see `validate_synthesis` for what it writes."""
         predictor = self.predictor_class(device=self.device, allow_tqdm=False)
         predictor.manual_initialization(

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from nnunetv2.evaluation import evaluate_predictions
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
@@ -85,8 +86,8 @@ class XModalTrainer(nnUNetTrainer):
     @classmethod
     def build_network_architecture(
         cls,
-        plans_manager,
-        configuration_manager,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = True,
@@ -114,7 +115,7 @@ class XModalTrainer(nnUNetTrainer):
         names = channel_names_of(self.dataset_json)
         self.print_to_log_file("Streams:", describe_streams(self.plans_manager.plans["xmodal"]["streams"], names))
 
-    def network_input(self, dataset, case: str) -> torch.Tensor:
+    def network_input(self, dataset: nnUNetBaseDataset, case: str) -> torch.Tensor:
         """Return a preprocessed case as the network reads it, `(C, *spatial)`, with the previous stage of a cascade."""
         data, _, previous, _ = dataset.load_case(case)
         data = data[:]
