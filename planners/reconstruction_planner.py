@@ -40,7 +40,7 @@ class ReconstructionPlanner(UnchangedImages):
         dataset_name_or_id, others: as nnU-Net's planners take them; `overwrite_target_spacing` in mm along z, y, x.
         patch: z, y, x; the paper's if None.
         field_unit, B0, TE, b0_direction: of the field maps, for susceptibility; what is None is left to dataset.json,
-            see `data.measured_field`.
+            see `physics.measured_field`.
 
     Raises:
         XModalError: for a patch that the network cannot halve, fewer than two channels, no label, a target that is not
