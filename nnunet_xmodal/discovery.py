@@ -11,7 +11,7 @@ PLUGIN_FOLDER = str(Path(__file__).with_name("plugin"))
 
 
 def extended_value(existing: str | None = None) -> str:
-    """The value of `nnUNet_extTrainer` with our folder in it; folders that are already there stay first."""
+    """Return the value of `nnUNet_extTrainer` with our folder in it; folders that are already there stay first."""
     folders = [folder for folder in (existing or "").split(os.pathsep) if folder.strip()]
     if PLUGIN_FOLDER not in folders:
         folders.append(PLUGIN_FOLDER)
@@ -19,5 +19,5 @@ def extended_value(existing: str | None = None) -> str:
 
 
 def register() -> None:
-    """Lets nnU-Net find our trainers in this process and in all processes that it starts."""
+    """Let nnU-Net find our trainers in this process and in all processes that it starts."""
     os.environ[VARIABLE] = extended_value(os.environ.get(VARIABLE))

@@ -19,8 +19,9 @@ from nnunet_xmodal.files.atomic import write_atomically, write_json
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.networks.blocks.cbam import CBAM
-from nnunet_xmodal.networks.cmff_unet import CMFFUNet, check_two_streams
+from nnunet_xmodal.networks.cmff_unet import CMFFUNet
 from nnunet_xmodal.networks.inflated_weights import Misfit, branch_state, input_channels_of
+from nnunet_xmodal.networks.stream_grouping import check_two_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 
 _BLOCKS = ("n_blocks_per_stage", "n_conv_per_stage")  # of residual and of plain encoders

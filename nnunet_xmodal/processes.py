@@ -2,7 +2,7 @@
 
 A process that is killed cannot end its workers, and those of multiprocessing do not notice: they wait for tasks, each
 with half a gigabyte of libraries. Within `tied_workers` every process that multiprocessing starts, by whatever method
-and for whomever (our pools, nnU-Net's, the loaders of batchgenerators), is told to look after itself.
+and for whomever (our pools, nnU-Net's, the loaders of batchgenerators), looks after itself.
 """
 
 import ctypes
@@ -16,13 +16,15 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.system_failures import sentence_of
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-_PATIENCE = 20  # seconds from SIGTERM to an end without ado; Slurm waits 30 before it kills
+_PATIENCE = 20  # seconds from SIGTERM to an end by force; Slurm waits 30 before it kills
 _start = BaseProcess.start
+_ANY_PROCESS: Any = BaseProcess  # its `start` is replaced and its `_target` read, which its type does not foresee
 
 
 class _Tied:
@@ -50,30 +52,30 @@ class _Tied:
 
 
 def tie_workers(ignore_interrupts: bool = False) -> None:
-    """From now on, let all that multiprocessing starts in this process end with it.
+    """Let all that multiprocessing starts in this process from now on end with it.
 
     Args:
         ignore_interrupts: whether workers leave Ctrl-C to this process.
     """
 
-    def start(process: BaseProcess) -> None:
+    def start(process: Any) -> None:
         target = process._target
         if target is not None and not isinstance(target, _Tied):
             process._target = _Tied(target, ignore_interrupts)
         _start(process)
 
-    BaseProcess.start = start
+    _ANY_PROCESS.start = start
 
 
 @contextmanager
 def tied_workers(ignore_interrupts: bool = True) -> Iterator[None]:
-    """Within, all that multiprocessing starts in this process ends with it; see `tie_workers`."""
+    """Let all that multiprocessing starts within end with this process; see `tie_workers`."""
     before = BaseProcess.start
     tie_workers(ignore_interrupts)
     try:
         yield
     finally:
-        BaseProcess.start = before
+        _ANY_PROCESS.start = before
 
 
 def end_with_parent(parent: int | None = None) -> None:
@@ -89,13 +91,14 @@ def end_with_parent(parent: int | None = None) -> None:
         if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) == 0 and os.getppid() == parent:
             return
     starter = multiprocessing.parent_process()
+    if starter is None:
+        return
 
     def watch() -> None:
         starter.join()
         os._exit(1)
 
-    if starter is not None:
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def terminate_workers(workers: list[BaseProcess] | None = None) -> None:
@@ -139,7 +142,7 @@ def worker_pool(processes: int, doing: str, fewer: str, initializer: Callable | 
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Within, SIGTERM and a closed terminal raise SystemExit(128 + their number), so that `finally` is done.
+    """Let SIGTERM and a closed terminal within raise SystemExit(128 + their number), so that `finally` is done.
 
     Workers are ended then, too. A second signal, or 20 seconds, end the process as it is. `nohup` stays in force.
     """

@@ -21,7 +21,7 @@ PLANNERS = tuple(_MODULE_OF)
 
 
 def planner_class(name: str) -> type:
-    """A planner of this package or of nnU-Net.
+    """Return a planner of this package or of nnU-Net.
 
     Raises:
         XModalError: for an unknown name; lists the known ones.
@@ -38,7 +38,7 @@ def _planners_of_nnunet() -> dict[str, type]:
     from nnunetv2.experiment_planning import experiment_planners
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
-    found = {}
+    found: dict[str, type] = {}
     for module_info in walk_packages(experiment_planners.__path__, f"{experiment_planners.__name__}."):
         module = import_module(module_info.name)
         found.update(

@@ -1,20 +1,17 @@
 """Plans for few-shot segmentation: whole slices on one patch, and nothing that depends on a label."""
 
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.planners.own_planner import OwnPlanner
-from nnunet_xmodal.planners.unchanged_images import normalisation_and_resampling
+from nnunet_xmodal.planners.unchanged_images import copy_dataset_json, normalisation_and_resampling
 
 SIZE = (256, 256)
 """Pixels along y, x, the paper's."""
@@ -39,7 +36,7 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     **Intensities**: z-score over the whole image for every channel, whatever it is called. nnU-Net's scheme for CT
     takes its window from labelled voxels, and its mask for cropped images would put the background at 0, amid the
-    tissue, while superpixels and foreground are told from it by its darkness.
+    tissue, while superpixels and foreground are separated from it by its darkness.
 
     The batch is one episode. The network answers for three chunks per organ with one support slice each.
 
@@ -53,13 +50,13 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     own_options = ("size",)
 
-    def __init__(self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others):
+    def __init__(self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others: Any):
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetFewShotPlans", **others})
         self.size = self.checked_size(size)
 
     @staticmethod
     def checked_size(size: Sequence[int] | int | None) -> list[int]:
-        """Pixels along y, x; see the class for what is raised."""
+        """Return the pixels along y, x once they are checked; see the class for errors."""
         sides = list(SIZE) if size is None else [size] if isinstance(size, int) else list(size)
         sides = [int(side) for side in (sides * 2 if len(sides) == 1 else sides)]
         if len(sides) != 2 or any(side % _STRIDE or side < _SMALLEST for side in sides):
@@ -71,15 +68,18 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     @classmethod
     def check_raw(cls, dataset_json: dict, cases: Sequence[Case], size: Sequence[int] | None = None) -> None:
-        """What is looked at before anything is written; see the class for what is raised."""
+        """Check the raw dataset before anything is written; see the class for errors."""
         cls.checked_size(size)
 
     def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
+        """Return the z-score over the whole image for every channel."""
         channels = len(channel_names_of(self.dataset_json))
         return ["ZScoreNormalization"] * channels, [False] * channels
 
     def slice_spacing(self, transpose_forward: Sequence[int]) -> np.ndarray:
-        """mm along y and x of the slices; see the class. Prints what does not fit if the user chose it otherwise."""
+        """Return the mm along y and x of the slices; see the class. Prints what does not fit if the user chose it
+        otherwise.
+        """
         in_plane = list(transpose_forward[1:])
         extents = self._shapes_and_spacings().prod(1)[:, in_plane]  # cases 2, in mm
         if self.overwrite_target_spacing is None:
@@ -99,15 +99,12 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
         return np.stack((fingerprint["shapes_after_crop"], fingerprint["spacings"]), 1).astype(float)
 
     def plan_experiment(self) -> dict:
-        """Writes the plans, and dataset.json beside them."""
+        """Write the plans, and dataset.json beside them."""
         forward, backward = ([int(axis) for axis in axes] for axes in self.determine_transpose())
         spacing = self.slice_spacing(forward)
         shapes, spacings = self._shapes_and_spacings()[:, :, forward].swapaxes(0, 1)
         new_shapes = [compute_new_shape(shape[1:], mm[1:], spacing) for shape, mm in zip(shapes, spacings)]
-        write_atomically(
-            Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
-            lambda name: shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name),
-        )
+        copy_dataset_json(self)
         self.plans = {
             "dataset_name": self.dataset_name,
             "plans_name": self.plans_identifier,

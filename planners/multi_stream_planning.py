@@ -1,6 +1,7 @@
 """What our planners change in nnU-Net's: the network that is planned for, its streams, and which data it shares."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,11 +45,11 @@ class MultiStreamPlanning(OwnPlanner):
         iso_compute: bool | None = None,
         patch: Sequence[int] | None = None,
         base_width: int | None = None,
-        **others,
+        **others: Any,
     ):
         own_name = self.plans_name.replace("Plans", "IsoPlans") if iso_compute else self.plans_name
-        names = {"plans_name": sized_name(own_name, patch, base_width), **others}
-        super().__init__(dataset_name_or_id, patch=patch, base_width=base_width, **names)
+        others = {"plans_name": sized_name(own_name, patch, base_width), **others}
+        super().__init__(dataset_name_or_id, patch=patch, base_width=base_width, **others)
         self.UNet_class = MultiStreamUNet
         names = channel_names_of(self.dataset_json)
         default = streams_of_dataset(self.dataset_json) or [[index] for index in range(len(names))]
@@ -56,7 +57,9 @@ class MultiStreamPlanning(OwnPlanner):
         self.iso_compute = bool(iso_compute)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
-        """Data that are preprocessed as nnU-Net's default plans do it are shared with them, and between pairings."""
+        """Name the data; those preprocessed as nnU-Net's default plans do it are shared with them, and between
+        pairings.
+        """
         as_stock = self.preprocessor_name == "DefaultPreprocessor" and not self.suppress_transpose
         if configuration_name == "3d_fullres":
             as_stock = as_stock and self.overwrite_target_spacing is None
@@ -65,9 +68,15 @@ class MultiStreamPlanning(OwnPlanner):
         return f"{self.plans_identifier}_{configuration_name}"
 
     def static_estimate_VRAM_usage(
-        self, patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import
+        self,
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_class_name: str,
+        arch_kwargs: dict,
+        arch_kwargs_req_import: Sequence[str],
     ) -> int:
-        """Feature-map size of the network with its streams; built on the meta device, which costs no memory."""
+        """Return the feature-map size of the network with its streams; the meta device costs no memory."""
         with torch.device("meta"):
             network = get_network_from_plans(
                 arch_class_name,
@@ -79,7 +88,8 @@ class MultiStreamPlanning(OwnPlanner):
             )
         return network.compute_conv_feature_map_size(patch_size)
 
-    def get_plans_for_configuration(self, *args, **kwargs) -> dict:
+    def get_plans_for_configuration(self, *args: Any, **kwargs: Any) -> dict:
+        """Return the plan of a configuration, as nnU-Net asks for it."""
         plan = super().get_plans_for_configuration(*args, **kwargs)
         plan["architecture"]["arch_kwargs"] |= self._of_streams(plan["architecture"]["arch_kwargs"])
         return plan

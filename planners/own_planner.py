@@ -30,7 +30,7 @@ class OwnPlanner:
         return channel_names_of(dataset_json)
 
     @classmethod
-    def check_raw(cls, dataset_json: dict, cases: Sequence[Case], **options) -> None:
+    def check_raw(cls, dataset_json: dict, cases: Sequence[Case], **options: Any) -> None:
         """Check what this planner alone asks of a raw dataset; by default nothing.
 
         Args:

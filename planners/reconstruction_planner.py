@@ -1,6 +1,7 @@
 """Plans for reconstruction: images in physical units, the last channel learnt from those before it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class ReconstructionPlanner(UnchangedImages):
         dataset_name_or_id, others: as nnU-Net's planners take them; `overwrite_target_spacing` in mm along z, y, x.
         patch: z, y, x; the paper's if None.
         field_unit, B0, TE, b0_direction: of the field maps, for susceptibility; what is None is left to dataset.json,
-            see `data.measured_field`.
+            see `physics.measured_field`.
 
     Raises:
         XModalError: for a patch that the network cannot halve, fewer than two channels, no label, a target that is not
@@ -59,7 +60,7 @@ class ReconstructionPlanner(UnchangedImages):
         B0: float | None = None,
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
-        **others,
+        **others: Any,
     ):
         super().__init__(dataset_name_or_id, **{"plans_name": self.plans_name, **others})
         self.check_dataset_json(self.dataset_json)
@@ -70,8 +71,9 @@ class ReconstructionPlanner(UnchangedImages):
         self.field = self.field_of(self.dataset_json, field_unit, B0, TE, b0_direction)
 
     @staticmethod
-    def field_of(dataset_json: dict, *flags) -> MeasuredField | None:
-        """What dataset.json says, and the flags (unit, B0, TE, direction) that win over it; None if nobody says a word.
+    def field_of(dataset_json: dict, *flags: Any) -> MeasuredField | None:
+        """Return the field of dataset.json with the flags (unit, B0, TE, direction) that win over it; None without
+        both.
 
         Raises:
             XModalError: see MeasuredField.
@@ -83,12 +85,13 @@ class ReconstructionPlanner(UnchangedImages):
 
     @staticmethod
     def input_names(dataset_json: dict) -> list[str]:
-        """Names of the channels that networks read."""
+        """Return the names of the channels that networks read."""
         return channel_names_of(dataset_json)[:-1]
 
     @staticmethod
     def check_dataset_json(dataset_json: dict) -> None:
-        """
+        """Check that dataset.json names inputs, target and a mask.
+
         Raises:
             XModalError: see the class.
         """
@@ -122,7 +125,7 @@ class ReconstructionPlanner(UnchangedImages):
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
     ) -> None:
-        """What is looked at before anything is written.
+        """Check the raw dataset before anything is written.
 
         Raises:
             XModalError: see the class; also for a case with an empty mask, and for one of a single slice.
@@ -133,6 +136,7 @@ class ReconstructionPlanner(UnchangedImages):
             cls.check_patch(patch)
 
         def check(case: Case) -> None:
+            assert case.label is not None  # this planner needs every label
             labels, _ = read_image(case.label, dataset_json, is_label=True)
             check_no_slice(labels.shape[1:], case.name)
             check_not_empty(inside(labels, ignore_label(dataset_json)), case.label)
@@ -143,7 +147,8 @@ class ReconstructionPlanner(UnchangedImages):
 
     @staticmethod
     def check_patch(patch: Sequence[int]) -> None:
-        """
+        """Check that the network can halve the patch.
+
         Raises:
             XModalError: for sides that are no multiples of 16, or a patch of one position at the bottom.
         """
@@ -154,13 +159,13 @@ class ReconstructionPlanner(UnchangedImages):
             )
 
     def determine_fullres_target_spacing(self) -> np.ndarray:
-        """mm along z, y, x: the median, whatever the anisotropy."""
+        """Return the mm along z, y, x: the median, whatever the anisotropy."""
         if self.overwrite_target_spacing is not None:
             return np.array(self.overwrite_target_spacing)
         return np.median(self.dataset_fingerprint["spacings"], 0)
 
     def patch_for(self, image_size: Sequence[float]) -> list[int]:
-        """The user's, or the paper's within an image of that many voxels, rounded up to multiples of 16."""
+        """Return the user's patch, or the paper's within an image of these voxels, rounded up to multiples of 16."""
         if self.patch is not None:
             return self.patch
         fitting = [max(1, -(-int(side) // _DIVISOR)) * _DIVISOR for side in image_size]
@@ -169,7 +174,15 @@ class ReconstructionPlanner(UnchangedImages):
             patch[-1] *= 2  # normalisation wants two positions at the bottom
         return patch
 
-    def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels, _cache) -> dict:
+    def get_plans_for_configuration(
+        self,
+        spacing: Sequence[float],
+        median_shape: Sequence[float],
+        data_identifier: str,
+        approximate_n_voxels: float,
+        _cache: dict,
+    ) -> dict:
+        """Return the plan of a configuration, as nnU-Net asks for it; none for 2d."""
         if len(spacing) == 2:
             return {}  # left out when plans are saved
         patch = self.patch_for(median_shape)
@@ -190,7 +203,7 @@ class ReconstructionPlanner(UnchangedImages):
         return plan | {"architecture": architecture}
 
     def batch_size(self, patch: Sequence[int]) -> int:
-        """As many samples as fit by nnU-Net's own reference, at most the paper's sixteen."""
+        """Return how many samples fit by nnU-Net's own reference, at most the paper's sixteen."""
         with torch.device("meta"):
             size = QSMUNet().compute_conv_feature_map_size(list(patch))
         numbers = self.UNet_reference_val_3d * self.UNet_reference_val_corresp_bs_3d
@@ -198,7 +211,7 @@ class ReconstructionPlanner(UnchangedImages):
         return max(_SMALLEST_BATCH, min(_BATCH_SIZE, int(fitting)))
 
     def plan_experiment(self) -> dict:
-        """Writes the plans, and dataset.json beside them.
+        """Write the plans, and dataset.json beside them.
 
         Raises:
             XModalError: for images of one slice.
@@ -208,7 +221,7 @@ class ReconstructionPlanner(UnchangedImages):
         return super().plan_experiment()
 
     def save_plans(self, plans: dict) -> None:
-        """With the target named, and without nnU-Net's other configurations."""
+        """Save the plans with the target named, and without nnU-Net's other configurations."""
         plans["configurations"] = {"3d_fullres": plans["configurations"]["3d_fullres"]}
         target = TargetChannel(len(channel_names_of(self.dataset_json)) - 1)
         plans["xmodal"] = target.as_plans() | ({} if self.field is None else {"field": self.field.as_entry()})
@@ -216,7 +229,8 @@ class ReconstructionPlanner(UnchangedImages):
 
 
 def check_no_slice(shape: Sequence[int], name: str) -> None:
-    """
+    """Check that an image is a volume.
+
     Args:
         shape: of an image, voxels along its axes.
         name: of the case or the dataset.
@@ -238,7 +252,8 @@ class ReconstructionUNetPlanner(ReconstructionPlanner):
 
     @staticmethod
     def check_patch(patch: Sequence[int]) -> None:
-        """
+        """Check that a U-Net can read the patch.
+
         Raises:
             XModalError: for a side of fewer than eight voxels, or no multiple of four.
         """
@@ -247,7 +262,15 @@ class ReconstructionUNetPlanner(ReconstructionPlanner):
                 f"--patch {' '.join(map(str, patch))} is too small for a U-Net, or its sides are no multiples of four."
             )
 
-    def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels, _cache) -> dict:
+    def get_plans_for_configuration(
+        self,
+        spacing: Sequence[float],
+        median_shape: Sequence[float],
+        data_identifier: str,
+        approximate_n_voxels: float,
+        _cache: dict,
+    ) -> dict:
+        """Return the plan of a configuration, as nnU-Net asks for it; none for 2d."""
         if len(spacing) == 2:
             return {}
         patch = self.patch_for(median_shape)

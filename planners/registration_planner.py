@@ -1,22 +1,20 @@
 """Plans for registration: one fixed grid around an organ, whose spacing is chosen so that every organ fits."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.attention_reg import AttentionReg
-from nnunet_xmodal.planners.unchanged_images import UnchangedImages, normalisation_and_resampling
+from nnunet_xmodal.planners.unchanged_images import UnchangedImages, copy_dataset_json, normalisation_and_resampling
 
 GRID = (32, 96, 96)
 """Voxels along z, y, x, the paper's."""
@@ -54,7 +52,7 @@ class RegistrationPlanner(UnchangedImages):
     own_options = ("grid",)
     needs_every_label = True
 
-    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others):
+    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others: Any):
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetRegistrationPlans", **others})
         self.grid = [int(side) for side in grid or GRID]
         self.feature_map_size = _checked_feature_map_size(self.grid)
@@ -62,7 +60,7 @@ class RegistrationPlanner(UnchangedImages):
 
     @classmethod
     def check_raw(cls, dataset_json: dict, cases: Sequence[Case], grid: Sequence[int] | None = None) -> None:
-        """What is looked at before anything is written.
+        """Check the raw dataset before anything is written.
 
         Raises:
             XModalError: see the class.
@@ -72,11 +70,12 @@ class RegistrationPlanner(UnchangedImages):
         for case in cases:
             for file in case.images:
                 _check_shows_something(read_image(file, dataset_json, is_label=False)[0], file)
+            assert case.label is not None  # this planner needs every label
             label, geometry = read_image(case.label, dataset_json, is_label=True)
             _extent(case.name, case.label, label[0], geometry["spacing"], _organ(dataset_json))
 
     def determine_fullres_target_spacing(self) -> np.ndarray:
-        """mm along z, y, x; see the class. Prints what does not fit if the user chose it otherwise."""
+        """Return the mm along z, y, x; see the class. Prints what does not fit if the user chose it otherwise."""
         extents = dict(self.label_extents())
         boxes = (1 + 2 * _MARGIN) * np.array(list(extents.values()))  # cases 3, in mm
         if self.overwrite_target_spacing is None:
@@ -92,7 +91,7 @@ class RegistrationPlanner(UnchangedImages):
         return spacing
 
     def label_extents(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Case, and mm along z, y, x of the bounding box of all foreground labels.
+        """Yield every case and the mm along z, y, x of the bounding box of all foreground labels.
 
         Raises:
             XModalError: for a case without label, and one whose image or label has one slice.
@@ -107,22 +106,19 @@ class RegistrationPlanner(UnchangedImages):
         return (shapes * spacings).min(0)
 
     def batch_size(self) -> int:
-        """As many samples as fit by nnU-Net's own reference, at most the paper's eight."""
+        """Return how many samples fit by nnU-Net's own reference, at most the paper's eight."""
         numbers = self.UNet_reference_val_3d * self.UNet_reference_val_corresp_bs_3d
         fitting = numbers * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB / self.feature_map_size
         return max(_SMALLEST_BATCH, min(_BATCH_SIZE, int(fitting)))
 
     def plan_experiment(self) -> dict:
-        """Writes the plans, and dataset.json beside them."""
+        """Write the plans, and dataset.json beside them."""
         spacing = self.determine_fullres_target_spacing()
         forward, backward = self.determine_transpose()
         fingerprint = self.dataset_fingerprint
         pairs = list(zip(fingerprint["spacings"], fingerprint["shapes_after_crop"]))
         median_shape = np.median([compute_new_shape(shape, mm, spacing) for mm, shape in pairs], 0)
-        write_atomically(
-            Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json",
-            lambda name: shutil.copy(Path(self.raw_dataset_folder) / "dataset.json", name),
-        )
+        copy_dataset_json(self)
         self.plans = {
             "dataset_name": self.dataset_name,
             "plans_name": self.plans_identifier,
@@ -160,7 +156,7 @@ class RegistrationPlanner(UnchangedImages):
 
 def _checked_feature_map_size(grid: Sequence[int]) -> int:
     with torch.device("meta"):
-        return AttentionReg(grid).compute_conv_feature_map_size(grid)
+        return AttentionReg(grid).compute_conv_feature_map_size(list(grid))
 
 
 def _organ(dataset_json: dict) -> list[int]:

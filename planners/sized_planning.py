@@ -1,7 +1,8 @@
 """A patch and a width of the user's for any planner of U-Nets: `--patch Z Y X` and `--base_width N`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -13,8 +14,15 @@ from nnunet_xmodal.planners.own_planner import OwnPlanner
 
 _STOCK_DATA = ("2d", "3d_fullres")  # configurations whose preprocessed data know nothing of patch and width
 
+if TYPE_CHECKING:
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner as _Planner,
+    )
+else:
+    _Planner = object  # a mixin, whose methods one of nnU-Net's planners has behind it
 
-class SizedPlanning:
+
+class SizedPlanning(_Planner):
     """A mixin before one of nnU-Net's planners, or behind ours: patch and width are given, all else is planned.
 
     The network has as many levels as nnU-Net gives that patch, and the batch is as large as fits. Plans have a name of
@@ -36,10 +44,10 @@ class SizedPlanning:
     def __init__(
         self,
         dataset_name_or_id: str | int,
-        *args,
+        *args: Any,
         patch: Sequence[int] | None = None,
         base_width: int | None = None,
-        **others,
+        **others: Any,
     ):
         super().__init__(dataset_name_or_id, *args, **others)
         check_sizes(patch, base_width)
@@ -47,7 +55,15 @@ class SizedPlanning:
         if base_width is not None:
             self.UNet_base_num_features = int(base_width)
 
-    def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels, _cache) -> dict:
+    def get_plans_for_configuration(
+        self,
+        spacing: Sequence[float],
+        median_shape: Sequence[float],
+        data_identifier: str,
+        approximate_n_voxels: float,
+        _cache: dict,
+    ) -> dict:
+        """Return the plan of a configuration, as nnU-Net asks for it, with the given patch and width."""
         dimensions = len(spacing)
         _check_width(self, dimensions)
         if self.patch is None or len(self.patch) < dimensions:
@@ -104,7 +120,7 @@ class SizedPlanning:
 
 
 def check_sizes(patch: Sequence[int] | None, base_width: int | None) -> None:
-    """Check what can be told before anything is read.
+    """Check what needs no dataset, before anything is read.
 
     Raises:
         XModalError: for a patch of other than two or three sides, a side that is not positive, and such a width.
@@ -137,7 +153,9 @@ def sized(planner: type[ExperimentPlanner]) -> type[ExperimentPlanner]:
         return planner
 
     class Sized(SizedPlanning, planner):
-        def __init__(self, dataset_name_or_id, *, patch=None, base_width=None, plans_name=None, **others):
+        plans_identifier: str  # set by nnU-Net
+
+        def __init__(self, dataset_name_or_id, *, patch=None, base_width=None, plans_name=None, **others: Any):
             super().__init__(dataset_name_or_id, patch=patch, base_width=base_width, **others)
             self._unsized_name = self.plans_identifier
             self.plans_identifier = plans_name or sized_name(self.plans_identifier, patch, base_width)
@@ -195,5 +213,5 @@ def _set_levels(planner: ExperimentPlanner, kwargs: dict, levels: tuple[tuple, t
     }
 
 
-def _words(numbers: Sequence[float]) -> str:
+def _words(numbers: Iterable[float]) -> str:
     return " ".join(f"{number:g}" for number in numbers)

@@ -7,6 +7,6 @@ from nnunet_xmodal.planners.sized_planning import SizedPlanning
 
 
 class XModalPlanner(MultiStreamPlanning, SizedPlanning, ExperimentPlanner):
-    """Plain convolutional encoders, 8 GB unless told otherwise."""
+    """Plain convolutional encoders, 8 GB unless -gpu_memory_target says otherwise."""
 
     plans_name = "nnUNetXModalPlans"

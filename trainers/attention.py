@@ -30,7 +30,7 @@ class nnUNetTrainerFA(XModalTrainer):
 
     @classmethod
     def attention(cls) -> SkipAttention:
-        """Makes what the skips pass on their way to the decoder."""
+        """Return what makes what the skips pass on their way to the decoder."""
         block = partial(
             FoldedAttention,
             residual_beta=cls.residual_beta,
@@ -41,6 +41,7 @@ class nnUNetTrainerFA(XModalTrainer):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
+        """Build the untrained network of the plan."""
         every_channel = sorted(index for stream in plan.streams for index in stream)
         return MultiStreamUNet(**{**plan.arguments, "streams": [every_channel]}, attention=cls.attention())
 
@@ -58,6 +59,7 @@ class nnUNetTrainerSA(nnUNetTrainerFA):
 
     @classmethod
     def attention(cls) -> SkipAttention:
+        """Return what makes self-attention at the bottleneck."""
         return partial(_at_bottleneck, SelfAttention)
 
 
@@ -66,6 +68,7 @@ class nnUNetTrainerRSA(nnUNetTrainerFA):
 
     @classmethod
     def attention(cls) -> SkipAttention:
+        """Return what makes recurrent slice-wise attention at the bottleneck."""
         return partial(_at_bottleneck, RecurrentSliceAttention)
 
 
@@ -74,6 +77,7 @@ class nnUNetTrainerDualAttention(nnUNetTrainerFA):
 
     @classmethod
     def attention(cls) -> SkipAttention:
+        """Return what makes dual attention at the bottleneck."""
         return _dual_attention
 
 
@@ -82,6 +86,7 @@ class nnUNetTrainerAG(nnUNetTrainerFA):
 
     @classmethod
     def attention(cls) -> SkipAttention:
+        """Return what makes attention gates on the skips."""
         return AttentionGates
 
 
@@ -90,6 +95,7 @@ class nnUNetTrainerCSADFA(nnUNetTrainerCSAD):
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
+        """Return what the network takes besides the plan."""
         return {**super().blocks(plan), "attention": nnUNetTrainerFA.attention()}
 
 

@@ -1,13 +1,17 @@
 """CMFF and its ablations (Zhang et al., Cross-Modality Deep Feature Learning, 2021, Sec. 3.2 and Table 2)."""
 
+from typing import Any
+
 import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
-from nnunet_xmodal.networks.cmff_unet import BranchesUNet, CMFFUNet
+from nnunet_xmodal.networks.branches_unet import BranchesUNet
+from nnunet_xmodal.networks.cmff_unet import CMFFUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
@@ -28,7 +32,10 @@ class SumOverBranches(nn.Module):
         super().__init__()
         self.segmentation_loss = segmentation_loss
 
-    def forward(self, output, target) -> torch.Tensor:
+    def forward(
+        self, output: torch.Tensor | list[torch.Tensor] | tuple, target: torch.Tensor | list[torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the sum of the losses; see the class."""
         if not isinstance(output, tuple):
             return self._of_branch(output, target)
         first, others = output
@@ -55,30 +62,35 @@ class nnUNetTrainerCMFF(XModalTrainer):
 
     @classmethod
     def guidance(cls) -> MaskGuidedAttention | None:
+        """Return the mask-guided attention block, None for none."""
         return MaskGuidedAttention(cls.identity, cls.per_class_masks, cls.detach_masks)
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
-        """What CMFFUNet takes besides the plan."""
+        """Return what CMFFUNet takes besides the plan."""
         return {"guidance": cls.guidance()}
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
+        """Build the untrained network of the plan."""
         return CMFFUNet(**plan.arguments, **cls.blocks(plan))
 
     @classmethod
-    def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
+    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
+        """Build the network, which learns from the plans whether labels are regions."""
         network = super().build_network_architecture(plans_manager, *args, **kwargs)
         network.regions = plans_manager.plans["xmodal"].get("regions", False)
         return network
 
-    def initialize(self):
+    def initialize(self) -> None:
+        """Build network, loss and optimiser, and note the weights that training starts from."""
         # a network predicts masks, and has nothing but the plans to know by whether labels exclude each other
         self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
         super().initialize()
         self._random_weights = self._some_weights()
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
+        """Log which weights the branches start from."""
         super().on_train_start()
         if self.current_epoch == 0:
             self.print_to_log_file(
@@ -92,7 +104,8 @@ class nnUNetTrainerCMFF(XModalTrainer):
         return next(self.plain_network.branches.parameters()).detach().cpu().clone()
 
     def train_step(self, batch: dict) -> dict:
-        """
+        """Train on one batch; return the loss.
+
         Raises:
             XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
         """
@@ -121,6 +134,7 @@ class nnUNetTrainerCMFFNoMask(nnUNetTrainerCMFF):
 
     @classmethod
     def guidance(cls) -> None:
+        """Return no block."""
         return None
 
 
@@ -129,6 +143,7 @@ class nnUNetTrainerCMFFCBAM(nnUNetTrainerCMFF):
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
+        """Return CBAM as the attention block."""
         return {"attention": CBAM}
 
 
@@ -143,6 +158,7 @@ class nnUNetTrainerCMFFMean(nnUNetTrainerCMFF):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> BranchesUNet:
+        """Build the untrained network of the plan."""
         return BranchesUNet(**plan.arguments, branches=cls.branches)
 
 

@@ -40,9 +40,11 @@ class nnUNetTrainerCMFT(SynthesisTrainer):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> GeneratorPair:
+        """Build the untrained pair of generators."""
         return GeneratorPair.of_transition(plan.streams, **plan.architecture)
 
-    def initialize(self):
+    def initialize(self) -> None:
+        """Build generators, discriminators, losses and optimisers."""
         super().initialize()
         a, b = (len(channels) for channels in self.network.streams.values())
         if self.identity_weight and a != b:
@@ -68,7 +70,7 @@ class nnUNetTrainerCMFT(SynthesisTrainer):
         self.discriminator_loss = DiscriminatorLoss(self.discriminator_factor)
 
     def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One step of both generators (Eq. 6), then one of both discriminators (Eq. 2, 3) on the same images."""
+        """Take one step of both generators (Eq. 6), then one of both discriminators (Eq. 2, 3) on the same images."""
         with frozen(*self.discriminators.values()):
             with self.mixed_precision():
                 t = translate_both_ways(self.generators["A"], self.generators["B"], a, b)
@@ -101,9 +103,11 @@ class nnUNetTrainerCMFT(SynthesisTrainer):
         return paired_difference(translations) if self.paired_weight else torch.zeros((), device=self.device)
 
     def checkpoint(self) -> dict:
+        """Return the checkpoint of the generators and the discriminators' weights."""
         return super().checkpoint() | {"discriminator_weights": on_cpu(self.discriminators.state_dict())}
 
     def restore(self, checkpoint: dict) -> None:
+        """Restore what `checkpoint` returned."""
         super().restore(checkpoint)
         self.discriminators.load_state_dict(checkpoint["discriminator_weights"])
 
@@ -126,6 +130,7 @@ class nnUNetTrainerCMFTUnpaired(nnUNetTrainerCMFT):
     loader_class = UnpairedLoader
 
     def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Take one step on images of different cases."""
         half = len(a) // 2  # the loader's samples i and half + i come from different cases
         return super().generators_step(a[:half], b[half:])
 

@@ -9,6 +9,8 @@ The paper prints no length, no schedule and no augmentation: nnU-Net's 1,000 epo
 decay are ours; images are not augmented, gradients not clipped, cases not mirrored at prediction.
 """
 
+from typing import Any
+
 import torch
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -25,7 +27,7 @@ PATCH, BASE_WIDTH = (128, 128, 128), 16
 
 
 class TumourPatchesAsTheyAre(PaperSettings):
-    """What both trainings share: length, batch of one, Adam's rate, patches that nothing is done to.
+    """The settings that both trainings share: length, batch of one, Adam's rate, patches that nothing is done to.
 
     A mixin before a trainer. Gradients are as they come, and every patch of a training is centred on a voxel with a
     label, as far as the image's border lets it.
@@ -38,15 +40,18 @@ class TumourPatchesAsTheyAre(PaperSettings):
     largest_gradient = None
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        """Return no rotation and the patch as it is; nothing is mirrored."""
         self.inference_allowed_mirroring_axes = None
         return (0.0, 0.0), False, self.configuration_manager.patch_size, None
 
     @classmethod
-    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> ComposeTransforms:
+        """Return the transforms of training patches, which change no intensity and move no voxel."""
         changes = (SpatialTransform, MirrorTransform, *CHANGE_INTENSITIES)
         return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), changes))
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
+        """Log before the first epoch where the plans differ from the paper's."""
         super().on_train_start()
         configuration = self.configuration_manager
         width = configuration.network_arch_init_kwargs["features_per_stage"][0]
@@ -71,5 +76,6 @@ class nnUNetTrainerCMFFPaper(TumourPatchesAsTheyAre, UnclippedSteps, nnUNetTrain
     deep_supervision = False
 
     def configure_optimizers(self):
+        """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)

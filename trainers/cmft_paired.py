@@ -29,10 +29,11 @@ class nnUNetTrainerCMFTPairedL1(SynthesisTrainer):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> GeneratorPair:
+        """Build the untrained pair of generators."""
         return GeneratorPair.of_transition(plan.streams, **plan.architecture)
 
     def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One step of both generators."""
+        """Take one step of both generators."""
         with self.mixed_precision():
             made_b, made_a = self.generators["A"](a), self.generators["B"](b)
         a_to_b, b_to_a = F.l1_loss(made_b.float(), b), F.l1_loss(made_a.float(), a)

@@ -12,6 +12,7 @@ from nnunet_xmodal.losses.attention_distillation import DistilledSegmentationLos
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
 from nnunet_xmodal.networks.late_fusion_unet import LateFusionUNet
+from nnunet_xmodal.networks.multi_stream_encoder import Fusion
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
@@ -42,19 +43,23 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
 
     @classmethod
     def distillation(cls) -> DistillationPaths | None:
-        return cls.scheme and cls.paths(cls.scheme)
+        """Return the connections of the trainer's scheme, None for none."""
+        return cls.paths(cls.scheme) if cls.scheme else None
 
     @classmethod
-    def fusion(cls):
+    def fusion(cls) -> Fusion:
+        """Return what makes SCFF at the bottleneck."""
         return partial(SpatialCorrelatedFeatureFusion, softmax=cls.softmax, correlation_scale=cls.correlation_scale)
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
+        """Return what the network takes besides the plan."""
         fusion = cls.fusion() if cls.fuse else None
         return {**super().blocks(plan), "fusion": fusion, "distillation": cls.distillation()}
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
+        """Build the untrained network of the plan."""
         cls._check_streams(plan)
         return super().build_network(plan)
 
@@ -63,23 +68,26 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
 
     @property
     def segmentation_loss(self) -> nn.Module:
+        """Return the loss of the segmentation alone."""
         return self.loss.segmentation_loss
 
     def distillation_share(self) -> float:
-        """How much of α is in force in the coming step, from 0 to 1."""
+        """Return how much of α is in force in the coming step, from 0 to 1."""
         epochs = self.current_epoch + self._step_of_epoch / self.num_iterations_per_epoch
         done = epochs / self.num_epochs - self.distillation_start
         if done < 0:
             return 0.0
         return min(1.0, done / self.distillation_ramp) if self.distillation_ramp else 1.0
 
-    def on_train_epoch_start(self):
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch, with its first step."""
         super().on_train_epoch_start()
         self._step_of_epoch = 0
         if self.scheme:
             self.print_to_log_file(f"Weight of the distillation: {self.alpha * self.distillation_share():.4g}")
 
     def train_step(self, batch: dict) -> dict:
+        """Train on one batch with the distillation's share of this step; return the loss."""
         self.loss.share = self.distillation_share()
         self._step_of_epoch += 1
         return super().train_step(batch)
@@ -145,6 +153,7 @@ class nnUNetTrainerCSADEarlyFusion(nnUNetTrainerCSAD):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
+        """Build the untrained network of the plan."""
         every_channel = sorted(index for stream in plan.streams for index in stream)
         return MultiStreamUNet(**{**plan.arguments, "streams": [every_channel]}, distillation=cls.distillation())
 
@@ -164,6 +173,7 @@ class nnUNetTrainerCSADLateFusion(nnUNetTrainerCSAD):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> LateFusionUNet:
+        """Build the untrained network of the plan."""
         cls._check_streams(plan)
         return LateFusionUNet(
             **plan.arguments,

@@ -1,5 +1,7 @@
 """CSAD as its paper trained it (Zhang et al., Cross-Modal Self-Attention Distillation, 2020, Sec. III-C and IV-A)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
@@ -11,6 +13,7 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
@@ -74,7 +77,10 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
             self.plans_manager.plans["xmodal"]["slice_size"] = list(self.slice_size)
 
     @classmethod
-    def build_network_architecture(cls, plans_manager, configuration_manager, *args, **kwargs) -> nn.Module:
+    def build_network_architecture(
+        cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager, *args: Any, **kwargs: Any
+    ) -> nn.Module:
+        """Build the network, which reads slices of the paper's size."""
         network = super().build_network_architecture(plans_manager, configuration_manager, *args, **kwargs)
         size = plans_manager.plans.get("xmodal", {}).get("slice_size")
         if size is not None and len(configuration_manager.patch_size) == len(size):
@@ -82,7 +88,7 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
         return network
 
     def train_step(self, batch: dict) -> dict:
-        """nnU-Net's, without clipping."""
+        """Train on one batch as nnU-Net does, without clipping."""
         check_batch(batch)
         data, target = batch["data"].to(self.device), batch["target"]
         target = [t.to(self.device) for t in target] if isinstance(target, list) else target.to(self.device)
@@ -105,17 +111,20 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
         return loss
 
     def configure_optimizers(self):
+        """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.SGD(self.network.parameters(), self.initial_lr, momentum=self.momentum)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        """Return the paper's rotation, with mirrors and patch size as nnU-Net asks for them."""
         _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         self.inference_allowed_mirroring_axes = None
         rotation = np.deg2rad(self.rotation)
         return (-rotation, rotation), dummy_2d, initial_patch_size, None
 
     @classmethod
-    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> ComposeTransforms:
+        """Return the paper's transforms of training patches."""
         kept = without(super().get_training_transforms(*args, **kwargs), _NOT_IN_THE_PAPER)
         for transform in kept:
             if isinstance(transform, SpatialTransform):

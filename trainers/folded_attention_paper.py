@@ -1,6 +1,7 @@
 """Folded attention as its paper trained it for MS lesions (Zhang et al., 2021, "Implementation Details")."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from batchgeneratorsv2.transforms.intensity.brightness import (
@@ -87,16 +88,19 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
         )
 
     def configure_optimizers(self):
+        """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr)
         return optimizer, EpochSchedule(optimizer, milestones(self.initial_lr, self.num_epochs, self.milestones))
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        """Return no rotation and no mirrors, and the patch size of nnU-Net."""
         _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         self.inference_allowed_mirroring_axes = None
         return (0.0, 0.0), dummy_2d, initial_patch_size, None
 
     @classmethod
-    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> ComposeTransforms:
+        """Return the paper's transforms of training patches."""
         kept = []
         for transform in without(super().get_training_transforms(*args, **kwargs), _NOT_IN_THE_PAPER):
             kept.append(transform)
@@ -108,13 +112,15 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
                 kept.append(BrightnessAdditiveTransform(0, cls.shift, synchronize_channels=False))
         return ComposeTransforms(kept)
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
+        """End the epoch, and keep the weights with the lowest validation loss."""
         losses = self.logger.get_value("val_losses", step=None)
         if losses[-1] <= min(losses):
             self.save_checkpoint(str(Path(self.output_folder) / BEST_LOSS))
         super().on_epoch_end()
 
-    def on_train_end(self):
+    def on_train_end(self) -> None:
+        """End the training with the weights of the lowest validation loss."""
         best = Path(self.output_folder) / BEST_LOSS
         if best.is_file():
             weights = read_checkpoint(best, self.device)["network_weights"]

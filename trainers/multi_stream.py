@@ -5,6 +5,7 @@ import os
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.errors import XModalError
@@ -50,16 +51,19 @@ class nnUNetTrainerMultiStream(XModalTrainer):
 
     @classmethod
     def reduces_skips(cls, plan: UNetPlan) -> bool:
-        """What the plans say, which narrow the streams in return, else what the trainer does."""
+        """Tell whether skips are reduced: what the plans say, which narrow the streams in return, else what the trainer
+        does.
+        """
         return cls.reduce_skips if plan.reduce_skips is None else plan.reduce_skips
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
-        """What MultiStreamUNet takes besides the plan."""
+        """Return what MultiStreamUNet takes besides the plan."""
         return {"reduce_skips": cls.reduces_skips(plan)}
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
+        """Build the untrained network of the plan."""
         return MultiStreamUNet(**plan.arguments, **cls.blocks(plan))
 
     @classmethod
@@ -72,25 +76,28 @@ class nnUNetTrainerMultiStream(XModalTrainer):
 
     @classmethod
     def measured_paths(cls) -> DistillationPaths:
-        """The connections whose agreement is reported; the proposal's for every trainer, so that they compare."""
+        """Return the connections whose agreement is reported: the proposal's, so that trainers compare."""
         return cls.paths("ILC")
 
     @classmethod
     def paths(cls, scheme: str) -> DistillationPaths:
-        """Pairs of attention maps as this trainer reads them."""
+        """Return the pairs of attention maps as this trainer reads them."""
         amgb = AttentionMapGenerationBlock(cls.attention_normalisation)
         return DistillationPaths(scheme, amgb, cls.stop_gradient, cls.first_level)
 
     @property
-    def segmentation_loss(self):
+    def segmentation_loss(self) -> nn.Module:
+        """Return nnU-Net's loss."""
         return self.loss
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
+        """Report the attention maps before the first epoch."""
         super().on_train_start()
         if self.current_epoch == 0:  # a continued training has its start behind it
             self._report_attention("start", self._samples())
 
-    def on_train_end(self):
+    def on_train_end(self) -> None:
+        """Report the attention maps after the last epoch."""
         samples = self._samples()  # the loaders end with the training
         super().on_train_end()
         self._report_attention("end", samples)
@@ -107,7 +114,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         return data, [torch.cat(level)[:_SAMPLES] for level in zip(*levels)]
 
     def foreground(self, target: torch.Tensor) -> torch.Tensor:
-        """Where there is something to segment, `(B, 1 or regions, *spatial)` → bool `(B, *spatial)`."""
+        """Tell where there is something to segment, `(B, 1 or regions, *spatial)` → bool `(B, *spatial)`."""
         labels = self.label_manager
         if labels.has_regions:
             return target[:, : len(labels.foreground_regions)].bool().any(1)
@@ -151,7 +158,8 @@ class nnUNetTrainerMultiStream(XModalTrainer):
             )
         )
 
-    def perform_actual_validation(self, save_probabilities: bool = False):
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does, and report the attention maps."""
         super().perform_actual_validation(save_probabilities)
         if self.local_rank == 0:
             self._report_validation_attention()

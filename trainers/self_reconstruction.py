@@ -16,9 +16,11 @@ class nnUNetTrainerSelfReconstruction(SynthesisTrainer):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> GeneratorPair:
+        """Build the untrained pair of generators."""
         return GeneratorPair.of_reconstruction(plan.streams, **plan.architecture)
 
     def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Take one step of both generators; return the losses."""
         with self.mixed_precision():
             made_a, made_b = self.generators["A"](a), self.generators["B"](b)
         loss_a, loss_b = F.l1_loss(made_a.float(), a), F.l1_loss(made_b.float(), b)

@@ -7,7 +7,8 @@ from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 
 class nnUNetTrainerStream0(XModalTrainer):
-    """
+    """The first stream alone.
+
     Attributes:
         stream: number of the stream that is read; the others are loaded, for equal patches, and ignored.
     """
@@ -16,6 +17,7 @@ class nnUNetTrainerStream0(XModalTrainer):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
+        """Build the untrained network of the plan."""
         if cls.stream >= len(plan.streams):
             raise XModalError(
                 f"{cls.__name__} reads stream {cls.stream} but the plans hold {len(plan.streams)}, {plan.streams}: "
@@ -29,12 +31,18 @@ class nnUNetTrainerStream0(XModalTrainer):
 
 
 class nnUNetTrainerStream1(nnUNetTrainerStream0):
+    """The second stream alone."""
+
     stream = 1
 
 
 class nnUNetTrainerStream2(nnUNetTrainerStream0):
+    """The third stream alone."""
+
     stream = 2
 
 
 class nnUNetTrainerStream3(nnUNetTrainerStream0):
+    """The fourth stream alone."""
+
     stream = 3

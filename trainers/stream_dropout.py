@@ -1,5 +1,7 @@
 """Trainers of models that predict whatever streams a case has (`nnUNetXModal_predict --allow_missing`)."""
 
+from typing import TYPE_CHECKING
+
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.unet_plan import UNetPlan
@@ -7,9 +9,15 @@ from nnunet_xmodal.trainers.cmff import nnUNetTrainerCMFF
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD, nnUNetTrainerSCFF
 from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
 
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
+else:
+    _Trainer = object  # a mixin, whose methods nnU-Net's trainer has behind it
 
-class DropsStreams:
-    """Streams are dropped at random in training, never all of a sample; validation sees all of them.
+
+class DropsStreams(_Trainer):
+    """A mixin before a trainer: streams are dropped at random in training, never all of a sample; validation sees all
+    of them.
 
     Attributes:
         stream_dropout: probability with which a stream is dropped, see StreamDropout.
@@ -19,6 +27,7 @@ class DropsStreams:
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
+        """Return what the network takes besides the plan, stream dropout among it."""
         if len(plan.streams) < 2:
             raise XModalError(
                 f"{cls.__name__} drops streams but the plans hold one, {plan.streams}: give dataset.json two streams, "

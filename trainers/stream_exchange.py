@@ -16,14 +16,17 @@ class ExchangesStreams(nnUNetTrainerMultiStream):
 
     @classmethod
     def exchange(cls) -> Exchange:
+        """Return what makes the block."""
         raise NotImplementedError
 
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
+        """Return what the network takes besides the plan."""
         return {**super().blocks(plan), "exchange": cls.exchange()}
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
+        """Build the untrained network of the plan."""
         cls._check_streams(plan)
         return super().build_network(plan)
 
@@ -33,6 +36,7 @@ class nnUNetTrainerStreamGates(ExchangesStreams):
 
     @classmethod
     def exchange(cls) -> Exchange:
+        """Return what makes StreamGates."""
         return StreamGates
 
 
@@ -55,6 +59,7 @@ class nnUNetTrainerSCFFLevels(ExchangesStreams):
 
     @classmethod
     def exchange(cls) -> Exchange:
+        """Return what makes SpatialCorrelationExchange."""
         return partial(
             SpatialCorrelationExchange,
             fusion_levels=cls.fusion_levels,

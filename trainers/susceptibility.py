@@ -1,6 +1,6 @@
 """Quantitative susceptibility mapping, with folded attention and its rivals (Zhang et al., 2021, Table 2)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -70,12 +70,12 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
 
     @classmethod
     def scales(cls, plans: dict, target: TargetChannel) -> tuple[list[float], float]:
-        """Of a field in ppm; its deviation is known in the unit of the files."""
+        """Return the scales of a field in ppm; its deviation is known in the unit of the files."""
         (field, *others), susceptibility = super().scales(plans, target)
         return [field / MeasuredField.of_entry(plans["xmodal"].get("field")).one_ppm, *others], susceptibility
 
     def look_at(self, case: str, data: np.ndarray, mask: np.ndarray, properties: dict) -> None:
-        """Notes where the main field points.
+        """Check one case, and note where the main field points.
 
         Raises:
             XModalError: for an empty mask, intensities beyond those of ppm, and axes that are not at right angles.
@@ -86,19 +86,21 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         self.geometries[case] = self.field.geometry(properties, data.shape[1:], self.plans_manager.transpose_forward)
 
     def augmentation(self) -> tuple[list[int], ComposeTransforms | None]:
-        """A margin for the rotation; everything else is done on the device."""
+        """Return the size of patches with a margin for the rotation; everything else is done on the device."""
         directions = [geometry.direction for geometry in self.geometries.values()]
         self.inference_allowed_mirroring_axes = mirror_axes(directions) if self.mirroring else ()
         ratios = [geometry.spacing[1] / geometry.spacing[2] for geometry in self.geometries.values()]
         ratio = max(max(ratio, 1 / ratio) for ratio in ratios)
         return size_before_rotation(self.configuration_manager.patch_size, self.rotation, ratio), None
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
+        """Log the unit and the mirrored axes before the first epoch."""
         super().on_train_start()
         axes = [("z", "y", "x")[axis] for axis in self.inference_allowed_mirroring_axes]
         self.print_to_log_file(f"Field in {self.field.unit}; mirrored along: {', '.join(axes) or 'no axis'}")
 
     def patches(self, batch: dict) -> FieldPatches:
+        """Put a batch on the device, with the field in ppm and where the main field points."""
         patches = super().patches(batch)
         geometries = [self.geometries[key] for key in patches.keys]
         spacing, direction = (
@@ -108,6 +110,7 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         return FieldPatches(inputs, patches.target, patches.mask, patches.keys, spacing, direction)
 
     def augmented(self, patches: FieldPatches) -> FieldPatches:
+        """Mirror and rotate the patches of a training step, and the main field with them."""
         volumes = torch.cat((patches.inputs, patches.target, patches.mask), 1)
         direction = patches.direction
         for axis in self.inference_allowed_mirroring_axes or ():
@@ -121,16 +124,17 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         size, index = self.configuration_manager.patch_size, self.target.index
         images = rotated(volumes[:, :-1], angle, patches.spacing, size)
         mask = rotated(volumes[:, -1:], angle, patches.spacing, size, mode="nearest")
-        return replace(
-            patches,
-            inputs=images[:, :index],
-            target=images[:, index:],
-            mask=mask,
-            direction=rotated_direction(direction, angle),
+        return FieldPatches(
+            images[:, :index],
+            images[:, index:],
+            mask,
+            patches.keys,
+            patches.spacing,
+            rotated_direction(direction, angle),
         )
 
     def losses(self, prediction: torch.Tensor, patches: FieldPatches) -> dict[str, torch.Tensor]:
-        """Total, and its three terms without their weights; in ppm, the gradient in ppm/mm."""
+        """Return the total, and its three terms without their weights; in ppm, the gradient in ppm/mm."""
         field = patches.inputs[:, :1] if self.against_measured_field else None
         terms = self.dipole_loss(
             prediction[:, :1], patches.target, patches.mask, patches.spacing, patches.direction, field
@@ -151,6 +155,7 @@ class nnUNetTrainerQSMFA(nnUNetTrainerQSM):
 
     @classmethod
     def attention(cls) -> SkipAttention:
+        """Return what makes folded attention at the bottom."""
         block = partial(FoldedAttention, residual_beta=cls.residual_beta, invert_channel=cls.invert_channel)
         return lambda conv_op, widths, norm_op: AtBottleneck(block, conv_op, widths)
 
@@ -160,6 +165,7 @@ class nnUNetTrainerQSMSA(nnUNetTrainerQSM):
 
     @classmethod
     def attention(cls) -> SkipAttention:
+        """Return what makes self-attention at the bottom."""
         return nnUNetTrainerSA.attention()
 
 
@@ -168,6 +174,7 @@ class nnUNetTrainerQSMDualAttention(nnUNetTrainerQSM):
 
     @classmethod
     def attention(cls) -> SkipAttention:
+        """Return what makes dual attention at the bottom."""
         return nnUNetTrainerDualAttention.attention()
 
 
@@ -176,4 +183,5 @@ class nnUNetTrainerQSMRSA(nnUNetTrainerQSM):
 
     @classmethod
     def attention(cls) -> SkipAttention:
+        """Return what makes recurrent slice-wise attention at the bottom."""
         return nnUNetTrainerRSA.attention()

@@ -4,7 +4,8 @@ import numpy as np
 
 
 def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...]:
-    """
+    """Return the smallest box around the voxels of a mask.
+
     Args:
         mask: bool, any number of dimensions.
         margin: voxels added on every side, as far as the image reaches. With 1, an axis of the box has size 1 only

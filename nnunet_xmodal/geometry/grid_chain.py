@@ -61,7 +61,7 @@ class GridChain:
     size: tuple[int, ...]
     start: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.spacing) != 3 or len(self.size) != 3:
             raise XModalError(
                 f"registration works on volumes, and the fixed image has {len(self.spacing)} dimensions, the grid "
@@ -101,7 +101,9 @@ class GridChain:
             )
         place = properties["sitk_stuff"]
         chain = cls(
-            *(tuple(map(float, place[name])) for name in ("spacing", "origin", "direction")),
+            spacing=tuple(map(float, place["spacing"])),
+            origin=tuple(map(float, place["origin"])),
+            direction=tuple(map(float, place["direction"])),
             transpose_forward=tuple(map(int, transpose_forward)),
             first=tuple(int(low) for low, _ in properties["bbox_used_for_cropping"]),
             old_shape=tuple(map(int, properties["shape_after_cropping_and_before_resampling"])),
@@ -169,7 +171,7 @@ class GridChain:
         physical = place @ np.linalg.inv(_array(matrix)) @ np.linalg.inv(place)  # fixed → where it was before T
         if initial is not None:
             physical = physical_matrix(initial) @ physical
-        return euler_transform(physical, centre=place[:3, 3])
+        return euler_transform(physical, centre=place[:3, 3].tolist())
 
     def grid_matrix(
         self, physical: sitk.Transform | np.ndarray, initial: sitk.Transform | np.ndarray | None = None

@@ -14,7 +14,7 @@ def rotated(
     size: Sequence[int],
     mode: str = "bilinear",
 ) -> torch.Tensor:
-    """What lies around the centre of every volume, turned by an angle from the y axis towards the x axis.
+    """Cut out what lies around the centre of every volume, turned by an angle from the y axis towards the x axis.
 
     Args:
         volumes: `(B, C, D, H, W)`; a rotation reaches beyond `size`, where they have more.
@@ -47,14 +47,14 @@ def rotated(
 
 
 def rotated_direction(direction: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Unit vectors `(B, 3)` along z, y, x, turned as `rotated` turns volumes."""
+    """Turn unit vectors `(B, 3)` along z, y, x as `rotated` turns volumes."""
     z, y, x = direction.unbind(1)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack((z, cos * y - sin * x, sin * y + cos * x), 1)
 
 
 def size_before_rotation(size: Sequence[int], degrees: float, ratio: float = 1.0) -> list[int]:
-    """D, H, W of volumes from which `rotated` cuts D', H', W' at any angle up to that, without a voxel beyond.
+    """Return D, H, W of volumes from which `rotated` cuts D', H', W' at any angle up to that, without a voxel beyond.
 
     Args:
         degrees: the largest angle, up to 45 either way.

@@ -16,7 +16,8 @@ from nnunet_xmodal.geometry.resampling import SAME_TO
 
 
 class Box(NamedTuple):
-    """
+    """A box of voxels in an image.
+
     Attributes:
         start: first voxel along x, y, z.
         size: voxels along x, y, z.
@@ -27,7 +28,8 @@ class Box(NamedTuple):
 
 
 def box_around(mask: sitk.Image, margin_mm: float) -> Box:
-    """The smallest box with everything that is not 0 and at least `margin_mm` around it, as far as the image reaches.
+    """Return the smallest box with everything that is not 0 and at least `margin_mm` around it, as far as the image
+    reaches.
 
     Raises:
         XModalError: for an empty mask.
@@ -42,12 +44,12 @@ def box_around(mask: sitk.Image, margin_mm: float) -> Box:
 
 
 def crop(image: sitk.Image, box: Box) -> sitk.Image:
-    """The voxels of a box."""
+    """Return the voxels of a box."""
     return sitk.RegionOfInterest(image, box.size, box.start)
 
 
 def paste_back(cropped: sitk.Image, full: sitk.Image, outside: float = 0.0) -> sitk.Image:
-    """An image on the grid that it was cut out of, by its physical position.
+    """Put an image back on the grid that it was cut out of, by its physical position.
 
     Args:
         cropped: a prediction, or anything on the grid of a cropped image.
@@ -75,8 +77,10 @@ def paste_back(cropped: sitk.Image, full: sitk.Image, outside: float = 0.0) -> s
     return sitk.Paste(canvas, cropped, cropped.GetSize(), [0, 0, 0], start.tolist())
 
 
-def empty_grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]):
-    """An image of zeros, x, y, z: the `full` of `paste_back` where only its geometry was kept."""
+def empty_grid(
+    size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]
+) -> sitk.Image:
+    """Return an image of zeros, x, y, z: the `full` of `paste_back` where only its geometry was kept."""
     image = sitk.Image([int(side) for side in size], sitk.sitkUInt8)
     image.SetSpacing(list(spacing))
     image.SetOrigin(list(origin))

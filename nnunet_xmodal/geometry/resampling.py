@@ -15,7 +15,7 @@ _INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor
 
 
 def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
-    """Whether two images have the same voxels, but for rounding of their headers."""
+    """Tell whether two images have the same voxels, but for rounding of their headers."""
     if a.GetSize() != b.GetSize():
         return False
     last = np.array(a.GetSize()) - 1.0
@@ -25,7 +25,7 @@ def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
 
 
 def coverage(image: sitk.Image, reference: sitk.Image, matrix: np.ndarray | None = None) -> float:
-    """The part of the reference's extent, 0 to 1, that the image's covers.
+    """Return the part of the reference's extent, 0 to 1, that the image's covers.
 
     Args:
         matrix: reference → image point in mm, `(4, 4)`; the identity if None.
@@ -46,7 +46,8 @@ def onto_grid(
     matrix: np.ndarray | None = None,
     outside: float = 0.0,
 ) -> sitk.Image:
-    """
+    """Resample an image onto the grid of another one; a copy where the grids agree.
+
     Args:
         reference: gives the grid.
         matrix: reference → image point in mm, `(4, 4)`; the identity if None.
@@ -65,7 +66,7 @@ def onto_grid(
 
 
 def affine(matrix: np.ndarray | None) -> sitk.Transform:
-    """`(4, 4)` in mm as a transform of points."""
+    """Return `(4, 4)` in mm as a transform of points."""
     if matrix is None:
         return sitk.Transform(3, sitk.sitkIdentity)
     transform = sitk.AffineTransform(3)
@@ -75,5 +76,7 @@ def affine(matrix: np.ndarray | None) -> sitk.Transform:
 
 
 def outside_value(channel: str, image: sitk.Image) -> float:
-    """What stands beyond the field of view: 0, and air in a channel that nnU-Net takes for CT by its name."""
+    """Return the value that stands beyond the field of view: 0, and air in a channel that nnU-Net takes for CT by its
+    name.
+    """
     return float(sitk.MinimumMaximum(image)[0]) if channel.casefold() == "ct" else 0.0

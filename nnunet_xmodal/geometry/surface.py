@@ -23,7 +23,7 @@ from nnunet_xmodal.geometry import rigid_transform
 
 
 def surface_points(label: torch.Tensor | np.ndarray, spacing: Sequence[float]) -> torch.Tensor:
-    """Centres of the organ's voxels that have one of their six neighbours outside of it, or of the array.
+    """Return the centres of the organ's voxels that have one of their six neighbours outside of it, or of the array.
 
     Args:
         label: bool `(D, H, W)`, on any device.
@@ -55,7 +55,7 @@ def surface_points(label: torch.Tensor | np.ndarray, spacing: Sequence[float]) -
 
 
 def padded(points: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Surfaces of several cases as a batch: B × `(N_b, 3)` → `(B, N, 3)` and bool `(B, N)`, true where one exists."""
+    """Pad surfaces of several cases: B × `(N_b, 3)` → `(B, N, 3)` and bool `(B, N)`, true where one exists."""
     batch = torch.nn.utils.rnn.pad_sequence(list(points), batch_first=True)  # B N 3
     counts = torch.tensor([len(case) for case in points], device=batch.device)
     return batch, torch.arange(batch.shape[1], device=batch.device) < counts[:, None]
@@ -67,7 +67,7 @@ def sre(
     exists: torch.Tensor | None = None,
     truth: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """mean ‖T⁻¹m − T_gt⁻¹m‖ in mm.
+    """Return the mean ‖T⁻¹m − T_gt⁻¹m‖ in mm.
 
     Args:
         matrix: T, `(…, 4, 4)`.

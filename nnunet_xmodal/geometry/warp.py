@@ -24,7 +24,7 @@ def warp(
     mode: str = "bilinear",
     padding: str = "zeros",
 ) -> torch.Tensor:
-    """moving(T⁻¹x) at every voxel x of the same grid; differentiable in image and matrix.
+    """Return moving(T⁻¹x) at every voxel x of the same grid; differentiable in image and matrix.
 
     Args:
         moving: `(B, C, D, H, W)`, a floating type; labels too, as numbers.

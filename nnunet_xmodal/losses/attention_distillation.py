@@ -56,7 +56,9 @@ class DistilledSegmentationLoss(nn.Module):
         self.alpha = alpha
         self.share = 1.0
 
-    def forward(self, output, target) -> torch.Tensor:
+    def forward(
+        self, output: torch.Tensor | list[torch.Tensor] | tuple, target: torch.Tensor | list[torch.Tensor]
+    ) -> torch.Tensor:
         if not isinstance(output, tuple):
             return self.segmentation_loss(output, target)
         logits, pairs = output

@@ -86,15 +86,18 @@ class AttentionReg(nn.Module):
 
     @property
     def feature_size(self) -> list[int]:
-        """Positions along z, y, x behind the feature extractors; 16×24×24 at the paper's grid."""
+        """Return the numbers of positions along z, y, x behind the feature extractors; 16×24×24 at the paper's grid."""
         half = [-(-side // 2) for side in self.grid]
         return [half[0], -(-half[1] // 2), -(-half[2] // 2)]
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the fixed and the moving image, before the attention: `(B, 2, *grid)` → two `(B, 32, *feature_size)`."""
+        """Return the features of the fixed and the moving image, before the attention: `(B, 2, *grid)` → two `(B, 32,
+        *feature_size)`.
+        """
         return self.fixed_features(x[:, :1]), self.moving_features(x[:, 1:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the six numbers of the transform, `(B, 6)`; see the class."""
         check_input(x, self.input_channels, (), self.training)
         if list(x.shape[2:]) != self.grid:
             raise XModalError(
@@ -102,14 +105,14 @@ class AttentionReg(nn.Module):
                 "images, or train a network on the other one."
             )
         fixed, moving = self.features(x)  # B 32 d h w
-        if self.fixed_attention is not None:
+        if self.fixed_attention is not None and self.moving_attention is not None:
             fixed, moving = self.fixed_attention(fixed, moving), self.moving_attention(moving, fixed)
         # one ReLU behind the concatenation keeps one tensor for the backward pass, where one per block keeps two
         both = F.relu(torch.cat((fixed, moving), 1), inplace=True)  # B 64 d h w
         return self.regressor(self.fusion(both))  # B 6
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample."""
+        """Count the numbers in the outputs of all convolutions for one sample."""
         whole, positions = torch.Size(input_size).numel(), torch.Size(self.feature_size).numel()
         half = torch.Size([-(-side // 2) for side in input_size]).numel()
         blocks = (self.fixed_attention, self.moving_attention)

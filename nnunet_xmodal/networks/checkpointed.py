@@ -17,6 +17,7 @@ class Checkpointed(nn.Module):
         self.module = module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the module returns."""
         if not torch.is_grad_enabled():
             return self.module(x)
         return checkpoint(self.module, x, use_reentrant=False)

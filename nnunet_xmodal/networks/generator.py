@@ -1,5 +1,7 @@
 """The generator of cross-modality feature transition (Zhang et al., Cross-Modality Deep Feature Learning, 2021)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
@@ -30,7 +32,7 @@ class Generator(nn.Module):
         XModalError: in forward, for an input that the network cannot read, see check_input.
     """
 
-    def __init__(self, input_channels: int, output_channels: int, **architecture):
+    def __init__(self, input_channels: int, output_channels: int, **architecture: Any):
         super().__init__()
         self.input_channels = input_channels
         self.encoder = encoder_of(architecture, input_channels)
@@ -40,11 +42,12 @@ class Generator(nn.Module):
         self.total_stride = np.prod(self.encoder.strides, axis=0).tolist()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the image; see the class."""
         check_input(x, self.input_channels, self.total_stride, self.training)
         return self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         return self.encoder.compute_conv_feature_map_size(input_size) + self.decoder.compute_conv_feature_map_size(
             input_size
         )

@@ -1,12 +1,13 @@
 """The generators of a pre-training side by side (Zhang et al., Cross-Modality Deep Feature Learning, 2021, Fig. 2)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from nnunet_xmodal.networks.cmff_unet import StreamGrouping, check_two_streams
 from nnunet_xmodal.networks.generator import Generator
+from nnunet_xmodal.networks.stream_grouping import StreamGrouping, check_two_streams
 
 
 class GeneratorPair(nn.Module):
@@ -30,7 +31,7 @@ class GeneratorPair(nn.Module):
         XModalError: for another number of streams than two.
     """
 
-    def __init__(self, streams: Sequence[Sequence[int]], makes: Sequence[Sequence[int]], **architecture):
+    def __init__(self, streams: Sequence[Sequence[int]], makes: Sequence[Sequence[int]], **architecture: Any):
         super().__init__()
         check_two_streams(streams)
         self.grouping = StreamGrouping(streams)  # the first of the modules, to be loaded before the others
@@ -45,31 +46,32 @@ class GeneratorPair(nn.Module):
         self.register_load_state_dict_pre_hook(_without_fusion)
 
     @classmethod
-    def of_transition(cls, streams: Sequence[Sequence[int]], **architecture) -> "GeneratorPair":
-        """Each makes the other stream."""
+    def of_transition(cls, streams: Sequence[Sequence[int]], **architecture: Any) -> "GeneratorPair":
+        """Build two generators, each of which makes the other stream."""
         check_two_streams(streams)
         return cls(streams, makes=streams[::-1], **architecture)
 
     @classmethod
-    def of_reconstruction(cls, streams: Sequence[Sequence[int]], **architecture) -> "GeneratorPair":
-        """Each makes the stream that it reads."""
+    def of_reconstruction(cls, streams: Sequence[Sequence[int]], **architecture: Any) -> "GeneratorPair":
+        """Build two generators, each of which makes the stream that it reads."""
         return cls(streams, makes=streams, **architecture)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what both generators make; see the class."""
         if self.given != "AB":
             return self.branches[self.given](x)
         made = [self.branches[name](x[:, self.streams[name]]) for name in "AB"]
         return torch.cat(made, 1)[:, self._position]  # B C *spatial
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         return sum(branch.compute_conv_feature_map_size(input_size) for branch in self.branches.values())
 
     initialize = staticmethod(Generator.initialize)
 
 
 class ThereAndBack(nn.Module):
-    """What a pair makes of an image, and what it makes of that.
+    """A pair as one network: what it makes of an image, and what it makes of that.
 
     Shape: `(B, C, *spatial)` → `(B, 2C, *spatial)`, the translations of Eq. 1 and then the cycles of Eq. 4.
     """
@@ -79,6 +81,7 @@ class ThereAndBack(nn.Module):
         self.pair = pair
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the pair makes of the image, and what it makes of that."""
         there = self.pair(x)
         return torch.cat((there, self.pair(there)), 1)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from nnunet_xmodal.networks.cmff_unet import UNetBranch
+from nnunet_xmodal.networks.branches_unet import UNetBranch
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

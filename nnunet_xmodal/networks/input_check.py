@@ -8,7 +8,7 @@ from nnunet_xmodal.errors import XModalError
 
 
 def check_input(x: torch.Tensor, channels: int, strides: Sequence[int], training: bool) -> None:
-    """Checks one batch `(B, channels, *spatial)`.
+    """Check one batch `(B, channels, *spatial)`.
 
     The search for NaN costs a synchronisation on a GPU and breaks graphs: it is left out in training, where the
     trainer looks at the batch before it is transferred, and under torch.compile.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,8 @@ class LateFusionDecoder(nn.Module):
             encoder.conv_op(width, num_classes, kernel_size=1) for width in reversed(widths[:-1])
         )
 
-    def forward(self, stream_features: list[list[torch.Tensor]]):
+    def forward(self, stream_features: list[list[torch.Tensor]]) -> torch.Tensor | list[torch.Tensor]:
+        """Return the logits; see the class."""
         decoded = [_decode(decoder, skips) for decoder, skips in zip(self.streams, stream_features)]
         outputs = []
         for level, (features, head) in enumerate(zip(zip(*decoded), self.seg_layers)):  # coarse to fine
@@ -76,7 +78,7 @@ class LateFusionDecoder(nn.Module):
         return F.interpolate(fused, size, mode=_INTERPOLATION[dimensions], align_corners=False)
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions for one sample of the *encoder's* input size."""
+        """Count the numbers in the outputs of its convolutions for one sample of the *encoder's* input size."""
         size = self.fusion.compute_conv_feature_map_size(at_most(input_size, self.max_positions))
         for decoder in self.streams:
             # UNetDecoder counts a head of its own, which lies here
@@ -114,7 +116,7 @@ class LateFusionUNet(nn.Module):
         fusion: Fusion,
         distillation: DistillationPaths | None = None,
         max_positions: int = 1024,
-        **architecture,
+        **architecture: Any,
     ):
         super().__init__()
         self.input_channels = input_channels
@@ -133,7 +135,8 @@ class LateFusionUNet(nn.Module):
         self.distillation = distillation
         self.total_stride = np.prod(self.encoder.strides, axis=0).tolist()
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor] | tuple:
+        """Return the logits; see MultiStreamUNet."""
         check_input(x, self.input_channels, self.total_stride, self.training)
         stream_features = self.encoder.stream_features(x)
         logits = self.decoder(stream_features)
@@ -142,7 +145,7 @@ class LateFusionUNet(nn.Module):
         return logits
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         return self.encoder.compute_conv_feature_map_size(input_size) + self.decoder.compute_conv_feature_map_size(
             input_size
         )

@@ -18,7 +18,8 @@ Exchange = Callable[..., nn.Module]
 
 
 class MultiStreamEncoder(nn.Module):
-    """Offers nnU-Net's `UNetDecoder` what a single encoder would: skips from fine to coarse, widths, strides, ….
+    """One encoder per stream, which offers nnU-Net's `UNetDecoder` what a single encoder would: skips from fine to
+    coarse, widths, strides, ….
 
     On every level the streams' features are concatenated. With two or more streams a 1×1 convolution then brings
     them back to the plan's width, so that the decoder costs what it costs in nnU-Net: on S-fold skips it would cost
@@ -75,7 +76,7 @@ class MultiStreamEncoder(nn.Module):
         self.dropout_op, self.dropout_op_kwargs = first.dropout_op, first.dropout_op_kwargs
 
     def stream_features(self, x: torch.Tensor, present: torch.Tensor | None = None) -> list[list[torch.Tensor]]:
-        """F_m^k as `[stream k][level m]`, each `(B, C_m, *spatial_m)`; 0 where bool `present` `(B, S)` is False."""
+        """Return F_m^k, `[stream k][level m]`, `(B, C_m, *spatial_m)`; 0 where bool `present` `(B, S)` is False."""
         if self.slice_size is not None:
             x = F.interpolate(x, self.slice_size, mode="bilinear", align_corners=False)
         features = [encoder(_channels(x, channels)) for encoder, channels in zip(self.streams, self.stream_channels)]
@@ -88,7 +89,7 @@ class MultiStreamEncoder(nn.Module):
     def fuse(
         self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
-        """`[stream][level]`, and which streams are present → skips of the decoder, `[level]`."""
+        """Fuse the streams: `[stream][level]`, and which are present → skips of the decoder, `[level]`."""
         if self.exchange is not None:
             stream_features = self.exchange(stream_features, present)
         levels = list(zip(*stream_features))
@@ -101,10 +102,13 @@ class MultiStreamEncoder(nn.Module):
         return skips
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the fused skips of every level; see the class."""
         return self.fuse(self.stream_features(x))
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample of this size, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of all convolutions for one sample of this size, nnU-Net's measure of
+        memory.
+        """
         size = sum(encoder.compute_conv_feature_map_size(input_size) for encoder in self.streams)
         if self.exchange is not None:
             size += self.exchange.compute_conv_feature_map_size(sizes_of_levels(input_size, self.strides))
@@ -113,7 +117,7 @@ class MultiStreamEncoder(nn.Module):
             if level < len(self.reductions):
                 if not isinstance(self.reductions[level], nn.Identity):
                     size += np.prod([self.output_channels[level], *input_size], dtype=np.int64)
-            else:
+            elif self.fusion is not None:
                 size += self.fusion.compute_conv_feature_map_size(input_size)
         return size
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class MultiStreamUNet(nn.Module):
         attention: SkipAttention | None = None,
         distillation: DistillationPaths | None = None,
         stream_dropout: StreamDropout | None = None,
-        **architecture,
+        **architecture: Any,
     ):
         super().__init__()
         self.input_channels = input_channels
@@ -80,7 +81,10 @@ class MultiStreamUNet(nn.Module):
         self.stream_dropout = stream_dropout
         self.total_stride = np.prod(self.encoder.strides, axis=0).tolist()
 
-    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None):
+    def forward(
+        self, x: torch.Tensor, present: torch.Tensor | None = None
+    ) -> torch.Tensor | list[torch.Tensor] | tuple:
+        """Return the logits; see the class."""
         if present is None and self.stream_dropout is not None:
             present = self.stream_dropout(x, len(self.encoder.stream_channels))
         if present is not None:
@@ -89,21 +93,15 @@ class MultiStreamUNet(nn.Module):
         stream_features = self.encoder.stream_features(x, present)
         skips = self.encoder.fuse(stream_features, present)
         logits = self.decoder(skips if self.attention is None else self.attention(skips))
-        if self.encoder.slice_size is not None:
-            logits = self._as_input(logits, x.shape[2:])
+        read_as = self.encoder.slice_size
+        if read_as is not None:
+            logits = _resized_back(logits, x.shape[2:], read_as)
         if self.training and self.distillation is not None:
             return logits, self.distillation(stream_features, present)
         return logits
 
-    def _as_input(self, logits: torch.Tensor | list[torch.Tensor], size: torch.Size):
-        """Of resized slices → on the grid of the slices, coarser levels with as much coarser ones."""
-        if isinstance(logits, list):
-            return [self._as_input(level, size) for level in logits]
-        sides = [side * of // resized for side, of, resized in zip(logits.shape[2:], size, self.encoder.slice_size)]
-        return F.interpolate(logits, sides, mode="bilinear", align_corners=False)
-
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         size = self.encoder.compute_conv_feature_map_size(input_size)
         size += self.decoder.compute_conv_feature_map_size(input_size)
         return (
@@ -114,6 +112,16 @@ class MultiStreamUNet(nn.Module):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """nnU-Net's initialisation for both of its encoder families."""
+        """Initialise a module as nnU-Net does for both of its encoder families."""
         InitWeights_He(1e-2)(module)
         init_last_bn_before_add_to_0(module)
+
+
+def _resized_back(
+    logits: torch.Tensor | list[torch.Tensor], size: torch.Size, read_as: Sequence[int]
+) -> torch.Tensor | list[torch.Tensor]:
+    """Of slices resized to `read_as` → on the grid of the slices, coarser levels with as much coarser ones."""
+    if isinstance(logits, list):
+        return [_resized_back(level, size, read_as) for level in logits]
+    sides = [side * of // resized for side, of, resized in zip(logits.shape[2:], size, read_as)]
+    return F.interpolate(logits, sides, mode="bilinear", align_corners=False)

@@ -1,6 +1,7 @@
 """A network that is given some of its streams."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,12 +29,13 @@ class OfPresentStreams(nn.Module):
         self.channels, self.n_channels = list(channels), n_channels
         self.register_buffer("present", torch.tensor([list(present)]), persistent=False)
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return the network's output for the present streams."""
         of_cascade = x.shape[1] - len(self.channels)
         whole = x.new_zeros(len(x), self.n_channels + of_cascade, *x.shape[2:])
         whole[:, [*self.channels, *range(self.n_channels, whole.shape[1])]] = x
         return self.network(whole, self.present.expand(len(x), -1))
 
-    def load_state_dict(self, *args, **kwargs):
-        """Of the network."""
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load the weights of the network."""
         return unwrapped(self.network).load_state_dict(*args, **kwargs)

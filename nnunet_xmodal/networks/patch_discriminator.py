@@ -56,6 +56,7 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the map of verdicts; see the class."""
         return self.layers(x)
 
 

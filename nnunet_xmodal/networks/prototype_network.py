@@ -1,6 +1,7 @@
 """CRTPNet (Huang et al., Cross-Reference Transformer for Few-shot Medical Image Segmentation, 2023), ALPNet, PANet."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.local_prototypes import ALPHA
 from nnunet_xmodal.networks.input_check import check_input
+from nnunet_xmodal.networks.support_features import Features, SupportFeatures
 from nnunet_xmodal.networks.support_set import SupportSet
 from nnunet_xmodal.numerics import full_precision
 
@@ -77,18 +79,18 @@ class PrototypeNetwork(nn.Module):
         self.size = [int(side) for side in size]
         self.background = background
         self.support = SupportSet(labels, chunks, shots, input_channels, self.size)
-        self._forget()
+        self._features = SupportFeatures()
 
     def forward(
         self, x: torch.Tensor, support: torch.Tensor | None = None, mask: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """`segment(x)`, and `episode(x, support, mask)` where a support is given."""
+        """Return `segment(x)`, and `episode(x, support, mask)` where a support is given."""
         return self.segment(x) if support is None else self.episode(x, support, mask)
 
     def episode(
         self, query: torch.Tensor, support: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One class: what the support says about the query, and what that says about the support.
+        """Score one class: what the support says about the query, and what that says about the support.
 
         The alignment (Eq. 7) takes the query with the mask predicted for it, at the features' resolution and without
         gradient, as support of each support image; features are those behind the cross-reference block. Where nothing
@@ -124,7 +126,8 @@ class PrototypeNetwork(nn.Module):
         chunk: torch.Tensor | int | None = None,
         position: torch.Tensor | float | None = None,
     ) -> torch.Tensor:
-        """Logits `(B, 1 + L, H, W)` of slices `(B, C, H, W)`: of the best of all chunks, or of one per slice and label.
+        """Return the logits `(B, 1 + L, H, W)` of slices `(B, C, H, W)`: of the best of all chunks, or of one per slice
+        and label.
 
         Args:
             chunk, position: of every slice, `(B,)`, or of all: who answers, see `SupportSet.answering`.
@@ -137,7 +140,9 @@ class PrototypeNetwork(nn.Module):
         return torch.cat(margins, 1)
 
     def margins(self, x: torch.Tensor, label: int, chunk: torch.Tensor | int | None = None) -> torch.Tensor:
-        """Of one label, from 0, `(B, 1, H, W)`, as `segment` has them: positive where it is segmented if alone."""
+        """Return the margins of one label, from 0, `(B, 1, H, W)`, as `segment` has them: positive where it is
+        segmented if alone.
+        """
         self._check(x)
         return self._margin(label, self.backbone(x), self._support_features(), chunk, None)
 
@@ -150,39 +155,42 @@ class PrototypeNetwork(nn.Module):
         mask: torch.Tensor,
         position: float | None = None,
     ) -> None:
-        """See `SupportSet.put`."""
+        """Put one slice into the support, see `SupportSet.put`."""
         self.support.put(label, chunk, shot, image, mask, position)
-        self._forget()
+        self._features.forget()
 
     def clear_support(self) -> None:
-        """Before another support is set: no label has any."""
+        """Take all slices out of the support, before another one is set."""
         self.support.clear()
-        self._forget()
+        self._features.forget()
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one episode with one shot; nnU-Net plans by it."""
+        """Count the numbers in the outputs of all convolutions for one episode with one shot; nnU-Net plans by it."""
         size = 2 * self.backbone.compute_conv_feature_map_size(input_size)
         if self.cross_reference is not None:
             size += self.cross_reference.compute_conv_feature_map_size(self.backbone.feature_size(input_size))
         return size
 
     def train(self, mode: bool = True) -> "PrototypeNetwork":
+        """Switch to training, which forgets the support's features, or to evaluation."""
         if mode:
-            self._forget()
+            self._features.forget()
         return super().train(mode)
 
     def _apply(self, *args, **kwargs):
         before = self._places()
         result = super()._apply(*args, **kwargs)
         if self._places() != before:  # nnU-Net moves the network to its device before every case
-            self._forget()
+            self._features.forget()
         return result
 
-    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args, **kwargs):
-        """nnU-Net loads the weights of every fold before every case: features outlive what changes nothing."""
-        kept = self._kept if self._holds(state_dict) else None
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Load weights, and keep the support's features if none changes: nnU-Net loads every fold's before every case.
+        case.
+        """
+        kept = self._features.kept if self._holds(state_dict) else None
         result = super().load_state_dict(state_dict, *args, **kwargs)
-        self._kept, self._kept_after = kept, self._changes()
+        self._features.keep(kept, self._looked_through())
         return result
 
     def _holds(self, state_dict: Mapping[str, torch.Tensor]) -> bool:
@@ -192,15 +200,8 @@ class PrototypeNetwork(nn.Module):
         )
 
     def _load_from_state_dict(self, *args, **kwargs):
-        self._forget()
+        self._features.forget()
         return super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict:
-        return {**super().__getstate__(), "_kept": None, "_kept_after": None}
-
-    def _forget(self) -> None:
-        self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._kept_after: int | None = None
 
     def _check(self, x: torch.Tensor) -> None:
         check_input(x, self.input_channels, (), self.training)
@@ -221,7 +222,7 @@ class PrototypeNetwork(nn.Module):
         self,
         label: int,
         query: torch.Tensor,
-        support: tuple[torch.Tensor, torch.Tensor],
+        support: Features,
         chunk: torch.Tensor | int | None,
         position: torch.Tensor | float | None,
     ) -> torch.Tensor:
@@ -237,19 +238,13 @@ class PrototypeNetwork(nn.Module):
         margin = torch.where(exists.any(1)[:, None, None, None], margin, NEVER)
         return margin.unflatten(0, (-1, choices)).amax(1)
 
-    def _support_features(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of all support images, before the cross-reference: `(L, K, S, D, h, w)`, and masks `(L, K, S, h, w)`."""
-        changes = None if torch.compiler.is_compiling() else self._changes()
-        if self._kept is not None and changes in (None, self._kept_after):
-            kept = self._kept
-        else:
-            kept = self._computed_support()
-            if not self.training:
-                self._kept, self._kept_after = kept, changes
+    def _support_features(self) -> Features:
+        """Of all support images, before the cross-reference."""
+        kept = self._features.get(self._looked_through(), self._computed_support, keep=not self.training)
         # what was kept in inference mode cannot be saved for a backward pass
-        return tuple(tensor.clone() for tensor in kept) if torch.is_grad_enabled() else kept
+        return (kept[0].clone(), kept[1].clone()) if torch.is_grad_enabled() else kept
 
-    def _computed_support(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _computed_support(self) -> Features:
         images = self.support.images.flatten(0, 2)
         with torch.no_grad(), full_precision(images):
             features = torch.cat([self.backbone(some) for some in images.split(_IMAGES_AT_ONCE)])
@@ -260,10 +255,6 @@ class PrototypeNetwork(nn.Module):
     def _looked_through(self) -> tuple[torch.Tensor, ...]:
         """All that features of the support depend on."""
         return (*self.backbone.parameters(), *self.backbone.buffers(), self.support.images, self.support.masks)
-
-    def _changes(self) -> int:
-        """Grows with every change in place."""
-        return sum(tensor._version for tensor in self._looked_through() if not tensor.is_inference())
 
     def _places(self) -> list[int]:
         return [tensor.data_ptr() for tensor in self._looked_through()]

@@ -64,12 +64,13 @@ class QSMUNet(nn.Module):
         self.total_stride = np.prod(self.encoder.strides, axis=0).tolist()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the susceptibility map; see the class."""
         check_input(x, self.input_channels, self.total_stride, self.training)
         skips = self.encoder(x)
         return self.decoder(skips if self.attention is None else self.attention(skips))
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
+        """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""
         sizes = sizes_of_levels(input_size, self.encoder.strides)
         # nnU-Net's own count takes convolutions behind a pooling layer for those before it
         size = sum(2 * width * prod(level) for width, level in zip(self.encoder.output_channels, sizes))
@@ -78,5 +79,5 @@ class QSMUNet(nn.Module):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """He's initialisation for ReLU, biases 0."""
+        """Initialise a module by He's rule for ReLU, biases by 0."""
         InitWeights_He(0)(module)

@@ -21,10 +21,11 @@ class Rescaled(nn.Module):
         self.input_scale, self.output_scale = list(map(float, input_scale)), float(output_scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return s_y · network(x / s_x)."""
         channels = [x[:, index : index + 1] / scale for index, scale in enumerate(self.input_scale)]
         # in float32: in half precision small maps would lose digits
         return self.network(torch.cat(channels, 1)).float() * self.output_scale
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """That of the network."""
+        """Return the count of the network."""
         return self.network.compute_conv_feature_map_size(input_size)

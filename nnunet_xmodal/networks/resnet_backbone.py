@@ -74,17 +74,18 @@ class ResNetBackbone(nn.Module):
             self._load(weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features; see the class."""
         if self._repeated is not None:
             x = x[:, self._repeated]
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # B 64 H/4 W/4
         return self.project(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
 
     def feature_size(self, input_size: list[int]) -> list[int]:
-        """Positions along H and W."""
+        """Return the numbers of positions along H and W."""
         return [-(-side // self.stride) for side in input_size]
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
-        """Numbers in the outputs of all convolutions for one image."""
+        """Count the numbers in the outputs of all convolutions for one image."""
         size = _strided(input_size, 2)
         total = self.conv1.out_channels * torch.Size(size).numel()
         size = _strided(size, 2)  # max pooling
@@ -116,6 +117,7 @@ class ResNetBackbone(nn.Module):
         own = self.state_dict()
         optional = {key for key in own if key.startswith("project.") or key.endswith(".num_batches_tracked")}
         for key in sorted(own.keys() | state.keys()):
+            problem: str | None
             if key not in own:
                 problem = f"holds {key}, which {self.name} has not"
             elif key not in state:

@@ -31,28 +31,28 @@ class SupportSet(nn.Module):
 
     @property
     def images(self) -> torch.Tensor:
-        """`(L, K, S, C, H, W)`, preprocessed."""
+        """Return the images, `(L, K, S, C, H, W)`, preprocessed."""
         return self.seg_layers.images
 
     @property
     def masks(self) -> torch.Tensor:
-        """`(L, K, S, H, W)`, uint8, 1 for the label."""
+        """Return the masks, `(L, K, S, H, W)`, uint8, 1 for the label."""
         return self.seg_layers.masks
 
     @property
     def exists(self) -> torch.Tensor:
-        """`(L, K, S)`, bool."""
+        """Return which slices there are, bool `(L, K, S)`."""
         return self.seg_layers.exists
 
     @property
     def positions(self) -> torch.Tensor:
-        """`(L, K, S)`, of the slices in their scans, from 0 to 1."""
+        """Return the slices' positions in their scans, `(L, K, S)`, from 0 to 1."""
         return self.seg_layers.positions
 
     def put(
         self, label: int, chunk: int, shot: int, image: torch.Tensor, mask: torch.Tensor, position: float | None = None
     ) -> None:
-        """One slice that shows a label.
+        """Put in one slice that shows a label.
 
         Args:
             label, chunk, shot: from 0; label 0 is the first behind the background.
@@ -84,7 +84,7 @@ class SupportSet(nn.Module):
             self.positions[label, chunk, shot] = (chunk + 0.5) / chunks if position is None else position
 
     def clear(self) -> None:
-        """Before another support is put: no label has any."""
+        """Take all slices out, before another support is put in."""
         with torch.no_grad():
             for buffer in (self.images, self.masks, self.exists, self.positions):
                 buffer.zero_()
@@ -96,7 +96,7 @@ class SupportSet(nn.Module):
         chunk: torch.Tensor | int | None = None,
         position: torch.Tensor | float | None = None,
     ) -> torch.Tensor:
-        """The chunks of a label that answer for each slice: all, `(B, K)`, or the nearest, `(B, 1)`.
+        """Return the chunks of a label that answer for each slice: all, `(B, K)`, or the nearest, `(B, 1)`.
 
         Args:
             chunk: of every slice, `(B,)`, or of all: this one, or the nearest with support (the lower of two).

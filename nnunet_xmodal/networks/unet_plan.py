@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
@@ -38,13 +39,13 @@ class UNetPlan:
     @classmethod
     def from_configuration(
         cls,
-        configuration,
+        configuration: ConfigurationManager,
         input_channels: int,
         num_classes: int,
         deep_supervision: bool,
         streams: list[list[int]],
     ) -> UNetPlan:
-        """From nnU-Net's ConfigurationManager.
+        """Read a plan from nnU-Net's ConfigurationManager.
 
         Raises:
             XModalError: if the patch is too small for the number of levels, or for a name of no layer.
@@ -60,7 +61,7 @@ class UNetPlan:
 
     @property
     def arguments(self) -> dict:
-        """What the constructors of our networks take."""
+        """Return what the constructors of our networks take."""
         return {
             "input_channels": self.input_channels,
             "num_classes": self.num_classes,
@@ -71,7 +72,7 @@ class UNetPlan:
 
 
 def encoder_of(architecture: dict, input_channels: int) -> PlainConvEncoder | ResidualEncoder:
-    """One encoder of an architecture, which returns its skips from fine to coarse."""
+    """Build one encoder of an architecture, which returns its skips from fine to coarse."""
     family = ResidualEncoder if "n_blocks_per_stage" in architecture else PlainConvEncoder
     arguments = {key: value for key, value in architecture.items() if key != "n_conv_per_stage_decoder"}
     return family(input_channels, return_skips=True, **arguments)
@@ -80,7 +81,7 @@ def encoder_of(architecture: dict, input_channels: int) -> PlainConvEncoder | Re
 def with_unnamed(
     streams: list[list[int]], input_channels: int, ignored_channels: Sequence[int] = ()
 ) -> list[list[int]]:
-    """Adds to every stream the input channels that none of them names: the one-hot labels of a cascade.
+    """Add to every stream the input channels that none of them names: the one-hot labels of a cascade.
 
     Args:
         ignored_channels: image channels that no stream reads, in the baselines with one modality.
@@ -91,7 +92,7 @@ def with_unnamed(
 
 
 def sizes_of_levels(input_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Sizes of the features of every level, from fine to coarse."""
+    """Return the sizes of the features of every level, from fine to coarse."""
     sizes = []
     for stride in strides:
         input_size = [side // s for side, s in zip(input_size, stride)]
@@ -99,8 +100,9 @@ def sizes_of_levels(input_size: Sequence[int], strides: Sequence[Sequence[int]])
     return sizes
 
 
-def check_patch_size(patch_size, strides) -> None:
-    """
+def check_patch_size(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]]) -> None:
+    """Check that a network of these strides can read a patch.
+
     Raises:
         XModalError: if a side of the patch is not divisible by the network's strides along it, or the bottleneck has
             a single position, which instance normalisation cannot normalise.
@@ -120,7 +122,7 @@ def check_patch_size(patch_size, strides) -> None:
 
 
 def unused_heads_without_gradient(seg_layers: nn.ModuleList, deep_supervision: bool) -> None:
-    """Freezes the heads that a network without deep supervision never calls.
+    """Freeze the heads that a network without deep supervision never calls.
 
     nnU-Net builds them all so that checkpoints load either way; DistributedDataParallel stops at a parameter that
     gets no gradient.

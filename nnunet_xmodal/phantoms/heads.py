@@ -57,7 +57,8 @@ _NUCLEI = {  # ppm; centre as a fraction of the brain's radii, z up, y back, |x|
 
 
 class SusceptibilityPhantom(NamedTuple):
-    """
+    """A head with its local field and its susceptibility map.
+
     Attributes:
         field: float32 `(z, y, x)` in ppm, local and noisy, 0 outside the mask.
         susceptibility: float32 `(z, y, x)` in ppm, 0 outside the mask.
@@ -74,7 +75,7 @@ class SusceptibilityPhantom(NamedTuple):
 def susceptibility_phantom(
     rng: np.random.Generator, shape: Sequence[int] = SHAPE, spacing: Sequence[float] = SPACING
 ) -> SusceptibilityPhantom:
-    """One head; equal states of `rng` give equal phantoms.
+    """Make one head; equal states of `rng` give equal phantoms.
 
     Args:
         shape, spacing: voxels and mm along z, y, x.
@@ -101,8 +102,8 @@ def susceptibility_phantom(
 
 def _anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Susceptibility in ppm and the brain's mask, both `(z, y, x)`."""
-    axes = [np.linspace(-1, 1, side + 1, dtype=np.float32) for side in shape]
-    axes = [(edges[1:] + edges[:-1]) / 2 for edges in axes]  # centres of voxels in halves of the grid
+    borders = [np.linspace(-1, 1, side + 1, dtype=np.float32) for side in shape]
+    axes = [(edges[1:] + edges[:-1]) / 2 for edges in borders]  # centres of voxels in halves of the grid
     place = np.stack(np.meshgrid(*axes, indexing="ij"))  # 3 z y x
     radii = rng.uniform(0.78, 0.88, 3).astype(np.float32)
     own = (place - rng.uniform(-0.04, 0.04, (3, 1, 1, 1)).astype(np.float32)) / radii[:, None, None, None]
@@ -131,7 +132,9 @@ def _anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[f
     return chi, brain
 
 
-def _ellipsoid(own: np.ndarray, centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
+def _ellipsoid(
+    own: np.ndarray, centre: Sequence[float] | np.ndarray, radii: Sequence[float] | np.ndarray
+) -> np.ndarray:
     offset = [((along - middle) / radius) ** 2 for along, middle, radius in zip(own, centre, radii)]
     return sum(offset) < 1
 
@@ -153,7 +156,7 @@ def _veins(rng: np.random.Generator, own: np.ndarray, width: np.ndarray, spacing
     return distance < radius_of[tuple(nearest)]
 
 
-def _smooth_noise(rng: np.random.Generator, shape: Sequence[int], correlation: Sequence[float]) -> np.ndarray:
+def _smooth_noise(rng: np.random.Generator, shape: Sequence[int], correlation: np.ndarray) -> np.ndarray:
     """Of mean 0 and standard deviation 1; `correlation` in voxels along every axis."""
     noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), correlation, mode="wrap")
     return (noise - noise.mean()) / noise.std()
@@ -167,7 +170,7 @@ def write_susceptibility_dataset(
     shape: Sequence[int] = SHAPE,
     spacing: Sequence[float] = SPACING,
 ) -> None:
-    """Writes heads in nnU-Net's raw format: the field as channel 0, the target as channel 1, the brain as label.
+    """Write heads in nnU-Net's raw format: the field as channel 0, the target as channel 1, the brain as label.
 
     Test cases have no target among their images, as at prediction: it lies in `targetsTs`, their mask in `labelsTs`.
     See `raw_dataset.write_raw_dataset`.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
@@ -37,7 +38,8 @@ _ATTENUATION = np.array((0.010, 0.014, 0.020, 0.010, 0.014, 0.006, 0.016, 0.60, 
 
 
 class MrUsPhantom(NamedTuple):
-    """
+    """A pair of MR and ultrasound of one organ.
+
     Attributes:
         images: float32 `(2, z, y, x)`: MR, positive, and ultrasound, 0 outside of its fan; both in arbitrary units.
         label: uint8 `(z, y, x)`, 1 in the organ.
@@ -52,7 +54,7 @@ class MrUsPhantom(NamedTuple):
 def mr_us_phantom(
     rng: np.random.Generator, shape: Sequence[int] = SHAPE, spacing: Sequence[float] = SPACING
 ) -> MrUsPhantom:
-    """One pair; equal states of `rng` give equal pairs.
+    """Make one pair; equal states of `rng` give equal pairs.
 
     Args:
         shape, spacing: voxels and mm along z, y, x.
@@ -112,7 +114,7 @@ def _anatomy(rng: np.random.Generator, mm: np.ndarray) -> tuple[np.ndarray, np.n
     return tissue, organ, rectum
 
 
-def _relative_radius(rng: np.random.Generator, mm: np.ndarray, radii: Sequence[float]) -> np.ndarray:
+def _relative_radius(rng: np.random.Generator, mm: np.ndarray, radii: ArrayLike) -> np.ndarray:
     """1 on the surface of an ellipsoid around 0 with smooth random dents and bumps, less inside."""
     scaled = mm / np.asarray(radii)[:, None, None, None]
     radius = np.sqrt((scaled**2).sum(0)) + 1e-6
@@ -218,7 +220,7 @@ def write_mr_us_dataset(
     shape: Sequence[int] = SHAPE,
     spacing: Sequence[float] = SPACING,
 ) -> None:
-    """Writes pairs in nnU-Net's raw format, MR as channel 0 and fixed image, with `labelsTs` for the test cases.
+    """Write pairs in nnU-Net's raw format, MR as channel 0 and fixed image, with `labelsTs` for the test cases.
 
     See `raw_dataset.write_raw_dataset`.
 

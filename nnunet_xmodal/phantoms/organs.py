@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
@@ -42,7 +43,8 @@ _NOISE = {"ct": (8.0, 16.0), "mr": (6.0, 12.0)}
 
 
 class OrganPhantom(NamedTuple):
-    """
+    """A scan of abdominal organs.
+
     Attributes:
         image: float32 `(z, y, x)`; CT in Hounsfield units from −1024, MR positive in arbitrary units.
         label: uint8 `(z, y, x)`, see LABELS.
@@ -53,7 +55,7 @@ class OrganPhantom(NamedTuple):
 
 
 def organ_phantom(rng: np.random.Generator, contrast: str = "ct", shape: Sequence[int] = SHAPE) -> OrganPhantom:
-    """One scan; equal states of `rng` give equal scans, and the same anatomy in both contrasts.
+    """Make one scan; equal states of `rng` give equal scans, and the same anatomy in both contrasts.
 
     Right organs are at low x: the patient is seen from the feet, with y to the back and z to the head.
 
@@ -79,7 +81,7 @@ def organ_phantom(rng: np.random.Generator, contrast: str = "ct", shape: Sequenc
 
 
 def spacing_of(shape: Sequence[int]) -> tuple[float, ...]:
-    """Mm along z, y, x of a grid of EXTENT."""
+    """Return the mm along z, y, x of a grid of EXTENT."""
     return tuple(extent / side for extent, side in zip(EXTENT, shape))
 
 
@@ -100,13 +102,13 @@ class _Scene:
         return np.array(numbers) + self.rng.uniform(-spread, spread, 3)
 
     def blob(
-        self, centre: np.ndarray, radii: Sequence[float], angles: Sequence[float] = (0, 0, 0), bumps: float = 0.05
+        self, centre: np.ndarray, radii: ArrayLike, angles: ArrayLike = (0, 0, 0), bumps: float = 0.05
     ) -> np.ndarray:
         """Relative radius, 1 on the surface of a turned ellipsoid with random dents and bumps."""
-        radii = np.asarray(radii) * self.rng.uniform(0.88, 1.12, 3)
-        turned = Rotation.from_euler("ZYX", angles + self.rng.uniform(-8, 8, 3), degrees=True).as_matrix()
+        axes = np.asarray(radii) * self.rng.uniform(0.88, 1.12, 3)
+        turned = Rotation.from_euler("ZYX", np.asarray(angles) + self.rng.uniform(-8, 8, 3), degrees=True).as_matrix()
         own = np.tensordot(turned.astype(np.float32), self.mm - centre[:, None, None, None].astype(np.float32), 1)
-        scaled = own / radii[:, None, None, None]
+        scaled = own / axes[:, None, None, None]
         radius = np.sqrt((scaled**2).sum(0)) + 1e-6
         surface = (radius > 0.5) & (radius < 1.5)  # elsewhere bumps decide nothing
         directions = scaled[:, surface] / radius[surface]
@@ -255,7 +257,7 @@ def write_organ_dataset(
     shape: Sequence[int] = SHAPE,
     test_cases: int = 0,
 ) -> None:
-    """Writes scans in nnU-Net's raw format, with `labelsTs` for test cases.
+    """Write scans in nnU-Net's raw format, with `labelsTs` for test cases.
 
     Every case has a random stream of its own, so that more cases do not change the others, and of the same seed and
     number it is the same patient in both contrasts; dataset.json comes last: where it is, everything else is.

@@ -38,7 +38,8 @@ _MILLIMETRES = np.stack(
 
 
 class ProstatePhantom(NamedTuple):
-    """
+    """A prostate with its lesions.
+
     Attributes:
         images: float32 `(2, z, y, x)`: T2W in arbitrary units, ADC in 10⁻⁶ mm²/s.
         label: uint8 `(z, y, x)`: 1 in the gland, 2 in lesions.
@@ -51,7 +52,7 @@ class ProstatePhantom(NamedTuple):
 
 
 def prostate_phantom(rng: np.random.Generator) -> ProstatePhantom:
-    """One phantom with one or two lesions; equal states of `rng` give equal phantoms."""
+    """Make one phantom with one or two lesions; equal states of `rng` give equal phantoms."""
     radii = rng.uniform((14, 13, 16), (16, 17, 20))
     centre = rng.uniform(-2, 2, 3)
     gland = _ellipsoid(centre, radii)
@@ -105,7 +106,7 @@ def _acquired(rng: np.random.Generator, anatomy: np.ndarray, channel: int) -> np
 
 
 def write_prostate_dataset(folder: str | Path, n_train: int, n_test: int, seed: int) -> None:
-    """Writes phantoms in nnU-Net's raw format, with `labelsTs` for the test cases.
+    """Write phantoms in nnU-Net's raw format, with `labelsTs` for the test cases.
 
     See `raw_dataset.write_raw_dataset`.
 

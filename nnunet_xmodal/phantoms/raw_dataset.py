@@ -16,17 +16,17 @@ Split = Literal["Tr", "Ts"]
 
 @dataclass(frozen=True)
 class RawCase:
-    """What is written of a case; all volumes `(z, y, x)` of one shape.
+    """The volumes that are written of a case; all volumes `(z, y, x)` of one shape.
 
     Attributes:
-        images: one per channel.
+        images: one per channel, or all in one array `(C, z, y, x)`.
         label: of integers.
         spacing: mm along z, y, x.
         direction: cosines of the axes x, y, z as columns, `(3, 3)`; the identity if None.
         beside: further volumes by the folder that they go to.
     """
 
-    images: Sequence[np.ndarray]
+    images: Sequence[np.ndarray] | np.ndarray
     label: np.ndarray
     spacing: Sequence[float]
     direction: np.ndarray | None = None
@@ -43,7 +43,7 @@ def write_raw_dataset(
     channel_names: Sequence[str],
     labels: Mapping[str, int],
 ) -> None:
-    """Writes `<prefix>_tr000` and so on, and `<prefix>_ts000` with their labels in `labelsTs`.
+    """Write `<prefix>_tr000` and so on, and `<prefix>_ts000` with their labels in `labelsTs`.
 
     Every case has a random stream of its own, so that more cases do not change the others; dataset.json comes last:
     where it is, everything else is.
@@ -54,7 +54,8 @@ def write_raw_dataset(
         seed: of the whole dataset.
     """
     folder = Path(folder)
-    for part, (split, count) in enumerate((("Tr", n_train), ("Ts", n_test))):
+    counts: tuple[tuple[Split, int], ...] = (("Tr", n_train), ("Ts", n_test))
+    for part, (split, count) in enumerate(counts):
         for index in range(count):
             case = make(np.random.default_rng((seed, part, index)), split, index)
             name = f"{prefix}_{split.lower()}{index:03d}"

@@ -25,7 +25,8 @@ _MILLIMETRES = np.stack(
 
 
 class Phantom(NamedTuple):
-    """
+    """Two channels with lesions that are dark in both.
+
     Attributes:
         images: float32 `(2, z, y, x)`: T2W in arbitrary units, ADC in 10⁻⁶ mm²/s.
         label: uint8 `(z, y, x)`, 1 in lesions.
@@ -38,7 +39,7 @@ class Phantom(NamedTuple):
 
 
 def phantom_case(rng: np.random.Generator) -> Phantom:
-    """One phantom; equal states of `rng` give equal phantoms."""
+    """Make one phantom; equal states of `rng` give equal phantoms."""
     organ, organ_radii, organ_centre = _organ(rng)
     dark = np.zeros((2, *SHAPE), bool)
     depth = np.zeros((2, *SHAPE))
@@ -97,7 +98,7 @@ def _acquired(rng: np.random.Generator, anatomy: np.ndarray) -> np.ndarray:
 
 
 def write_phantom_dataset(folder: str | Path, n_train: int, n_test: int, seed: int) -> None:
-    """Writes phantoms in nnU-Net's raw format, with `labelsTs` for the test cases.
+    """Write phantoms in nnU-Net's raw format, with `labelsTs` for the test cases.
 
     See `raw_dataset.write_raw_dataset`.
 

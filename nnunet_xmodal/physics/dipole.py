@@ -85,7 +85,7 @@ def dipole_kernel(
     """
     spacing = _per_axis(spacing, dtype, device)  # 3 (B) 1 1 1
     direction = _per_axis(direction, dtype, device)
-    along, folded, square = 0, 0, 0
+    along = folded = square = torch.zeros((), dtype=dtype, device=device)
     for axis, (side, mm, b) in enumerate(zip(size, spacing, direction)):
         frequencies = torch.fft.rfftfreq if axis == 2 else torch.fft.fftfreq
         cycles = frequencies(side, dtype=dtype, device=device)  # per voxel

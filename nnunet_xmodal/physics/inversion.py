@@ -28,7 +28,7 @@ def truncated_division(
     threshold: float,
     padding: float = dipole.PADDING,
 ) -> torch.Tensor:
-    """Susceptibility by truncated k-space division (TKD).
+    """Compute the susceptibility by truncated k-space division (TKD).
 
     Args:
         field: `(B, 1, D, H, W)` in ppm.
@@ -59,7 +59,7 @@ def tikhonov(
     lam: float,
     padding: float = dipole.PADDING,
 ) -> torch.Tensor:
-    """Susceptibility by Tikhonov's regularisation, in closed form; as `truncated_division` but for λ.
+    """Compute the susceptibility by Tikhonov's regularisation, in closed form; as `truncated_division` but for λ.
 
     Args:
         lam: λ, above 0; 0.001 to 0.1 is where to look.

@@ -9,7 +9,9 @@ Without a word a field is in ppm and the main field along the scanner's z axis. 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.physics.dipole import field_direction
@@ -19,7 +21,8 @@ KEYS = ("unit", "B0", "TE", "direction")
 
 
 class FieldGeometry(NamedTuple):
-    """
+    """Spacing and main field along the axes of a preprocessed case.
+
     Attributes:
         spacing: effective, mm along the axes of the preprocessed array.
         direction: b, unit vector of the main field along these axes.
@@ -31,7 +34,8 @@ class FieldGeometry(NamedTuple):
 
 @dataclass(frozen=True)
 class MeasuredField:
-    """
+    """Unit and circumstances in which field maps were measured.
+
     Attributes:
         unit: one of `physics.units.FIELD_UNITS`.
         b0: strength of the main field in T, for Hz and rad.
@@ -48,13 +52,13 @@ class MeasuredField:
     echo_time: float | None = None
     direction: tuple[float, ...] = (0.0, 0.0, 1.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         one_ppm_in(self.unit, self.b0, self.echo_time)
         field_direction((1, 0, 0, 0, 1, 0, 0, 0, 1), self.direction)
 
     @classmethod
     def of_entry(cls, entry: Mapping | None) -> "MeasuredField":
-        """From `"field"` of dataset.json or of the plans.
+        """Read `"field"` of dataset.json or of the plans.
 
         Raises:
             XModalError: as the class, and for keys that are none of KEYS.
@@ -73,7 +77,7 @@ class MeasuredField:
         return cls(entry.get("unit", cls.unit), entry.get("B0"), entry.get("TE"), tuple(direction))
 
     def as_entry(self) -> dict:
-        """What `of_entry` reads."""
+        """Return what `of_entry` reads."""
         return dict(zip(KEYS, (self.unit, self.b0, self.echo_time, list(self.direction))))
 
     def with_flags(
@@ -83,17 +87,22 @@ class MeasuredField:
         echo_time: float | None = None,
         direction: Sequence[float] | None = None,
     ) -> "MeasuredField":
-        """What a command line says, None for what it does not; see the class."""
-        said = {"unit": unit, "b0": b0, "echo_time": echo_time, "direction": direction and tuple(direction)}
+        """Return these measurements, with what a command line says in their place; None changes nothing."""
+        said: dict[str, Any] = {
+            "unit": unit,
+            "b0": b0,
+            "echo_time": echo_time,
+            "direction": direction and tuple(direction),
+        }
         return replace(self, **{name: value for name, value in said.items() if value is not None})
 
     @property
     def one_ppm(self) -> float:
-        """In `unit`."""
+        """Return how much one ppm is in `unit`."""
         return one_ppm_in(self.unit, self.b0, self.echo_time)
 
     def geometry(self, properties: dict, shape: Sequence[int], transpose_forward: Sequence[int]) -> FieldGeometry:
-        """Of one preprocessed case.
+        """Return the geometry of one preprocessed case.
 
         Args:
             properties: as nnU-Net's SimpleITK reader and its preprocessor leave them.
@@ -112,8 +121,8 @@ class MeasuredField:
         )
 
 
-def direction_in_array(properties: dict, b0: Sequence[float]):
-    """The main field along the axes of a case's array as its reader returns it, `(3,)`, z, y, x.
+def direction_in_array(properties: dict, b0: Sequence[float]) -> np.ndarray:
+    """Return the main field along the axes of a case's array as its reader returns it, `(3,)`, z, y, x.
 
     Args:
         properties: as nnU-Net's SimpleITK reader leaves them.
@@ -131,7 +140,7 @@ def direction_in_array(properties: dict, b0: Sequence[float]):
 
 
 def mirror_axes(directions: Sequence[Sequence[float]], tolerance: float = 1e-3) -> tuple[int, ...]:
-    """The axes along which all arrays may be mirrored without turning their main field.
+    """Return the axes along which all arrays may be mirrored without turning their main field.
 
     Mirroring negates one component of b. b and −b make the same field, so that the physics is left alone where that
     component is 0 or the only one.

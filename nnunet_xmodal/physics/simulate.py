@@ -29,7 +29,8 @@ def local_field(
     direction: Sequence[float] | torch.Tensor,
     padding: float = dipole.PADDING,
 ) -> torch.Tensor:
-    """The field of the sources inside the mask, 0 outside: all arguments and the result as `dipole.forward` has them.
+    """Compute the field of the sources inside the mask, 0 outside: all arguments and the result as `dipole.forward` has
+    them.
 
     Args:
         mask: bool or 0 and 1, of the map's shape.
@@ -47,7 +48,7 @@ def measured_field(
     generator: torch.Generator | None = None,
     padding: float = dipole.PADDING,
 ) -> torch.Tensor:
-    """`local_field` with white noise inside the mask.
+    """Return `local_field` with white noise inside the mask.
 
     Args:
         noise: standard deviation in ppm, one or one per voxel; see `field_noise`.
@@ -60,13 +61,13 @@ def measured_field(
 def with_noise(
     field: torch.Tensor, standard_deviation: float | torch.Tensor, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Adds white Gaussian noise of a standard deviation in the field's unit, one or one per voxel."""
+    """Add white Gaussian noise of a standard deviation in the field's unit, one or one per voxel."""
     white = torch.randn(field.shape, generator=generator, dtype=field.dtype, device=field.device)
     return field + standard_deviation * white
 
 
 def field_noise(snr: float, b0: float, echo_time: float, magnitude: float | torch.Tensor = 1.0) -> float | torch.Tensor:
-    """Standard deviation of the field in ppm.
+    """Return the standard deviation of the field in ppm.
 
     Args:
         snr: of the magnitude where that is 1, at the echo time.
@@ -83,7 +84,8 @@ def field_noise(snr: float, b0: float, echo_time: float, magnitude: float | torc
 
 
 def block_means(volume: torch.Tensor, factor: int) -> torch.Tensor:
-    """From a fine grid to one of voxels `factor` times as wide along every axis, `(B, C, D, H, W)` → `(B, C, D', …)`.
+    """Average from a fine grid to one of voxels `factor` times as wide along every axis, `(B, C, D, H, W)` → `(B, C,
+    D', …)`.
 
     Of a field, the mean over a voxel is what its phase shows, as long as it changes little within: the signal of a
     voxel is the mean of complex numbers.

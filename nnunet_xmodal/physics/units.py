@@ -25,7 +25,8 @@ Field = TypeVar("Field", float, np.ndarray, torch.Tensor)
 
 
 def to_ppm(field: Field, unit: str, b0: float | None = None, echo_time: float | None = None) -> Field:
-    """
+    """Convert a field to ppm.
+
     Args:
         field: in `unit`.
         unit: one of FIELD_UNITS.
@@ -40,12 +41,12 @@ def to_ppm(field: Field, unit: str, b0: float | None = None, echo_time: float | 
 
 
 def from_ppm(field: Field, unit: str, b0: float | None = None, echo_time: float | None = None) -> Field:
-    """The inverse of `to_ppm`."""
+    """Convert a field from ppm, the inverse of `to_ppm`."""
     return field * one_ppm_in(unit, b0, echo_time)
 
 
 def one_ppm_in(unit: str, b0: float | None = None, echo_time: float | None = None) -> float:
-    """How much of `unit` one ppm is: at 3 T 127.7 Hz; arguments and errors as `to_ppm` has them."""
+    """Return how much of `unit` one ppm is: at 3 T 127.7 Hz; arguments and errors as `to_ppm` has them."""
     if unit not in FIELD_UNITS:
         raise XModalError(f"a field is in one of {', '.join(FIELD_UNITS)}, and {unit!r} is none of them.")
     if unit == "ppm":

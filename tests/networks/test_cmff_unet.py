@@ -8,13 +8,9 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
-from nnunet_xmodal.networks.cmff_unet import (
-    BranchesUNet,
-    CMFFUNet,
-    StreamGrouping,
-    TappedDecoder,
-    logits_of_mean_probability,
-)
+from nnunet_xmodal.networks.branches_unet import BranchesUNet, TappedDecoder, logits_of_mean_probability
+from nnunet_xmodal.networks.cmff_unet import CMFFUNet
+from nnunet_xmodal.networks.stream_grouping import StreamGrouping
 from nnunet_xmodal.networks.unet_plan import encoder_of
 
 NETWORKS = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_xmodal.networks.cmff_unet import UNetBranch
+from nnunet_xmodal.networks.branches_unet import UNetBranch
 from nnunet_xmodal.networks.inflated_weights import (
     Misfit,
     branch_state,

@@ -7,7 +7,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.cbam import CBAM
-from nnunet_xmodal.networks.cmff_unet import BranchesUNet, CMFFUNet
+from nnunet_xmodal.networks.branches_unet import BranchesUNet
+from nnunet_xmodal.networks.cmff_unet import CMFFUNet
 
 
 @pytest.fixture

@@ -305,7 +305,7 @@ def test_further_shots_are_a_class_attribute(make):
 
 def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
     with pytest.raises(
-        XModalError, match="support sets, of which the plans nnUNetPlans say nothing: .* -pl FewShotPlanner and train"
+        XModalError, match="support sets, which the plans nnUNetPlans do not have: .* -pl FewShotPlanner and train"
     ):
         make_trainer("nnUNetTrainerCRTPR18", make_plans(channels=1))
 

@@ -227,9 +227,7 @@ def test_another_number_of_channels_is_refused(make):
 
 
 def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
-    with pytest.raises(
-        XModalError, match="fixed grid, of which the plans nnUNetPlans say nothing: .*RegistrationPlanner"
-    ):
+    with pytest.raises(XModalError, match="fixed grid, which the plans nnUNetPlans do not have: .*RegistrationPlanner"):
         make_trainer("nnUNetTrainerFeatureReg", make_plans(dimensions=3))
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from nnunetv2.configuration import default_num_processes
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import started
@@ -57,6 +59,7 @@ class FewShotTrainer(OwnTaskTrainer):
     weights: str | None = "coco"
     cross_reference: Callable[[int], nn.Module] | None = None
     prototypes: Callable[[], nn.Module] = LocalPrototypes
+    network: nn.Module
     transform_query: Transform = ALPNET
     transform_support: Transform = staticmethod(unchanged)
     shots: int | None = None
@@ -75,27 +78,28 @@ class FewShotTrainer(OwnTaskTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        # build_network_architecture is told how many outputs there are, not whether one is background
+        # build_network_architecture gets how many outputs there are, not whether one is background
         self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
 
     @classmethod
     def build_network_architecture(
         cls,
-        plans_manager,
-        configuration_manager,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = False,
     ) -> PrototypeNetwork:
-        """
+        """Build the network from the plans, as nnU-Net asks for it.
+
         Raises:
             XModalError: for other plans than FewShotPlanner's.
         """
         arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
         if "chunks" not in arguments:
             raise XModalError(
-                f"{cls.__name__} segments from support sets, of which the plans {plans_manager.plans_name} say "
-                "nothing: plan with nnUNetXModal_plan_and_preprocess -pl FewShotPlanner and train with -p "
+                f"{cls.__name__} segments from support sets, which the plans {plans_manager.plans_name} do not "
+                "have: plan with nnUNetXModal_plan_and_preprocess -pl FewShotPlanner and train with -p "
                 "nnUNetFewShotPlans."
             )
         regions = plans_manager.plans.get("xmodal", {}).get("regions", False)
@@ -112,14 +116,15 @@ class FewShotTrainer(OwnTaskTrainer):
             **arguments | ({"shots": cls.shots} if cls.shots else {}),
         )
 
-    def _set_batch_size_and_oversample(self):
+    def _set_batch_size_and_oversample(self) -> None:
         """An episode cannot be shared among GPUs as nnU-Net shares a batch: each has a batch of its own."""
         self.batch_size = self.configuration_manager.batch_size
 
     def _build_loss(self) -> nn.Module:
         return EpisodeLoss()
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
+        """Return the optimiser and the schedule of its learning rate."""
         settings = {"lr": self.initial_lr, "weight_decay": self.weight_decay}
         if self.momentum is None:
             optimizer = torch.optim.Adam(self.network.parameters(), **settings)
@@ -128,12 +133,12 @@ class FewShotTrainer(OwnTaskTrainer):
         return optimizer, EpochSchedule(optimizer, decay(self.initial_lr, self.num_epochs, self.decay))
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
-        """Nothing of nnU-Net's augmentation is used; a mirrored query would lie beside a support that is not."""
+        """Use nothing of nnU-Net's augmentation: a mirrored query would lie beside a support that is not."""
         self.inference_allowed_mirroring_axes = None
         return None, False, self.configuration_manager.patch_size, None
 
     def superpixels(self) -> SuperpixelMaps:
-        """Of all cases of the fold, made now where they are missing; labels are not read."""
+        """Return the superpixels of all cases of the fold, made now where they are missing; labels are not read."""
         cases = sorted({case for part in self.do_split() for case in part})
         dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
         settings = SuperpixelSettings.for_patch(self.configuration_manager.patch_size)
@@ -147,7 +152,7 @@ class FewShotTrainer(OwnTaskTrainer):
         return maps
 
     def get_dataloaders(self):
-        """Episodes of training and validation cases, in the background."""
+        """Return episodes of training and validation cases, in the background."""
         self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         maps, patch_size = self.superpixels(), self.configuration_manager.patch_size
         training, validation = (
@@ -156,9 +161,14 @@ class FewShotTrainer(OwnTaskTrainer):
         )
         return started(training, self.device), started(validation, self.device, share=2)
 
+<<<<<<< HEAD
     def on_train_start(self):
         if not self.was_initialized:  # as nnU-Net's does; refuses plans of another planner before data is read
             self.initialize()
+=======
+    def on_train_start(self) -> None:
+        """Note the cases' axes and choose the support before the first epoch."""
+>>>>>>> tidyC
         self.note_axes()
         super().on_train_start()
         if not self.plain_network.support.exists.any():  # a training that goes on has its support
@@ -173,13 +183,15 @@ class FewShotTrainer(OwnTaskTrainer):
         if usual is not None:
             self.plans_manager.plans["xmodal"]["stored_axes"] = usual
 
-    def along_one_axis(self, dataset) -> TurnedCases:
-        """The cases of a dataset as if all ran the way that most do."""
+    def along_one_axis(self, dataset: nnUNetBaseDataset) -> TurnedCases:
+        """Return the cases of a dataset as if all ran the way that most do."""
         axes = self.plans_manager.plans["xmodal"].get("stored_axes")
         return TurnedCases(dataset, axes, self.plans_manager.transpose_forward)
 
     def choose_support(self) -> None:
-        """Of the training cases: what every checkpoint holds for prediction. The only look at a label."""
+        """Choose from the training cases the support that every checkpoint holds for prediction. The only look at a
+        label.
+        """
         training, _ = self.get_tr_and_val_datasets()
         chosen = fill_support(self.plain_network, self.along_one_axis(training), self.label_manager)
         for line in chosen:
@@ -191,11 +203,13 @@ class FewShotTrainer(OwnTaskTrainer):
             )
 
     def episode(self, batch: dict) -> dict:
+        """Return the tensors of a batch on the device."""
         names = ("data", "query_mask", "support", "support_mask")
         return {name: batch[name].to(self.device, non_blocking=True) for name in names}
 
     def train_step(self, batch: dict) -> dict:
-        """
+        """Train on one batch of episodes; return the losses.
+
         Raises:
             XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
         """
@@ -215,7 +229,7 @@ class FewShotTrainer(OwnTaskTrainer):
         return losses
 
     def validation_step(self, batch: dict) -> dict:
-        """Episodes of the validation cases; the network without wrappers, ranks need not take equal steps."""
+        """Score episodes of the validation cases, by the network without wrappers: ranks need not take equal steps."""
         batch = self.episode(batch)
         with self.mixed_precision():
             scores, aligned = self.plain_network(batch["data"], batch["support"], batch["support_mask"])
@@ -224,8 +238,8 @@ class FewShotTrainer(OwnTaskTrainer):
         dice = 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())  # no superpixel is empty
         return {"loss": terms.total.item(), "score": dice.item()}
 
-    def perform_actual_validation(self, save_probabilities: bool = False):
-        """nnU-Net's, in which every slice is segmented and all labels compete; then the paper's protocol.
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does, where every slice is segmented and all labels compete; then the paper's protocol.
 
         `validation/summary.json` has the former as Dice and so on, the latter as protocol_Dice.
         """

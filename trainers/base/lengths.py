@@ -4,6 +4,7 @@ from functools import cache
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.trainers.base.names import length_of, without_length
@@ -11,7 +12,7 @@ from nnunet_xmodal.trainers.base.names import length_of, without_length
 
 @cache
 def trainer_of_length(name: str) -> type[nnUNetTrainer] | None:
-    """The class called `name`, or None if no trainer with a length is called so.
+    """Return the class called `name`, or None if no trainer with a length is called so.
 
     Cached, and placed in `nnunet_xmodal.trainers`, so that one name is one class and its objects pickle.
     """
@@ -21,7 +22,7 @@ def trainer_of_length(name: str) -> type[nnUNetTrainer] | None:
         return None
     base = nnUNetTrainer if base_name == "nnUNetTrainer" else getattr(trainers, base_name)
 
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+    def __init__(self, plans, configuration: ConfigurationManager, fold, dataset_json, device=torch.device("cuda")):
         base.__init__(self, plans, configuration, fold, dataset_json, device)
         self.num_epochs = length.epochs
         if length.iterations is not None:

@@ -1,12 +1,18 @@
 """Steps that are not nnU-Net's, with what nnU-Net's have: mixed precision on a GPU, clipped gradients."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
+else:
+    _Trainer = object  # a mixin, whose methods nnU-Net's trainer has behind it
 
-class OwnSteps:
+
+class OwnSteps(_Trainer):
     """A mixin before a trainer whose `train_step` calls `descend` once or several times and then `end_step`.
 
     Attributes:
@@ -16,11 +22,11 @@ class OwnSteps:
     largest_gradient: float | None = 12.0
 
     def mixed_precision(self) -> AbstractContextManager:
-        """On a GPU, as in nnU-Net."""
+        """Return the context of a forward pass: mixed precision on a GPU, as in nnU-Net."""
         return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
 
     def descend(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Backward pass, gradients clipped to nnU-Net's norm of 12 unless the trainer has another, step.
+        """Take one step: backward pass, gradients clipped to nnU-Net's norm of 12 unless the trainer has another.
 
         Call it where parameters that must not learn are still frozen.
         """
@@ -41,6 +47,6 @@ class OwnSteps:
             nn.utils.clip_grad_norm_(parameters, self.largest_gradient)
 
     def end_step(self) -> None:
-        """After the last `descend`: one scale serves all optimisers of a step."""
+        """Update the scale of the gradients after the last `descend`: one scale serves all optimisers of a step."""
         if self.grad_scaler is not None:
             self.grad_scaler.update()

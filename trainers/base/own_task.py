@@ -2,9 +2,11 @@
 
 import os
 from time import time
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.collate_outputs import collate_outputs
 
 from nnunet_xmodal.prediction.building import building
@@ -27,6 +29,7 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
     """
 
     deep_supervision = False
+    _best_ema: float | None  # set by nnU-Net
     score_name: str
     predicts: str
 
@@ -62,7 +65,7 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
         """Return the mean of every rank's mean."""
         mean = np.mean(values)
         if self.is_ddp:
-            means = [None] * dist.get_world_size()
+            means: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(means, mean)
             mean = np.mean(means)
         return float(mean)
@@ -99,7 +102,7 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
             self.print_to_log_file(f"Mean {name}: {value:.4f}")
         self.print_to_log_file("Validation complete")
 
-    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Predict and measure the validation cases; return the mean of every metric.
 
         Args:

@@ -1,7 +1,14 @@
 """The batch size of a paper in the place of the plans'."""
 
+from typing import TYPE_CHECKING
 
-class PaperSettings:
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
+else:
+    _Trainer = object  # a mixin, whose methods nnU-Net's trainer has behind it
+
+
+class PaperSettings(_Trainer):
     """A mixin before a trainer.
 
     Attributes:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import in_background
@@ -88,12 +90,12 @@ class ReconstructionTrainer(OwnTaskTrainer):
 
     @classmethod
     def attention(cls) -> SkipAttention | None:
-        """What the skips pass on their way to the decoder, see MultiStreamUNet; None for nothing."""
+        """Return what the skips pass on their way to the decoder, see MultiStreamUNet; None for nothing."""
         return None
 
     @classmethod
-    def backbone(cls, configuration_manager, inputs: int, outputs: int) -> nn.Module:
-        """The network of the plans, untrained: `(B, inputs, *spatial)` → `(B, outputs, *spatial)`."""
+    def backbone(cls, configuration_manager: ConfigurationManager, inputs: int, outputs: int) -> nn.Module:
+        """Build the network of the plans, untrained: `(B, inputs, *spatial)` → `(B, outputs, *spatial)`."""
         architecture = configuration_manager.configuration["architecture"]
         if locate(architecture["network_class_name"], "network_class_name in the plans") is QSMUNet:
             return QSMUNet(inputs, outputs, attention=cls.attention(), **architecture["arch_kwargs"])
@@ -102,21 +104,21 @@ class ReconstructionTrainer(OwnTaskTrainer):
 
     @classmethod
     def scales(cls, plans: dict, target: TargetChannel) -> tuple[list[float], float]:
-        """What inputs and output are divided by for the network: standard deviations inside the masks."""
-        told = plans["foreground_intensity_properties_per_channel"]
-        deviations = [float(told[str(channel)].get("std") or 1) for channel in range(target.index + 1)]
+        """Return what inputs and output are divided by for the network: standard deviations inside the masks."""
+        properties = plans["foreground_intensity_properties_per_channel"]
+        deviations = [float(properties[str(channel)].get("std") or 1) for channel in range(target.index + 1)]
         return deviations[:-1], deviations[-1]
 
     @classmethod
     def build_network_architecture(
         cls,
-        plans_manager,
-        configuration_manager,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
-        """By the plans' target, not by nnU-Net's numbers of channels and labels.
+        """Build the network by the plans' target, not by nnU-Net's numbers of channels and labels.
 
         Raises:
             XModalError: from stock prediction, and for plans without a target.
@@ -131,13 +133,14 @@ class ReconstructionTrainer(OwnTaskTrainer):
     def _build_loss(self) -> None:
         """None: see `losses`."""
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
+        """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         rate = milestones(self.initial_lr, self.num_epochs, self.milestones, self.factor)
         return optimizer, EpochSchedule(optimizer, rate)
 
     def losses(self, prediction: torch.Tensor, patches: Patches) -> dict[str, torch.Tensor]:
-        """Scalars, "loss" for the step and others for the log; here the mean absolute error inside the masks.
+        """Return scalars, "loss" for the step and others for the log; here the mean absolute error inside the masks.
 
         Args:
             prediction: `(B, outputs, *spatial)`, float32, in the target's unit.
@@ -145,11 +148,13 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return {"loss": mean_inside(prediction - patches.target, patches.mask)}
 
     def augmented(self, patches: Patches) -> Patches:
-        """Of a training step; nnU-Net's loader has already turned, scaled and mirrored what `augmentation` says."""
+        """Return the augmented patches of a training step; nnU-Net's loader has already turned, scaled and mirrored
+        what `augmentation` says.
+        """
         return patches
 
     def look_at(self, case: str, data: np.ndarray, mask: np.ndarray, properties: dict) -> None:
-        """Called with every case of the fold before the training begins.
+        """Check one case, as all of the fold are before the training begins.
 
         Args:
             data: `(C + 1, *spatial)`, inputs and target.
@@ -161,15 +166,17 @@ class ReconstructionTrainer(OwnTaskTrainer):
         """
         check_not_empty(mask, f"of {case}")
 
-    def cases(self, *datasets) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict]]:
-        """Name, data, mask and properties of every preprocessed case."""
+    def cases(self, *datasets: nnUNetBaseDataset) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict]]:
+        """Yield name, data, mask and properties of every preprocessed case."""
         holders = {case: dataset for dataset in datasets for case in dataset.identifiers}
         for case, holder in holders.items():
             data, segmentation, _, properties = holder.load_case(case)
             yield case, data[:], inside(np.asarray(segmentation[0]), self.label_manager.ignore_label), properties
 
     def augmentation(self) -> tuple[list[int], ComposeTransforms | None]:
-        """Size of the patches that are loaded, and what is done to them: nnU-Net's, but nothing to intensities."""
+        """Return the size of the patches that are loaded, and what is done to them: nnU-Net's, but nothing to
+        intensities.
+        """
         rotation, dummy_2d, loaded, mirror_axes = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         masks = self.configuration_manager.use_mask_for_norm
         patch_size = self.configuration_manager.patch_size
@@ -179,13 +186,14 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return list(loaded), ComposeTransforms(without(transforms, CHANGE_INTENSITIES))
 
     def get_dataloaders(self):
+        """Return the loaders of training and validation patches, once all cases are checked."""
         training, validation = self.get_tr_and_val_datasets()
         for case in self.cases(training, validation):
             self.look_at(*case)
         loaded, transforms = self.augmentation()
         patch_size = self.configuration_manager.patch_size
 
-        def loader(dataset, size, transforms) -> nnUNetDataLoader:
+        def loader(dataset: nnUNetBaseDataset, size, transforms) -> nnUNetDataLoader:
             share = self.oversample_foreground_percent
             return nnUNetDataLoader(
                 dataset,
@@ -199,7 +207,8 @@ class ReconstructionTrainer(OwnTaskTrainer):
 
         return in_background(loader(training, loaded, transforms), loader(validation, patch_size, None), self.device)
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
+        """Check the other folds and log what is learnt from what before the first epoch."""
         self._check_scales_of_other_folds()
         super().on_train_start()
         *inputs, target = channel_names_of(self.dataset_json)
@@ -224,7 +233,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
             )
 
     def patches(self, batch: dict) -> Patches:
-        """A batch of nnU-Net's loader on the device."""
+        """Put a batch of nnU-Net's loader on the device."""
         data = batch["data"].to(self.device, non_blocking=True)
         labels = batch["target"].to(self.device, non_blocking=True)[:, :1]
         mask = inside(labels, self.label_manager.ignore_label)
@@ -232,7 +241,8 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return Patches(data[:, :index], data[:, index : index + 1], mask.float(), [str(key) for key in batch["keys"]])
 
     def train_step(self, batch: dict) -> dict:
-        """
+        """Train on one batch; return the losses.
+
         Raises:
             XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
         """
@@ -243,12 +253,12 @@ class ReconstructionTrainer(OwnTaskTrainer):
         losses = self.losses(prediction.float(), patches)
         self.descend(losses["loss"], self.optimizer)
         self.end_step()
-        told = {name: value.item() for name, value in losses.items()}
-        check_finite(told, self.current_epoch)
-        return told
+        values = {name: value.item() for name, value in losses.items()}
+        check_finite(values, self.current_epoch)
+        return values
 
     def validation_step(self, batch: dict) -> dict:
-        """The network without wrappers: ranks need not take equal steps."""
+        """Score one batch by the network without wrappers: ranks need not take equal steps."""
         patches = self.patches(batch)
         with self.mixed_precision():
             prediction = self.plain_network(patches.inputs).float()
@@ -258,7 +268,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return {"loss": self.losses(prediction, patches)["loss"].item(), "score": score}
 
     def method(self) -> Method:
-        """The network as it is now, as a reconstruction like any other; see `reconstruction_validation`."""
+        """Return the network as it is now, as a reconstruction like any other; see `reconstruction_validation`."""
         predictor = self.predictor_class(device=self.device, allow_tqdm=False)
         predictor.manual_initialization(
             self.plain_network.eval(),
@@ -271,7 +281,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         )
         return lambda case: predictor.on_network_grid(case.inputs, case.properties)[0]
 
-    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Reconstruct every validation case; see `validate_reconstruction` for what it writes."""
         return validate_reconstruction(
             self.method(),

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import started
@@ -64,13 +66,14 @@ class RegistrationTrainer(OwnTaskTrainer):
     @classmethod
     def build_network_architecture(
         cls,
-        plans_manager,
-        configuration_manager,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
-        """
+        """Build the network from the plans, as nnU-Net asks for it.
+
         Raises:
             XModalError: from stock prediction, for other plans than RegistrationPlanner's, and for other than two
                 channels.
@@ -79,7 +82,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
         if "grid" not in arguments:
             raise XModalError(
-                f"{cls.__name__} reads a fixed grid, of which the plans {plans_manager.plans_name} say nothing: plan "
+                f"{cls.__name__} reads a fixed grid, which the plans {plans_manager.plans_name} do not have: plan "
                 "with nnUNetXModal_plan_and_preprocess -pl RegistrationPlanner and train with -p "
                 "nnUNetRegistrationPlans."
             )
@@ -93,43 +96,50 @@ class RegistrationTrainer(OwnTaskTrainer):
     def _build_loss(self) -> nn.Module:
         return nn.MSELoss()
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
+        """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         rate = milestones(self.initial_lr, self.num_epochs, self.milestones, self.factor)
         return optimizer, EpochSchedule(optimizer, rate)
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
+        """Log which image is fixed and which moves before the first epoch."""
         super().on_train_start()
         fixed, moving = channel_names_of(self.dataset_json)
         self.print_to_log_file(f"Fixed image: {'label' if self.fixed_is_label else fixed}, moving image: {moving}")
 
-    def cases_on_grid(self, dataset) -> RegistrationCases:
+    def cases_on_grid(self, dataset: nnUNetBaseDataset) -> RegistrationCases:
+        """Return the cases of a dataset, cut to the grid of the plans."""
         labels = {value for label in foreground(self.dataset_json).values() for value in label}
         grid = self.configuration_manager.configuration["architecture"]["arch_kwargs"]["grid"]
         return RegistrationCases(dataset, self.plans_manager.transpose_forward, grid, sorted(labels))
 
     def get_dataloaders(self):
-        """Random cases in the background; the validation's few grids stay in memory."""
+        """Return random cases in the background; the validation's few grids stay in memory."""
         training, validation = map(self.cases_on_grid, self.get_tr_and_val_datasets())
         fixed_starts = FixedStartsLoader(validation, self.batch_size, self.sre_range, self.starts_in_training)
         self.num_val_iterations_per_epoch = min(self.num_val_iterations_per_epoch, len(fixed_starts))
         return started(RegistrationLoader(training, self.batch_size, self.jitter), self.device), fixed_starts
 
     def on_device(self, batch: dict) -> dict:
+        """Return the batch with its tensors on the device."""
         return {
             name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in batch.items()
         }
 
     def input_and_target(self, batch: dict, perturbation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch as the network reads it, `(B, 2, D, H, W)`, and the numbers that undo the perturbation, `(B, 6)`."""
+        """Return a batch as the network reads it, `(B, 2, D, H, W)`, and the numbers that undo the perturbation, `(B,
+        6)`.
+        """
         base = rigid_transform.matrix(perturbation)
         fixed = batch["label"] if self.fixed_is_label else batch["data"][:, :1]
         x = network_input(fixed, batch["data"][:, 1:], base, batch["spacing"], self.fixed_is_label)
         return x, rigid_transform.parameters(rigid_transform.inverse(base))
 
     def train_step(self, batch: dict) -> dict:
-        """
+        """Train on one batch; return the loss.
+
         Raises:
             XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
         """
@@ -146,12 +156,13 @@ class RegistrationTrainer(OwnTaskTrainer):
         check_finite(losses, self.current_epoch)
         return losses
 
-    def on_validation_epoch_start(self):
+    def on_validation_epoch_start(self) -> None:
+        """Begin the validation anew, from the same starts."""
         super().on_validation_epoch_start()
         self.dataloader_val.restart()
 
     def validation_step(self, batch: dict) -> dict:
-        """From the batch's own perturbations; the network without wrappers, ranks need not take equal steps."""
+        """Score the batch's own perturbations, by the network without wrappers: ranks need not take equal steps."""
         batch = self.on_device(batch)
         x, target = self.input_and_target(batch, batch["perturbation"])
         with self.mixed_precision():
@@ -161,10 +172,11 @@ class RegistrationTrainer(OwnTaskTrainer):
         return {"loss": self.loss(output, target).item(), "score": 1 / (1 + error), "sre": error}
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        """Log score, loss and SRE over all ranks."""
         super().on_validation_epoch_end(val_outputs)
         self.print_to_log_file(f"SRE: {self.mean_over_ranks([output['sre'] for output in val_outputs]):.3f} mm")
 
-    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Register from more starts, on the grid; see `validate_registration` for what it writes."""
         starts = Starts(self.sre_range, self.starts_at_the_end, self.exact_starts, self.exact_count)
         return validate_registration(
@@ -178,7 +190,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         )
 
     def method(self) -> ByNetwork:
-        """The network as it is now, as a registration like any other."""
+        """Return the network as it is now, as a registration like any other."""
         return ByNetwork(
             self.plain_network.eval(), self.device, self.fixed_is_label, self.configuration_manager.batch_size
         )

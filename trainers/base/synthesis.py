@@ -1,10 +1,14 @@
 """What trainings of a pair of generators have in common; their checkpoints are what CMFF starts from."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -47,6 +51,7 @@ class SynthesisTrainer(OwnTaskTrainer):
     predicts = "images"
     score_name = "1 / (1 + mean absolute error)"
     predictor_class = SynthesisPredictor
+    was_initialized: bool  # set by nnU-Net
     loader_class: type[nnUNetDataLoader] = UnlabelledLoader
     initial_lr, weight_decay = 1e-4, 0.0
     oversample_foreground_percent = 0.0
@@ -67,12 +72,13 @@ class SynthesisTrainer(OwnTaskTrainer):
         self.generators: dict[str, nn.Module] = {}  # by the stream that they read, as the step calls them
 
     @classmethod
-    def build_network_architecture(cls, plans_manager, *args, **kwargs) -> nn.Module:
+    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
+        """Build the pair of generators, and refuse stock prediction."""
         refuse_stock_prediction(cls.__name__, "images")
         return super().build_network_architecture(plans_manager, *args, **kwargs)
 
-    def initialize(self):
-        """Builds networks, optimisers and schedules.
+    def initialize(self) -> None:
+        """Build networks, optimisers and schedules.
 
         Not nnU-Net's, which wraps one network in torch.compile and DistributedDataParallel: here every generator is
         wrapped on its own, and `network` stays as it is.
@@ -103,7 +109,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         self.was_initialized = True
 
     def prepared(self, network: nn.Module) -> nn.Module:
-        """A network as a step calls it: checkpointed, compiled, distributed, as the case may be."""
+        """Return a network as a step calls it: checkpointed, compiled, distributed, as the case may be."""
         if self.checkpoint_activations:
             network = Checkpointed(network)
         if self._do_i_compile():
@@ -111,11 +117,13 @@ class SynthesisTrainer(OwnTaskTrainer):
         return self.distributed(network)
 
     def distributed(self, network: nn.Module) -> nn.Module:
+        """Return the network as all ranks train it together."""
         if not self.is_ddp:
             return network
         return DistributedDataParallel(network, device_ids=[self.local_rank] if self.device.type == "cuda" else None)
 
     def add_optimizer(self, name: str, *networks: nn.Module) -> None:
+        """Add Adam and nnU-Net's schedule for the parameters of some networks."""
         parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(parameters, self.initial_lr, self.betas)
         self.optimizers[name] = optimizer
@@ -133,13 +141,16 @@ class SynthesisTrainer(OwnTaskTrainer):
 
     @property
     def plain_network(self) -> GeneratorPair:
+        """Return the pair of generators, which no wrapper is around."""
         return self.network
 
     @classmethod
-    def get_training_transforms(cls, *args, **kwargs) -> ComposeTransforms:
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> ComposeTransforms:
+        """Return nnU-Net's transforms without those that change intensities."""
         return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), CHANGE_INTENSITIES))
 
     def get_dataloaders(self):
+        """Return the loaders of training and validation patches."""
         patch_size = self.configuration_manager.patch_size
         rotation, dummy_2d, loaded_patch_size, mirror_axes = (
             self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
@@ -162,25 +173,28 @@ class SynthesisTrainer(OwnTaskTrainer):
             self.device,
         )
 
-    def make_loader(self, dataset, loaded_patch_size, transforms: ComposeTransforms) -> nnUNetDataLoader:
-        """Of the training patches; `loaded_patch_size` leaves room to rotate."""
+    def make_loader(
+        self, dataset: nnUNetBaseDataset, loaded_patch_size: Sequence[int], transforms: ComposeTransforms
+    ) -> nnUNetDataLoader:
+        """Return the loader of the training patches; `loaded_patch_size` leaves room to rotate."""
         patch_size = self.configuration_manager.patch_size
         return self.loader_class(
             dataset, self.batch_size, loaded_patch_size, patch_size, self.label_manager, transforms=transforms
         )
 
     def real_images(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """A and B on the device: `(B, C, *spatial)` → `(B, C_A, *spatial)`, `(B, C_B, *spatial)`."""
+        """Return A and B on the device: `(B, C, *spatial)` → `(B, C_A, *spatial)`, `(B, C_B, *spatial)`."""
         data = batch["data"].to(self.device, non_blocking=True)
         a, b = self.network.streams.values()
         return data[:, a], data[:, b]
 
     def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
-        """A step of all optimisers; the losses as scalars, "loss" among them."""
+        """Take a step of all optimisers; return the losses as scalars, "loss" among them."""
         raise NotImplementedError
 
     def train_step(self, batch: dict) -> dict:
-        """
+        """Train on one batch; return the losses.
+
         Raises:
             XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
         """
@@ -190,19 +204,20 @@ class SynthesisTrainer(OwnTaskTrainer):
         check_finite(losses, self.current_epoch)
         return losses
 
-    def on_train_epoch_start(self):
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch with the rates that all schedules give it."""
         super().on_train_epoch_start()  # steps the generators' schedule
         for schedule in self.lr_schedulers.values():
             schedule.step(self.current_epoch)
 
     def validation_step(self, batch: dict) -> dict:
-        """Mean absolute error of what is made, against the real images of the same patch."""
+        """Return the mean absolute error of what is made, against the real images of the same patch."""
         data = batch["data"].to(self.device, non_blocking=True)
         with self.mixed_precision():
             error = (self.network(data).float() - data).abs().mean().item()
         return {"loss": error, "score": 1 / (1 + error)}
 
-    def validate(self, dataset, cases: list[str]) -> dict[str, float]:
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Synthesise every validation case; see `validate_synthesis` for what it writes."""
         predictor = self.predictor_class(device=self.device, allow_tqdm=False)
         predictor.manual_initialization(
@@ -217,12 +232,13 @@ class SynthesisTrainer(OwnTaskTrainer):
         return validate_synthesis(predictor, dataset, cases, self.output_folder, self.print_to_log_file, *self.ranks)
 
     def save_checkpoint(self, filename: str) -> None:
+        """Write what `checkpoint` returns, by the first rank alone."""
         if self.local_rank == 0 and not self.disable_checkpointing:
             checkpoint = self.checkpoint()
             write_atomically(filename, lambda name: torch.save(checkpoint, name))
 
     def checkpoint(self) -> dict:
-        """nnU-Net's checkpoint, with a state of CMFFUNet for weights and every optimiser and schedule by name."""
+        """Return nnU-Net's checkpoint: a state of CMFFUNet for weights, every optimiser and schedule by name."""
         return {
             "network_weights": on_cpu(self.network.state_dict()) | self._untrained_fusion,
             "optimizer_state": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -237,7 +253,8 @@ class SynthesisTrainer(OwnTaskTrainer):
         }
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """
+        """Load a checkpoint of this trainer.
+
         Raises:
             XModalError: if it is unreadable, of another trainer, or of a network with other streams.
         """
@@ -247,7 +264,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         self.restore(read_checkpoint(filename_or_checkpoint))
 
     def restore(self, checkpoint: dict) -> None:
-        """What `checkpoint` returned."""
+        """Restore what `checkpoint` returned."""
         weights = checkpoint["network_weights"]
         self.network.load_state_dict(weights)
         self._untrained_fusion = {name: value for name, value in weights.items() if name.startswith("fusion.")}
@@ -264,5 +281,5 @@ class SynthesisTrainer(OwnTaskTrainer):
 
 
 def on_cpu(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies on the CPU, where nnU-Net's loading of pretrained weights finds them on any machine."""
+    """Return copies on the CPU, where nnU-Net's loading of pretrained weights finds them on any machine."""
     return {name: value.detach().cpu() for name, value in state.items()}

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from nnunetv2.evaluation import evaluate_predictions
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
@@ -79,18 +80,19 @@ class XModalTrainer(nnUNetTrainer):
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
-        """The untrained network; its static `initialize`, if it has one, is applied afterwards."""
+        """Build the untrained network; its static `initialize`, if it has one, is applied afterwards."""
         raise NotImplementedError
 
     @classmethod
     def build_network_architecture(
         cls,
-        plans_manager,
-        configuration_manager,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
+        """Build and initialise the network from the plans, as nnU-Net asks for it."""
         streams = streams_of(plans_manager.plans, configuration_manager.configuration["architecture"], None)
         plan = UNetPlan.from_configuration(
             configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision, streams
@@ -102,18 +104,19 @@ class XModalTrainer(nnUNetTrainer):
 
     @property
     def plain_network(self) -> nn.Module:
-        """The network without the wrappers of torch.compile and DistributedDataParallel."""
+        """Return the network without the wrappers of torch.compile and DistributedDataParallel."""
         return unwrapped(self.network.module if self.is_ddp else self.network)
 
-    def on_train_start(self):
+    def on_train_start(self) -> None:
+        """Check the other folds' streams and log this one's before the first epoch."""
         self._check_streams_of_other_folds()
         with stand_ins(WRITERS, nnunet_trainer):
             super().on_train_start()
         names = channel_names_of(self.dataset_json)
         self.print_to_log_file("Streams:", describe_streams(self.plans_manager.plans["xmodal"]["streams"], names))
 
-    def network_input(self, dataset, case: str) -> torch.Tensor:
-        """A preprocessed case as the network reads it, `(C, *spatial)`, with the previous stage of a cascade."""
+    def network_input(self, dataset: nnUNetBaseDataset, case: str) -> torch.Tensor:
+        """Return a preprocessed case as the network reads it, `(C, *spatial)`, with the previous stage of a cascade."""
         data, _, previous, _ = dataset.load_case(case)
         data = data[:]
         if self.is_cascaded:
@@ -122,29 +125,34 @@ class XModalTrainer(nnUNetTrainer):
         return torch.from_numpy(data)
 
     def get_tr_and_val_datasets(self):
+        """Return the datasets of training and validation, once their labels are checked."""
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         if self.local_rank == 0:
             check_labels([dataset_tr, dataset_val], self.label_manager)
         return dataset_tr, dataset_val
 
     def train_step(self, batch: dict) -> dict:
+        """Train on one batch, once it is checked; return the loss."""
         check_batch(batch)
         return super().train_step(batch)
 
-    def set_deep_supervision_enabled(self, enabled: bool):
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Switch deep supervision, where the trainer has any."""
         super().set_deep_supervision_enabled(enabled and self.enable_deep_supervision)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does, with files that are written whole."""
         with stand_ins(WRITERS, nnunet_trainer, evaluate_predictions):
             super().perform_actual_validation(save_probabilities)
 
     def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint that is whole or not there at all, by the first rank alone."""
         if self.local_rank != 0 or self.disable_checkpointing:
             return super().save_checkpoint(filename)  # writes nothing
         write_atomically(filename, super().save_checkpoint)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Loads a checkpoint of this trainer.
+        """Load a checkpoint of this trainer.
 
         Raises:
             XModalError: if it is unreadable, could run code, is of another trainer, or of a network with other streams.
@@ -167,7 +175,7 @@ class XModalTrainer(nnUNetTrainer):
             )
 
     def other_fold(self) -> tuple[Path | None, dict]:
-        """The folder of another fold with a checkpoint, and the plans that it was trained with; None and {} without."""
+        """Return the folder of another fold with a checkpoint, and its plans; None and {} without."""
         model = Path(self.output_folder_base)
         others = [path for path in model.glob("fold_*/checkpoint_*.pth") if path.parent.name != f"fold_{self.fold}"]
         if not others or not is_complete(model / "plans.json"):  # one that is cut off is about to be written again

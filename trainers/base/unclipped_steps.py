@@ -11,7 +11,8 @@ class UnclippedSteps(OwnSteps):
     largest_gradient = None
 
     def train_step(self, batch: dict) -> dict:
-        """
+        """Train on one batch; return the loss.
+
         Raises:
             XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
         """
