@@ -45,7 +45,7 @@ class Source:
 
     @property
     def dimensions(self) -> int:
-        """2 or 3."""
+        """Return 2 or 3."""
         return max(weight.ndim for weight in self.weights.values()) - 2
 
 
@@ -103,12 +103,12 @@ def inflate(
         channels = [names[index] for index in stream]
         try:
             read = input_channels_of(network.branches[branch], source.weights)
-            columns, told = _columns(channels, source.channels, read)
+            columns, description = _columns(channels, source.channels, read)
             started = branch_state(network.branches[branch], source.weights, columns)
         except Misfit as error:
             raise XModalError(_no_branch(source, error, new_configuration)) from error
         state |= {f"branches.{branch}.{name}": weight for name, weight in started.items()}
-        print(f"Branch {branch} ({'+'.join(channels)}) starts from {source.file}, {source.dimensions}D, {told}.")
+        print(f"Branch {branch} ({'+'.join(channels)}) starts from {source.file}, {source.dimensions}D, {description}.")
     output.parent.mkdir(parents=True, exist_ok=True)
     content = {"network_weights": state, "made_of": [str(source.file) for source in sources]}
     if new_configuration is not None:
@@ -271,11 +271,11 @@ def _configuration_of(plans: Mapping, name: str, file: Path):
 
 
 def _no_branch(source: Source, error: Misfit, new_configuration: str | None) -> str:
-    told = f"{source.file} is of a network that is none of this configuration's branches: {error}"
+    fault = f"{source.file} is of a network that is none of this configuration's branches: {error}"
     if new_configuration is not None:
-        return f"{told}; give both branches checkpoints of one architecture, of a plain or residual nnU-Net."
+        return f"{fault}; give both branches checkpoints of one architecture, of a plain or residual nnU-Net."
     return (
-        f"{told}; --new_configuration NAME writes a configuration with the checkpoint's levels and widths into the "
+        f"{fault}; --new_configuration NAME writes a configuration with the checkpoint's levels and widths into the "
         "plans."
     )
 

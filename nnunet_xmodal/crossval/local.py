@@ -41,7 +41,7 @@ class _Running:
 
 
 def run_locally(waves: Sequence[Sequence[Job]], slots: Sequence[Slot], table: LiveTable) -> dict[Job, int]:
-    """Runs what is not finished; a job that fails does not stop the others.
+    """Run what is not finished; a job that fails does not stop the others.
 
     Args:
         waves: the stages of a cascade; a stage begins when the one before has ended.
@@ -84,7 +84,8 @@ def _signals_as_exits() -> Iterator[None]:
 def _run_wave(jobs: Sequence[Job], slots: Sequence[Slot], table: LiveTable) -> dict[Job, int]:
     statuses = {job: 0 for job in jobs if beginning_of(job) is Beginning.FINISHED}
     waiting = [job for job in jobs if job not in statuses]
-    free, running = list(slots), []
+    free = list(slots)
+    running: list[_Running] = []
     try:
         while waiting or running:
             for run in [run for run in running if run.process.poll() is not None]:
@@ -134,6 +135,7 @@ def _start(job: Job, slot: Slot) -> _Running:
 
 def _last_words(supervisor: subprocess.Popen) -> str:
     """Waits for a supervisor and returns why it could not begin, if so; ends the training of one that was killed."""
+    assert supervisor.stdout is not None and supervisor.stderr is not None  # pipes, see `_start`
     status, group, words = supervisor.wait(), supervisor.stdout.read(), supervisor.stderr.read()
     number = re.search(r"\d+", group)
     if status < 0 and number:
@@ -144,6 +146,7 @@ def _last_words(supervisor: subprocess.Popen) -> str:
 
 def _stop(running: Sequence[_Running]) -> None:
     for run in running:
+        assert run.process.stdin is not None  # a pipe, see `_start`
         with suppress(OSError):
             run.process.stdin.close()
     for run in running:

@@ -26,7 +26,7 @@ _ANY_NUMBER = 10_000  # of requeues; SlurmFold stops those that make no progress
 
 
 def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: SlurmSettings) -> int:
-    """Submits what is neither finished nor in the queue, and prints a line per job.
+    """Submit what is neither finished nor in the queue, and print a line per job.
 
     A job that failed is reported with the end of its log and submitted again: it is for that that the command is given
     again.
@@ -66,7 +66,8 @@ def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: Slur
 
 
 def check_sbatch() -> None:
-    """
+    """Check that sbatch can be called.
+
     Raises:
         XModalError: without Slurm.
     """

@@ -34,7 +34,8 @@ class SlurmFold:
         self.job, self.environment, self.minutes, self.leader = job, environment, minutes, leader
         self._process: subprocess.Popen | None = None
         self._is_being_ended = False
-        self._began, self._before = 0.0, None
+        self._began = 0.0
+        self._before: list[int | None] | None = None
 
     def __call__(self) -> None:
         """
@@ -61,7 +62,7 @@ class SlurmFold:
             raise RuntimeError(f"{self.job.name} {why}; the end of {self.job.log}:\n{log_tail(self.job)}")
 
     def checkpoint(self) -> DelayedSubmission:
-        """Stops the training; submitit then puts the job back into the queue, and it begins with `--c`.
+        """Stop the training; submitit then puts the job back into the queue, and it begins with `--c`.
 
         Raises:
             RuntimeError: if the whole time limit passed without a new checkpoint: it would pass again and again.
@@ -82,6 +83,7 @@ class SlurmFold:
     def _stop(self) -> None:
         if self._process is None:
             return
+        assert self._process.stdin is not None  # a pipe, see `__call__`
         self._process.stdin.close()
         # Not Popen.wait, which this call may have interrupted while it holds its lock: we are in a signal handler.
         with suppress(ChildProcessError):

@@ -30,7 +30,7 @@ class Case:
 
 
 def new_cases(demo: Demo) -> tuple[list[Case], list[int]]:
-    """Cases of `imagesTs` and all folds, or without such cases those that fold 0 validates on, and fold 0."""
+    """Return the cases of `imagesTs` and all folds; without such cases, those that fold 0 validates on, and [0]."""
     ending = demo.dataset_json["file_ending"]
     first_channel = f"_0000{ending}"
     files = sorted((demo.raw / "imagesTs").glob(f"*{first_channel}"))
@@ -51,13 +51,13 @@ def new_cases(demo: Demo) -> tuple[list[Case], list[int]]:
 
 
 def conditions(demo: Demo) -> list[Condition]:
-    """Those of the planned dataset."""
+    """Return the conditions of the planned dataset."""
     streams = streams_of(read_json(demo.preprocessed / f"{PLANS}.json"), {}, demo.dataset_json)
     return conditions_of(streams, channel_names_of(demo.dataset_json))
 
 
 def predict(demo: Demo, progress: Progress, device) -> None:
-    """Writes the mean of every trainer's folds under every condition, without nnU-Net's mirroring.
+    """Write the mean of every trainer's folds under every condition, without nnU-Net's mirroring.
 
     A model that was trained with stream dropout is given the streams that there are, as by
     `nnUNetXModal_predict --allow_missing`. For any other one the preprocessed channels that are missing become 0, which
@@ -119,7 +119,7 @@ def _set_to_zero(predictor, cases: Sequence[Case], condition: Condition, output:
 
 
 def dice_of(demo: Demo) -> pd.DataFrame | None:
-    """Dice of the predicted new cases: columns trainer, condition, case, label, Dice; None without reference labels."""
+    """Return the Dice of the predicted new cases: trainer, condition, case, label, Dice; None without references."""
     from nnunet_xmodal.comparison.case_cache import CaseCache
     from nnunet_xmodal.comparison.case_table import case_table
     from nnunet_xmodal.comparison.cross_validation import read_predictions
@@ -141,7 +141,7 @@ def dice_of(demo: Demo) -> pd.DataFrame | None:
 
 
 def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
-    """Writes cases.png: channels, reference, and every trainer's prediction under every condition."""
+    """Draw cases.png: channels, reference, and every trainer's prediction under every condition."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_xmodal.evaluation.figures.conditions import draw_rows

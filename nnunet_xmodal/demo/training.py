@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import monotonic
 
@@ -31,6 +32,7 @@ class Job:
 
     @property
     def validates_only(self) -> bool:
+        """Return whether only the validation is missing."""
         return "checkpoint_final.pth" in self.checkpoints
 
     def __str__(self) -> str:
@@ -40,7 +42,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """
+    """The outcome of a job.
+
     Attributes:
         seconds: that it took.
         dice: nnU-Net's mean over labels and validation cases; None if the training failed.
@@ -54,7 +57,7 @@ class Trained:
 
 
 def train_all(demo: Demo, progress: Progress, device) -> None:
-    """Fold after fold, all trainers on each: an interrupted demo holds comparable trainings.
+    """Train fold after fold, all trainers on each: an interrupted demo holds comparable trainings.
 
     Raises:
         XModalError: if a training fails; those that were finished stay.
@@ -80,7 +83,7 @@ def train_all(demo: Demo, progress: Progress, device) -> None:
 
 
 def processes_of(demo: Demo, device_type: str) -> int:
-    """How many trainings run at once: what the demo says, else two on a CPU with several cores."""
+    """Return how many trainings run at once: what the demo says, else two on a CPU with several cores."""
     if demo.processes is not None:
         return demo.processes
     return 2 if device_type == "cpu" and _cores() > 1 else 1
@@ -99,7 +102,9 @@ def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, proce
         return
     # spawned, because a fork of a process that has used torch, CUDA or blosc can hang
     context = multiprocessing.get_context("spawn")
-    waiting, connections, workers = iter(jobs), [], []
+    waiting = iter(jobs)
+    connections: list[Connection] = []
+    workers: list[BaseProcess] = []
     for _ in range(processes):
         ours, theirs = context.Pipe()
         arguments = (theirs, demo, device, progress.log_file, max(1, _cores() // processes))
@@ -111,14 +116,15 @@ def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, proce
         ours.send(next(waiting))
     try:
         while connections:
-            for connection in wait(connections):
+            ready = wait(connections)
+            for connection in [connection for connection in connections if connection in ready]:
                 try:
                     yield connection.recv()
                 except EOFError as error:
                     raise XModalError(f"a process that trained has ended: look into {progress.log_file}.") from error
-                job = next(waiting, None)
-                connection.send(job)
-                if job is None:
+                following = next(waiting, None)
+                connection.send(following)
+                if following is None:
                     connections.remove(connection)
     finally:
         for worker in workers:

@@ -36,7 +36,8 @@ _GAIN = 1.05  # interpolation alone changes mutual information by some per cent
 
 @dataclass(frozen=True)
 class CaseTask:
-    """
+    """A case and all that its preparation needs to know.
+
     Attributes:
         dataset: folder of the raw dataset.
         roi_mask: what the case is cropped to, where that is not its label.
@@ -54,7 +55,7 @@ class CaseTask:
 
     @property
     def mends(self) -> bool:
-        """Whether the case was done with these inputs and lacks files since: what is there stays."""
+        """Return whether the case was done with these inputs and lacks files since: what is there stays."""
         previous = self.previous
         return bool(previous and previous.done and previous.fingerprint == self.fingerprint and not self.overwrite)
 
@@ -69,7 +70,7 @@ class _Channel:
 
 
 def prepare_case(task: CaseTask) -> None:
-    """Writes the case's files and its record; what could not be done is a sentence in the record."""
+    """Write the case's files and its record; what could not be done is a sentence in the record."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # processes share the cores
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # of odd headers, over the progress bar
     record = Record(task.source.name, task.fingerprint)
@@ -140,7 +141,7 @@ def _prepare(task: CaseTask, record: Record) -> None:
 
 
 def read_scan(path: Path) -> Scan:
-    """A file, or a DICOM folder.
+    """Read a file, or a DICOM folder.
 
     Raises:
         XModalError: see `scan.read_volume_file` and `series.read_series`.

@@ -17,7 +17,8 @@ _FEWEST = 3
 
 
 def read_transform(file: Path) -> np.ndarray:
-    """
+    """Read a rigid or affine transform.
+
     Args:
         file: a transform of SimpleITK (`.tfm`, `.txt`, `.h5`), or a 4×4 matrix (`.npy`, or 16 numbers in a `.txt`).
 
@@ -52,7 +53,7 @@ def read_transform(file: Path) -> np.ndarray:
 
 
 def fit_landmarks(fixed: dict[str, np.ndarray], moving: dict[str, np.ndarray]) -> tuple[np.ndarray, float]:
-    """The rotation and shift with the smallest squared distances between landmarks of one name (Kabsch, 1976).
+    """Fit the rotation and shift with the smallest squared distances between landmarks of one name (Kabsch, 1976).
 
     Returns:
         `(4, 4)`, fixed → moving point, and the root mean square of the distances that are left, in mm.

@@ -28,12 +28,13 @@ _FOLDER = Path(__file__).with_name("recipes")
 
 
 def recipe_names() -> list[str]:
-    """Of those that come with the package."""
+    """Name the recipes that come with the package."""
     return sorted(file.stem for file in _FOLDER.glob("*.json"))
 
 
 def read_recipe(name: str) -> dict:
-    """
+    """Read a recipe.
+
     Args:
         name: of a recipe of the package, or a JSON file.
 

@@ -34,7 +34,8 @@ class _Slice:
 
 
 def read_series(folder: Path) -> Scan:
-    """
+    """Read a folder with one DICOM series.
+
     Returns:
         float32, z along the cross product of the directions of rows and columns.
 

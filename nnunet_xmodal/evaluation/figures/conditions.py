@@ -18,7 +18,8 @@ _LEFT, _TOP, _BOTTOM, _BELOW = 0.15, 0.62, 0.4, 0.22
 
 @dataclass(frozen=True)
 class Panel:
-    """
+    """One picture of a row.
+
     Attributes:
         title: above the column.
         image: `(y, x)` intensities.
@@ -41,7 +42,7 @@ class Row:
 
 
 def draw_rows(rows: Sequence[Row], label_names: Mapping[int, str], file: str | BinaryIO) -> None:
-    """Writes the figure as PNG; the first row decides headings and titles.
+    """Write the figure as PNG; the first row decides headings and titles.
 
     Args:
         rows: with the same groups.
