@@ -85,7 +85,7 @@ def _check_same_task(first: ModelResults, other: ModelResults) -> None:
 
 
 def _measured(model: ModelResults) -> list[str]:
-    """What is known about any of a model's cases, as "Dice of tumour"."""
+    """Name what is known about any of a model's cases, as "Dice of tumour"."""
     measured = [
         f"{metric} of {label}"
         for result in model.cases.values()

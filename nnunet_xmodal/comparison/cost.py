@@ -51,7 +51,7 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     channels = determine_num_input_channels(plans, settings, dataset_json)
     read = channels - ("target_channel" in plans.plans.get("xmodal", {}))
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
-    # tells every folder that it looks into, and all that these import is about to lose
+    # prints every folder that it looks into, and warns of all that these import
     with redirect_stdout(StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         build = recursive_find_trainer_class_by_name(trainer).build_network_architecture

@@ -75,7 +75,7 @@ def prediction_folders(request: ComparisonRequest, dataset_json: dict | None) ->
 
 
 def _name_and_folder(word: str) -> tuple[str, Path]:
-    """Of `FOLDER` or `NAME=FOLDER`; of several = the first that leaves a folder behind it."""
+    """Split `NAME=FOLDER`, or name `FOLDER`; of several = the first that leaves a folder behind it counts."""
     if Path(word).is_dir() or "=" not in word:
         return Path(word).resolve().name, Path(word)
     parts = word.split("=")

@@ -39,7 +39,7 @@ class LiveTable:
         self._say(f"{done} of {len(self.jobs)} trainings finished before")
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.refresh()
         if self._live:
             self._live.stop()

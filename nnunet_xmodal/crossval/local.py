@@ -34,7 +34,7 @@ class _Running:
 
     @property
     def is_starting(self) -> bool:
-        """Whether nnU-Net still writes what folds share: plans, dataset.json and unpacked data."""
+        """Return whether nnU-Net still writes what folds share: plans, dataset.json and unpacked data."""
         new = [file for file in log_files(self.job.folder) if file.stat().st_mtime >= self.began]
         log = parse_training_log(lines_of(new))
         return not log.epochs and not log.predicted
@@ -68,7 +68,7 @@ def run_locally(waves: Sequence[Sequence[Job]], slots: Sequence[Slot], table: Li
 def _signals_as_exits() -> Iterator[None]:
     """Lets SIGTERM and a closed terminal stop trainings as Ctrl-C does; `nohup` stays in force."""
 
-    def leave(number: int, _) -> None:
+    def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
     changed = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]

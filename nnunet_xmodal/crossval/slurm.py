@@ -81,7 +81,7 @@ def check_sbatch() -> None:
 def _arrays(
     unfinished: Sequence[Job], earlier: Sequence[Job], ids: dict[Job, str]
 ) -> Iterator[tuple[str | None, dict[str, Job], list[Job]]]:
-    """What to submit together: dependency, model → its leader, folds.
+    """Yield what to submit together: dependency, model → its leader, folds.
 
     nnU-Net writes the files that the folds of a model share (plans, dataset.json, fingerprint) in place at the start of
     every training. So where they are not there yet, the other folds may begin when one, the leader, has begun
@@ -136,7 +136,9 @@ def _submit_array(
         with _not_as_part_of_a_job():
             submitted = executor.submit_array(folds)
     except (FailedJobError, FailedSubmissionError) as error:
-        answered = "sbatch was not understood" if "it answered" in str(error) else "sbatch does not take the jobs"
+        answered = (
+            "the answer of sbatch cannot be read" if "it answered" in str(error) else "sbatch does not take the jobs"
+        )
         raise XModalError(f"{answered}: {error}") from error
     ids = {job: slurm_job.job_id for job, slurm_job in zip(jobs, submitted)}
     for job, submission in submissions.items():

@@ -38,7 +38,8 @@ class SlurmFold:
         self._before: list[int | None] | None = None
 
     def __call__(self) -> None:
-        """
+        """Run the fold, as a process that outlives this one and stops the training.
+
         Raises:
             RuntimeError: with the end of the job's log if it failed, so that Slurm shows it as failed.
         """
@@ -76,7 +77,7 @@ class SlurmFold:
             raise RuntimeError(f"{self.job.name}: {reason}")
         return DelayedSubmission(SlurmFold(self.job, self.environment, self.minutes, self.leader))
 
-    def _on_term(self, *_) -> None:
+    def _on_term(self, *_: object) -> None:
         """Slurm ends the job, all processes of the training included, and decides what becomes of it."""
         self._is_being_ended = True
 

@@ -109,9 +109,7 @@ def _squeue(arrays: set[str]) -> dict[tuple[str, int], Queued]:
         lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError) as error:
         why = getattr(error, "stderr", None) or str(error)
-        raise XModalError(
-            f"squeue does not tell what is in the queue ({why.strip()}): give the command again later."
-        ) from error
+        raise XModalError(f"squeue does not show the queue ({why.strip()}): give the command again later.") from error
     queued = {}
     for name, id, state, reason in (line.strip().split("|", 3) for line in lines if line.strip()):
         _, _, index = id.partition("_")

@@ -8,7 +8,7 @@ from nnunet_xmodal.crossval.request import CrossvalRequest
 from nnunet_xmodal.errors import XModalError
 
 NOTICE = 120
-"""Seconds before the end of a job's time at which it is told, to stop the training and to go back into the queue."""
+"""Seconds before the end of a job's time at which it gets a signal, to stop the training and go back into the queue."""
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 _OWN_FLAGS = {"partition": "--partition", "time": "--time", "mem": "--mem", "cpus_per_task": "--cpus"}

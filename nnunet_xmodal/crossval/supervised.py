@@ -83,7 +83,7 @@ def run_job(job: Job, hangup: int | None = None) -> int:
 
 @contextmanager
 def _locked(log: TextIO) -> Iterator[bool]:
-    """Whether the file is ours alone. A training inherits the lock, and keeps it if this process is killed."""
+    """Yield whether the file is ours alone. A training inherits the lock, and keeps it if this process is killed."""
     import fcntl  # not on Windows
 
     try:
@@ -129,7 +129,7 @@ def _on_end_of(descriptor: int, then: Callable[[], None]) -> None:
     then()
 
 
-def _leave(*_) -> None:
+def _leave(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + signal.SIGTERM)
 

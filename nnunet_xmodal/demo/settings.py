@@ -50,7 +50,7 @@ class Demo:
     phantoms: int = 20
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.folder = Path(self.folder).resolve()
         self.dataset = Path(self.dataset).resolve() if self.dataset is not None else None
         for name in ("epochs", "iterations", "folds", "batch_size", "features", "processes", "cases"):

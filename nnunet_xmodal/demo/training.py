@@ -1,5 +1,7 @@
 """Trainings of the demo, one after the other or some at once in processes of their own."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import traceback
@@ -9,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from nnunet_xmodal.crossval.beginning import SET_ASIDE, is_intact
 from nnunet_xmodal.demo.in_process import loading_in_this_thread, pools_of_threads
@@ -16,6 +19,9 @@ from nnunet_xmodal.demo.progress import Progress, clock, printing_to
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.processes import tied_workers
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Trained:
     failure: str = ""
 
 
-def train_all(demo: Demo, progress: Progress, device) -> None:
+def train_all(demo: Demo, progress: Progress, device: torch.device) -> None:
     """Train fold after fold, all trainers on each: an interrupted demo holds comparable trainings.
 
     Raises:
@@ -90,11 +96,13 @@ def processes_of(demo: Demo, device_type: str) -> int:
 
 
 def _cores() -> int:
-    """That this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, processes: int) -> Iterator[Trained]:
+def _side_by_side(
+    jobs: list[Job], demo: Demo, progress: Progress, device: torch.device, processes: int
+) -> Iterator[Trained]:
     """The jobs as they are finished."""
     if processes < 2:
         for job in jobs:
@@ -133,7 +141,7 @@ def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, proce
             worker.join()
 
 
-def _work(connection: Connection, demo: Demo, device, log_file: Path, threads: int) -> None:
+def _work(connection: Connection, demo: Demo, device: torch.device, log_file: Path, threads: int) -> None:
     """Trains what arrives, until None does or the demo is gone."""
     import torch
 
@@ -145,7 +153,7 @@ def _work(connection: Connection, demo: Demo, device, log_file: Path, threads: i
         return
 
 
-def _train(job: Job, demo: Demo, device, log_file: Path) -> Trained:
+def _train(job: Job, demo: Demo, device: torch.device, log_file: Path) -> Trained:
     began, dice, failure = monotonic(), None, ""
     with printing_to(log_file):
         try:

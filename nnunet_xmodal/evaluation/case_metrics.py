@@ -105,7 +105,7 @@ def _mask(label_map: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
 def _label_metrics(
     prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], n_voxels: int, settings: MetricSettings
 ) -> dict[str, float]:
-    """Of two bool masks; n_voxels are those of the whole image, wherever the masks have been cut."""
+    """Compute all metrics of two bool masks; n_voxels are those of the whole image, wherever the masks were cut."""
     # the margin keeps a lesion of one slice from looking like an image of one slice
     box = bounding_box(prediction | reference, margin=1)
     prediction, reference = prediction[box], reference[box]

@@ -105,7 +105,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def _harmonic_mean(found: int, n_reference: int, real: int, n_predicted: int) -> float:
-    """Of found/n_reference and real/n_predicted; found and real are 0 together."""
+    """Return that of found/n_reference and real/n_predicted; found and real are 0 together."""
     if not n_reference + n_predicted:
         return _NAN
     if not found:

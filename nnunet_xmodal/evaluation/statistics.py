@@ -13,7 +13,7 @@ undefined for one model of a pair is left out for the other too, before cases ar
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
@@ -252,7 +252,7 @@ def _join(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 
-def _interval(differences: np.ndarray, statistic, method: str, seed: int) -> tuple[float, float]:
+def _interval(differences: np.ndarray, statistic: Callable, method: str, seed: int) -> tuple[float, float]:
     """Bootstrap 95 % interval; percentiles where BCa is not defined, as for differences that are all the same."""
     if len(differences) < 2:
         return _NAN, _NAN
@@ -274,7 +274,7 @@ def _interval(differences: np.ndarray, statistic, method: str, seed: int) -> tup
 
 
 def _median(x: np.ndarray, axis: int) -> np.ndarray:
-    """As np.median, but on many short rows several times as fast."""
+    """Compute np.median, but on many short rows several times as fast."""
     x = np.sort(x, axis=axis)
     middle = x.shape[axis] // 2
     upper = x.take(middle, axis=axis)

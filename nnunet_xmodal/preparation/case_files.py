@@ -17,7 +17,7 @@ from nnunet_xmodal.preparation.record import FOLDER
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """What is written of a case.
+    """The files of a case and what they will hold.
 
     Attributes:
         split: `Tr` or `Ts`.

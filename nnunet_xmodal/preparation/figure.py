@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -52,7 +53,7 @@ def draw_case(
     write_atomically(file, lambda name: FigureCanvasAgg(figure).print_png(name))
 
 
-def _outline(axis, shape: tuple[int, int], label: np.ndarray | None) -> None:
+def _outline(axis: Axes, shape: tuple[int, int], label: np.ndarray | None) -> None:
     if label is None or not label.any():
         for side, line in zip(shape, (axis.axhline, axis.axvline)):
             for quarter in (1, 2, 3):

@@ -69,7 +69,9 @@ def fit_landmarks(fixed: dict[str, np.ndarray], moving: dict[str, np.ndarray]) -
     a, b = (np.array([points[name] for name in names], float) for points in (fixed, moving))
     spread = np.linalg.svd(a - a.mean(0), compute_uv=False)
     if spread[1] < 1e-6 * max(spread[0], 1e-12):
-        raise XModalError("the landmarks lie on one line, about which anything may turn: add one beside it.")
+        raise XModalError(
+            "the landmarks lie on one line, which leaves the rotation about it open: add one beside the line."
+        )
     rotation, _ = Rotation.align_vectors(b - b.mean(0), a - a.mean(0))
     matrix = np.eye(4)
     matrix[:3, :3] = rotation.as_matrix()

@@ -108,7 +108,9 @@ def regions_class_order(labels: Labels) -> list[int] | None:
         later = {value for _, others in regions[index + 1 :] for value in others}
         own = sorted(set(values) - later)
         if not own:
-            raise XModalError(f"the region {name} has no value that those behind it have not: name larger ones first.")
+            raise XModalError(
+                f"all values of the region {name} belong to later regions as well: name larger regions first."
+            )
         order.append(own[0])
     return order
 

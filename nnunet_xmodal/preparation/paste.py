@@ -74,7 +74,7 @@ def _dataset_folder(dataset: str) -> Path:
     else:
         found = sorted(raw.glob(f"Dataset{int(dataset):03d}_*"))
     if len(found) != 1 or not found[0].is_dir():
-        raise XModalError(f"-d {dataset} is no single dataset in {raw}: give its name.")
+        raise XModalError(f"-d {dataset} names no dataset in {raw}, or several: give the full name.")
     return found[0]
 
 

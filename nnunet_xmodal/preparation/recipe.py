@@ -39,7 +39,7 @@ def read_recipe(name: str) -> dict:
         name: of a recipe of the package, or a JSON file.
 
     Raises:
-        XModalError: for an unknown name, a file that is no JSON, a key that recipes have not, and one without channels.
+        XModalError: for an unknown name, a file that is no JSON, a key that no recipe has, and one without channels.
     """
     file = Path(name) if name.endswith(".json") else _FOLDER / f"{name}.json"
     if not file.is_file():
@@ -47,9 +47,7 @@ def read_recipe(name: str) -> dict:
     recipe = read_json(file)
     unknown = sorted(set(recipe) - KEYS)
     if unknown:
-        raise XModalError(
-            f"{file} has the key {unknown[0]}, which recipes have not: they have {', '.join(sorted(KEYS))}."
-        )
+        raise XModalError(f"{file} has the key {unknown[0]}, which no recipe has: take from {', '.join(sorted(KEYS))}.")
     if not recipe.get("channels"):
         raise XModalError(f'{file} names no channels: add for example "channels": {{"T2W": "*t2w*"}}.')
     return recipe

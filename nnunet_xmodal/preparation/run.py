@@ -101,7 +101,7 @@ def _check_settings(
 def _tasks(
     cases: list[SourceCase], settings: PreparationSettings, dataset: Path, records: dict[str, Record], overwrite: bool
 ) -> tuple[list[CaseTask], list[dict]]:
-    """What is to be done, and a row for each case that is done but whose inputs have changed since."""
+    """Return what is to be done, and a row for each case that is done but whose inputs have changed since."""
     tasks, changed = [], []
     for case in cases:
         mask, case = _with_mask(case, settings)

@@ -153,7 +153,7 @@ def _missing(images: Mapping[str, Path], channels: Sequence[str] | Mapping[str, 
 
 
 def _unique(cases: list[SourceCase]) -> list[SourceCase]:
-    """With names that a file can have."""
+    """Rename cases so that a file can have their names."""
     renamed: dict[str, SourceCase] = {}
     for case in cases:
         name = re.sub(r"[^\w.-]+", "_", case.name)

@@ -70,7 +70,7 @@ def arrow(metric: Metric) -> str:
 
 
 def _minus(text: str) -> str:
-    """With a minus sign as wide as the plus, and none before a rounded zero."""
+    """Write a minus sign as wide as the plus, and none before a rounded zero."""
     if float(text) == 0:
         text = text.lstrip("+-")
     return text.replace("-", "−")

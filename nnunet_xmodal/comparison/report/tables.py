@@ -1,7 +1,7 @@
 """Tables in markdown, readable as plain text too: what of a comparison pastes into a paper."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -139,7 +139,7 @@ def _ranks(table: pd.DataFrame, contents: ReportContents) -> str:
     return markdown_table(["metric", "n", "χ²", "p", *(f"rank of {model}" for model in contents.models)], rows)
 
 
-def _pair(row, metric: Metric) -> list[str]:
+def _pair(row: Any, metric: Metric) -> list[str]:
     return [
         difference_name(metric),
         row.model_a,
@@ -157,7 +157,7 @@ def _rank(rank: float | None) -> str:
     return MISSING if rank is None or pd.isna(rank) else f"{rank:.2f}"
 
 
-def _items(lines) -> str:
+def _items(lines: Iterable[str]) -> str:
     return "\n".join(f"- {_text(line)}" for line in lines)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -108,17 +109,17 @@ def _draw_row(axes: Sequence, case: CasePanels, titles: bool) -> None:
     axes[0].set_ylabel(case.name, fontsize=7)
 
 
-def _image(axis, image: np.ndarray, aspect: float) -> None:
+def _image(axis: Axes, image: np.ndarray, aspect: float) -> None:
     low, high = np.percentile(image, (1, 99))
     axis.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
 
 
-def _contour(axis, labels: np.ndarray | None, colour: str) -> None:
+def _contour(axis: Axes, labels: np.ndarray | None, colour: str) -> None:
     if labels is not None:
         for value in np.unique(labels[labels > 0]):
             axis.contour(labels == value, levels=[0.5], colors=colour, linewidths=1.1)
 
 
-def _title(axis, text: str, show: bool) -> None:
+def _title(axis: Axes, text: str, show: bool) -> None:
     if show:
         axis.set_title(text, fontsize=8)

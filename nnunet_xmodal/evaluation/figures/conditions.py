@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -73,7 +74,7 @@ def draw_rows(rows: Sequence[Row], label_names: Mapping[int, str], file: str | B
     figure.savefig(file)
 
 
-def _draw(axis, panel: Panel, colours: Mapping[int, str], aspect: float, with_title: bool) -> None:
+def _draw(axis: Axes, panel: Panel, colours: Mapping[int, str], aspect: float, with_title: bool) -> None:
     low, high = np.percentile(panel.image, (1, 99))
     axis.imshow(panel.image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
     for value, colour in colours.items():
