@@ -98,7 +98,7 @@ def _tasks(
     settings: MetricSettings,
     files: Mapping[tuple[str, str], Path],
 ) -> Iterable[_Task]:
-    """Cases of which something is not in the cache."""
+    """Yield the cases of which something is not in the cache."""
     for case in cases:
         todo = [
             model
@@ -129,7 +129,7 @@ def reference_file(folder: Path | None, case: str, model: ModelResults) -> Path:
 
 
 def _compute_case(task: _Task) -> str | None:
-    """Writes the metrics of a case into the cache; a fault is returned, so that other cases are looked at as well."""
+    """Write the metrics of a case into the cache; return a fault, so that other cases are looked at as well."""
     labels, ignore = foreground(task.dataset_json), ignore_label(task.dataset_json)
     try:
         reference, geometry = read_label_map(task.reference, task.dataset_json)

@@ -66,12 +66,12 @@ def _overlay(
 
 
 def _most_disputed(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> int:
-    """The slice `z` in which most voxels are labelled otherwise than in the reference, summed over the models."""
+    """Return the slice `z` in which most voxels are labelled otherwise than in the reference, over all models."""
     return int(sum((prediction != truth).sum((1, 2)) for prediction in predictions).argmax())
 
 
 def _channels(images: Path | None, case: str, dataset_json: dict, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Name → `(z, y, x)` of the first channels that lie on the grid of the label map."""
+    """Read name → `(z, y, x)` of the first channels that lie on the grid of the label map."""
     names = channel_names_of(dataset_json)
     found = {}
     for channel, name in enumerate(names[:_MOST_CHANNELS]):

@@ -66,7 +66,7 @@ def run_locally(waves: Sequence[Sequence[Job]], slots: Sequence[Slot], table: Li
 
 @contextmanager
 def _signals_as_exits() -> Iterator[None]:
-    """Lets SIGTERM and a closed terminal stop trainings as Ctrl-C does; `nohup` stays in force."""
+    """Let SIGTERM and a closed terminal stop trainings as Ctrl-C does; `nohup` stays in force."""
 
     def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -107,7 +107,7 @@ def _run_wave(jobs: Sequence[Job], slots: Sequence[Slot], table: LiveTable) -> d
 
 
 def _would_race(job: Job, running: Sequence[_Running]) -> bool:
-    """The first fold of a model starts alone: nnU-Net writes the files that folds share in place."""
+    """Return whether a job has to wait: the first fold of a model starts alone, as it writes files that folds share."""
     if (job.model_folder / "plans.json").is_file():
         return False
     shared = job.dataset, job.configuration
@@ -134,7 +134,7 @@ def _start(job: Job, slot: Slot) -> _Running:
 
 
 def _last_words(supervisor: subprocess.Popen) -> str:
-    """Waits for a supervisor and returns why it could not begin, if so; ends the training of one that was killed."""
+    """Wait for a supervisor and return why it could not begin, if so; end the training of one that was killed."""
     assert supervisor.stdout is not None and supervisor.stderr is not None  # pipes, see `_start`
     status, group, words = supervisor.wait(), supervisor.stdout.read(), supervisor.stderr.read()
     number = re.search(r"\d+", group)

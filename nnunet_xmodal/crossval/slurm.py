@@ -160,7 +160,7 @@ def _environment(settings: SlurmSettings) -> dict[str, str]:
 
 @contextmanager
 def _not_as_part_of_a_job() -> Iterator[None]:
-    """Hides what Slurm sets within a job, which would otherwise shape jobs that are submitted from there.
+    """Hide what Slurm sets within a job, which would otherwise shape jobs that are submitted from there.
 
     Not submitit's `clean_env`: it also hides SLURM_CONF, without which some clusters are not found, and SBATCH_ACCOUNT.
     """

@@ -64,7 +64,7 @@ def conditions(demo: Demo) -> list[Condition]:
 def predict(demo: Demo, progress: Progress, device: torch.device) -> None:
     """Write the mean of every trainer's folds under every condition, without nnU-Net's mirroring.
 
-    A model that was trained with stream dropout is given the streams that there are, as by
+    A model that was trained with stream dropout is given the streams that are left, as by
     `nnUNetXModal_predict --allow_missing`. For any other one the preprocessed channels that are missing become 0, which
     is their mean.
     """

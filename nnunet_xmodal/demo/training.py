@@ -103,7 +103,7 @@ def _cores() -> int:
 def _side_by_side(
     jobs: list[Job], demo: Demo, progress: Progress, device: torch.device, processes: int
 ) -> Iterator[Trained]:
-    """The jobs as they are finished."""
+    """Yield the jobs as they are finished."""
     if processes < 2:
         for job in jobs:
             yield _train(job, demo, device, progress.log_file)
@@ -142,7 +142,7 @@ def _side_by_side(
 
 
 def _work(connection: Connection, demo: Demo, device: torch.device, log_file: Path, threads: int) -> None:
-    """Trains what arrives, until None does or the demo is gone."""
+    """Train what arrives, until None does or the demo is gone."""
     import torch
 
     torch.set_num_threads(threads)
@@ -201,7 +201,7 @@ def _readable_checkpoints(fold: Path) -> tuple[str, ...]:
 
 
 def _estimate(left: Sequence[str], finished: Sequence[Trained]) -> float:
-    """Seconds for the trainings that are left; a trainer that was not timed yet counts like the slowest that was."""
+    """Return seconds for the trainings that are left; one that was not timed yet counts like the slowest that was."""
     seconds: dict[str, list[float]] = {}
     for trained in finished:
         seconds.setdefault(trained.job.trainer, []).append(trained.seconds)

@@ -73,7 +73,7 @@ def _run(demo: Demo, device: torch.device) -> None:
 
 
 def _claim_folder(demo: Demo) -> None:
-    """Writes down what the data of this demo are, or compares.
+    """Write down what the data of this demo are, or compare.
 
     Trainers, folds, lengths and configurations have names and folders of their own: other ones are added.
     """
@@ -155,7 +155,7 @@ def _plan_and_preprocess(demo: Demo, progress: Progress) -> None:
 
 
 def _check_trainers_and_new_cases(demo: Demo) -> None:
-    """Notices before the first training what would stop the last one."""
+    """Notice before the first training what would stop the last one."""
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 

@@ -24,7 +24,7 @@ def raw_dataset_of(folder: Path) -> Path | None:
 
 
 def cases_of(dataset: Path) -> tuple[list[SourceCase], list[str], dict]:
-    """Read what a raw dataset holds: its training cases with labels, its test cases with those that there are.
+    """Read what a raw dataset holds: its training cases with labels, its test cases with existing labels.
 
     Returns:
         Cases by name, channels in the order of their numbers, and dataset.json.

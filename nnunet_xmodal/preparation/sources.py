@@ -20,7 +20,7 @@ class SourceCase:
 
     Attributes:
         name: as nnU-Net's files will be called.
-        images: file or DICOM folder of each channel that there is.
+        images: file or DICOM folder of each channel that was found.
         label: file, or folder of PNG slices.
         transforms: by channel, fixed → moving point.
         landmarks: by channel, the same points in each.

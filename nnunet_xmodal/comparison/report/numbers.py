@@ -59,7 +59,7 @@ def seconds(value: float) -> str:
 
 
 def difference_name(metric: Metric) -> str:
-    """Name and unit of differences: those of percentages are percentage points."""
+    """Return name and unit of differences: those of percentages are percentage points."""
     unit = "pp" if metric.unit == "%" else metric.unit
     return f"{metric.name} ({unit})" if unit else metric.name
 
