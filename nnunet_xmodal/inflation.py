@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_xmodal.datasets.streams import channel_names_of, streams_of
 from nnunet_xmodal.errors import XModalError
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def dimensions(self) -> int:
-        """2 or 3."""
+        """Return 2 or 3."""
         return max(weight.ndim for weight in self.weights.values()) - 2
 
 
@@ -105,12 +105,12 @@ def inflate(
         channels = [names[index] for index in stream]
         try:
             read = input_channels_of(network.branches[branch], source.weights)
-            columns, told = _columns(channels, source.channels, read)
+            columns, description = _columns(channels, source.channels, read)
             started = branch_state(network.branches[branch], source.weights, columns)
         except Misfit as error:
             raise XModalError(_no_branch(source, error, new_configuration)) from error
         state |= {f"branches.{branch}.{name}": weight for name, weight in started.items()}
-        print(f"Branch {branch} ({'+'.join(channels)}) starts from {source.file}, {source.dimensions}D, {told}.")
+        print(f"Branch {branch} ({'+'.join(channels)}) starts from {source.file}, {source.dimensions}D, {description}.")
     output.parent.mkdir(parents=True, exist_ok=True)
     content = {"network_weights": state, "made_of": [str(source.file) for source in sources]}
     if new_configuration is not None:
@@ -157,7 +157,7 @@ def read_source(file: str | Path, branch: str) -> Source:
     return Source(file, of_branch or weights, channels, architecture)
 
 
-def configuration_for(source: Source, configuration, inherits_from: str) -> dict:
+def configuration_for(source: Source, configuration: ConfigurationManager, inherits_from: str) -> dict:
     """Return a configuration of the plans whose branches have the levels and widths of a checkpoint.
 
     Kernels and strides within a slice are the checkpoint's. Along the depth, of which a 2D network knows nothing, they
@@ -168,14 +168,14 @@ def configuration_for(source: Source, configuration, inherits_from: str) -> dict
         configuration: nnU-Net's ConfigurationManager of `inherits_from`.
 
     Raises:
-        XModalError: for a checkpoint that does not tell its architecture.
+        XModalError: for a checkpoint that does not describe its architecture.
     """
     theirs = source.architecture
     blocks = next((key for key in _BLOCKS if key in theirs), None)
     wanted = ("n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder")
     if blocks is None or any(key not in theirs for key in wanted):
         raise XModalError(
-            f"{source.file} does not tell the architecture of its network: plan a configuration that fits, with "
+            f"{source.file} does not describe the architecture of its network: plan a configuration that fits, with "
             "--patch and --base_width of nnUNetXModal_plan_and_preprocess, and leave --new_configuration out."
         )
     dimensions = len(configuration.patch_size)
@@ -258,7 +258,7 @@ def _plans_of(dataset: str | int, plans_name: str) -> tuple[Path, dict, dict]:
     return folder / f"{plans_name}.json", *read
 
 
-def _configuration_of(plans: Mapping, name: str, file: Path):
+def _configuration_of(plans: Mapping, name: str, file: Path) -> ConfigurationManager:
     known = [each for each in plans["configurations"] if "previous_stage" not in plans["configurations"][each]]
     if name not in known:
         raise XModalError(
@@ -268,10 +268,20 @@ def _configuration_of(plans: Mapping, name: str, file: Path):
 
 
 def _no_branch(source: Source, error: Misfit, new_configuration: str | None) -> str:
-    told = f"{source.file} is of a network that is none of this configuration's branches: {error}"
+    fault = f"{source.file} is of a network that is none of this configuration's branches: {error}"
     if new_configuration is not None:
-        return f"{told}; give both branches checkpoints of one architecture, of a plain or residual nnU-Net."
+        return f"{fault}; give both branches checkpoints of one architecture, of a plain or residual nnU-Net."
     return (
-        f"{told}; --new_configuration NAME writes a configuration with the checkpoint's levels and widths into the "
+        f"{fault}; --new_configuration NAME writes a configuration with the checkpoint's levels and widths into the "
         "plans."
     )
+<<<<<<< HEAD
+=======
+
+
+def _numpy_numbers() -> list:
+    """Return what a pickled numpy number names: nnU-Net keeps losses and scores as such numbers."""
+    maker = np.float64(0).__reduce__()[0]
+    makers = [(maker, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [*makers, np.dtype, *{type(np.dtype(code)) for code in "?bhilqBHILQefd"}]
+>>>>>>> tidyB

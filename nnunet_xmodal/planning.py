@@ -189,7 +189,7 @@ def _write_plans(dataset: int, request: PlanRequest, streams: Streams | None) ->
     return plans_name
 
 
-def _without_cut_plans(planner: Callable[..., ExperimentPlanner], *args, **kwargs) -> ExperimentPlanner:
+def _without_cut_plans(planner: Callable[..., ExperimentPlanner], *args: Any, **kwargs: Any) -> ExperimentPlanner:
     """Return a planner that finds no plans which are cut off where it writes its own."""
     made = planner(*args, **kwargs)
     discard_cut_plans(Path(nnUNet_preprocessed) / made.dataset_name / f"{made.plans_identifier}.json")

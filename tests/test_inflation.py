@@ -199,7 +199,7 @@ def test_a_checkpoint_that_does_not_tell_its_architecture_brings_no_configuratio
     _, weights = checkpoint(2)
     torch.save({"network_weights": weights}, tmp_path / "bare.pth")
     planned()
-    with pytest.raises(XModalError, match="bare.pth does not tell the architecture of its network: plan a config"):
+    with pytest.raises(XModalError, match="bare.pth does not describe the architecture of its network: plan a config"):
         inflate([tmp_path / "bare.pth"], tmp_path / "start.pth", DATASET, "3d_fullres", new_configuration="new")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def fold(word: str) -> int | str:
-    """A number, or "all"."""
+    """Parse a number, or "all"."""
     if word == "all":
         return word
     if not word.isdecimal():
@@ -15,7 +15,7 @@ def fold(word: str) -> int | str:
 
 
 def positive(word: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number from 1."""
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word} is not a positive number")
     return int(word)

@@ -12,7 +12,7 @@ from nnunet_xmodal.files.environment import default_processes
 
 
 def parser() -> argparse.ArgumentParser:
-    """Models by the flags of `nnUNetv2_train`, or folders of predictions."""
+    """Build the parser: models by the flags of `nnUNetv2_train`, or folders of predictions."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_compare",
         description="Metrics per case, statistics and a report for the validation results of several trainers, or for "
@@ -124,6 +124,7 @@ def request_of(args: argparse.Namespace) -> ComparisonRequest:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_compare`."""
     request = request_of(parser().parse_args(arguments))
     from nnunet_xmodal.comparison.run import compare  # imports pandas and torch: not for --help
 

@@ -9,7 +9,7 @@ from nnunet_xmodal.crossval.request import DEVICES, EXECUTORS, CrossvalRequest
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags as those of `nnUNetv2_train` where they mean the same."""
+    """Build the parser, with flags as those of `nnUNetv2_train` where they mean the same."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_crossval",
         description="Trains several trainers on several folds, each by one call of nnUNetv2_train. What is finished is "
@@ -142,6 +142,7 @@ def request_of(args: argparse.Namespace) -> CrossvalRequest:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_crossval`."""
     request = request_of(parser().parse_args(arguments))
     from nnunet_xmodal.crossval.run import crossval  # imports torch: not for --help
 

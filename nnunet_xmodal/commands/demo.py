@@ -9,6 +9,7 @@ from nnunet_xmodal.demo.settings import DEFAULT_TRAINERS, DEVICES, Demo
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_demo`."""
     parser = argparse.ArgumentParser(
         prog="nnUNetXModal_demo",
         description="Walks the whole way: generates phantoms of the prostate in T2W and ADC, plans, preprocesses, "

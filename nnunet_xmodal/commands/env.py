@@ -14,12 +14,13 @@ _QUOTE = {"sh": ("'", "'\\''"), "powershell": ("'", "''"), "cmd": ('"', '"')}
 
 
 def line(shell: str, existing: str | None) -> str:
-    """The command that sets `nnUNet_extTrainer` in a shell, with what is in it already."""
+    """Return the command that sets `nnUNet_extTrainer` in a shell, with what is in it already."""
     value = extended_value(existing).replace(*_QUOTE[shell])
     return _LINE[shell].format(variable=VARIABLE, value=value)
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_env`."""
     parser = argparse.ArgumentParser(
         prog="nnUNetXModal_env",
         description="Prints the line that makes nnUNetv2_train and nnUNetv2_predict find the trainers of this package.",

@@ -7,7 +7,7 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
-    """Checkpoints, what is to be trained with them, and where to."""
+    """Build the parser: checkpoints, what is to be trained with them, and where to."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_inflate",
         description="Makes a checkpoint of nnU-Net, 2D or 3D, into one that -pretrained_weights takes for "
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_inflate`."""
     args = vars(parser().parse_args(arguments))
     from nnunet_xmodal.inflation import inflate  # imports torch: not for --help
 

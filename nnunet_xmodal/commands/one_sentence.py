@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
@@ -18,7 +19,7 @@ def one_sentence_errors(main: Callable) -> Callable:
     """
 
     @wraps(main)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             with ending_in_order(), tied_workers():
                 keep_sockets_in_a_swept_folder()

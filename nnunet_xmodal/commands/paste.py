@@ -7,7 +7,7 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
-    """Predictions, the dataset whose crops they are of, and where to."""
+    """Build the parser: predictions, the dataset whose crops they are of, and where to."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_paste",
         description="Puts label maps, or images, that lie on the crops of a dataset which nnUNetXModal_prepare made "
@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_paste`."""
     args = vars(parser().parse_args(arguments))
     from nnunet_xmodal.preparation.paste import paste_folder  # imports SimpleITK: not for --help
 

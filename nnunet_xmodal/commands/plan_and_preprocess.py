@@ -23,7 +23,7 @@ _FIELDS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """All flags of `nnUNetv2_plan_and_preprocess`, with its defaults, and those of our planners and checks."""
+    """Build the parser: all flags of `nnUNetv2_plan_and_preprocess`, its defaults, and those of our planners."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_plan_and_preprocess",
         description="nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and "
@@ -146,6 +146,7 @@ def request_of(args: argparse.Namespace) -> PlanRequest:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_plan_and_preprocess`."""
     request = request_of(parser().parse_args(arguments))
     from nnunet_xmodal.planning import plan_and_preprocess  # imports torch: not for --help
 

@@ -19,7 +19,7 @@ KINDS = (SegmentationOptions, SynthesisOptions, RegistrationOptions, Susceptibil
 
 
 def parser() -> argparse.ArgumentParser:
-    """All flags of `nnUNetv2_predict`, with its defaults, and those of other kinds of models."""
+    """Build the parser: all flags of `nnUNetv2_predict`, with its defaults, and those of other kinds of models."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_predict",
         description="nnUNetv2_predict with a check of every input file before anything is written; for segmentation "
@@ -99,6 +99,7 @@ def _from_environment(variable: str) -> int:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_predict`."""
     request = request_of(parser().parse_args(arguments))
     from nnunet_xmodal.predict import predict  # imports torch: not for --help
 

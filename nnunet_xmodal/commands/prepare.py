@@ -12,7 +12,7 @@ from nnunet_xmodal.preparation.request import SPLITS, PreparationRequest
 
 
 def parser() -> argparse.ArgumentParser:
-    """Where scans are, how they get onto one grid, and what dataset.json says."""
+    """Build the parser: where scans are, how they get onto one grid, and what dataset.json says."""
     p = argparse.ArgumentParser(
         prog="nnUNetXModal_prepare",
         description="Brings the scans of every case onto one grid, as a raw dataset of nnU-Net with dataset.json. "
@@ -122,6 +122,7 @@ def request_of(args: argparse.Namespace) -> PreparationRequest:
 
 @one_sentence_errors
 def main(arguments: list[str] | None = None) -> None:
+    """Run `nnUNetXModal_prepare`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     request = request_of(parser().parse_args(with_negative_pairs(arguments)))
     from nnunet_xmodal.preparation.run import prepare  # imports SimpleITK: not for --help

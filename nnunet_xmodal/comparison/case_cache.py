@@ -18,7 +18,7 @@ class CaseCache:
     folder: Path
 
     def file(self, sources: Sequence[Path], settings: object) -> Path:
-        """The file for a result of these sources; another one when they change.
+        """Return the file for a result of these sources; another one when they change.
 
         Args:
             sources: told apart by path, size and time of their last change.
@@ -30,7 +30,7 @@ class CaseCache:
 
 
 def kept(file: Path, labels: Collection[str]) -> dict[str, dict] | None:
-    """What was kept of these labels; None if nothing was, or not all of it, as after a power failure."""
+    """Read what was kept of these labels; None if nothing was, or not all of it, as after a power failure."""
     try:
         content = read_json(file)
     except (OSError, ValueError):
@@ -40,7 +40,7 @@ def kept(file: Path, labels: Collection[str]) -> dict[str, dict] | None:
 
 
 def recall(file: Path, labels: Collection[str]) -> dict[str, dict]:
-    """What has just been kept.
+    """Read what has just been kept.
 
     Raises:
         XModalError: if somebody has deleted it meanwhile.
@@ -52,6 +52,6 @@ def recall(file: Path, labels: Collection[str]) -> dict[str, dict]:
 
 
 def keep(content: dict[str, dict], file: Path) -> None:
-    """Label → what was computed of it, for `kept`."""
+    """Write what was computed of each label, for `kept`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(content, file)

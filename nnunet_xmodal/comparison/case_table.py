@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
-from nnunet_xmodal.comparison.cross_validation import ModelResults, Told
+from nnunet_xmodal.comparison.cross_validation import ModelResults, Reported
 from nnunet_xmodal.datasets.checks import label_values
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings, case_metrics
-from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
+from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Direction, Metric
 from nnunet_xmodal.evaluation.summary import MEAN_OVER_LABELS
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
 from nnunet_xmodal.files.labels import foreground, ignore_label
@@ -49,14 +49,15 @@ def case_table(
     processes: int,
     subjects: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Metric]]:
-    """
+    """Compute every metric of every model, case and label.
+
     Args:
         references: folder of the label maps; not needed for results that are no segmentations.
         processes: cases that are computed at once.
         subjects: case → subject; without it every case is its own.
 
     Returns:
-        The table, and what its columns of metrics mean: those of segmentations, then all others that summaries tell.
+        The table, and what its columns of metrics mean: those of segmentations, then all others of the summaries.
 
     Raises:
         XModalError: for a file that is missing or cannot be read in full, another grid than the reference's, a label
@@ -65,12 +66,12 @@ def case_table(
     """
     files = {
         (model.name, case): cache.file(
-            [model.cases[case].prediction, reference_file(references, case, model)],
+            [prediction, reference_file(references, case, model)],
             [_VERSION, model.dataset_json["labels"], asdict(settings)],
         )
         for model in models
         for case in cases
-        if model.cases[case].prediction is not None
+        if (prediction := model.cases[case].prediction) is not None
     }
     metrics = _metrics(models, cases)
     tasks = list(_tasks(models, cases, references, settings, files))
@@ -82,9 +83,9 @@ def case_table(
             computed = {}
             if result.prediction is not None:
                 computed = recall(files[model.name, case], foreground(model.dataset_json))
-                _check_summary(result.prediction, result.told, computed)
-            for label in dict.fromkeys((*computed, *result.told)):
-                values = {**result.told.get(label, {}), **computed.get(label, {})}
+                _check_summary(result.prediction, result.reported, computed)
+            for label in dict.fromkeys((*computed, *result.reported)):
+                values = {**result.reported.get(label, {}), **computed.get(label, {})}
                 keys = (model.name, result.fold, case, (subjects or {}).get(case, case), label)
                 rows.append(dict(zip(KEYS, keys)) | {name: values.get(name, np.nan) for name in metrics})
     return pd.DataFrame(rows, columns=[*KEYS, *metrics]), metrics
@@ -97,7 +98,7 @@ def _tasks(
     settings: MetricSettings,
     files: Mapping[tuple[str, str], Path],
 ) -> Iterable[_Task]:
-    """Cases of which something is not in the cache."""
+    """Yield the cases of which something is not in the cache."""
     for case in cases:
         todo = [
             model
@@ -105,12 +106,17 @@ def _tasks(
             if (model.name, case) in files and kept(files[model.name, case], foreground(model.dataset_json)) is None
         ]
         if todo:
-            predictions = tuple((model.cases[case].prediction, files[model.name, case]) for model in todo)
+            predictions = tuple(
+                (prediction, files[model.name, case])
+                for model in todo
+                if (prediction := model.cases[case].prediction) is not None
+            )
             yield _Task(case, reference_file(references, case, todo[0]), predictions, todo[0].dataset_json, settings)
 
 
 def reference_file(folder: Path | None, case: str, model: ModelResults) -> Path:
-    """
+    """Return the file of a case's reference.
+
     Raises:
         XModalError: without a folder, or without that file in it.
     """
@@ -123,7 +129,7 @@ def reference_file(folder: Path | None, case: str, model: ModelResults) -> Path:
 
 
 def _compute_case(task: _Task) -> str | None:
-    """Writes the metrics of a case into the cache; a fault is returned, so that other cases are looked at as well."""
+    """Write the metrics of a case into the cache; return a fault, so that other cases are looked at as well."""
     labels, ignore = foreground(task.dataset_json), ignore_label(task.dataset_json)
     try:
         reference, geometry = read_label_map(task.reference, task.dataset_json)
@@ -138,7 +144,7 @@ def _compute_case(task: _Task) -> str | None:
 
 
 def read_label_map(file: Path, dataset_json: dict) -> tuple[np.ndarray, dict]:
-    """`(z, y, x)`, or of fewer dimensions, in the smallest type that holds all labels; and the geometry.
+    """Read a label map `(z, y, x)`, or of fewer dimensions, in the smallest type that fits, and its geometry.
 
     Raises:
         XModalError: for a file that cannot be read in full, holds something else than one label map, has no spacing to
@@ -173,10 +179,10 @@ def _check_grid(file: Path, geometry: Mapping, reference_file: Path, reference: 
             )
 
 
-def _check_summary(prediction: Path, told: Told, computed: Told) -> None:
-    """A summary that tells another Dice was written for other files."""
+def _check_summary(prediction: Path, reported: Reported, computed: Reported) -> None:
+    """Check the Dice of a summary: another one was written for other files."""
     for label, values in computed.items():
-        theirs, ours = told.get(label, {}).get("Dice", np.nan), values["Dice"]
+        theirs, ours = reported.get(label, {}).get("Dice", np.nan), values["Dice"]
         if abs(theirs - ours) > _ROUNDING:
             raise XModalError(
                 f"{prediction} has Dice {ours:.4f} for {label}, but the summary.json beside it says {theirs:.4f}: "
@@ -185,27 +191,27 @@ def _check_summary(prediction: Path, told: Told, computed: Told) -> None:
 
 
 def _metrics(models: Sequence[ModelResults], cases: Sequence[str]) -> dict[str, Metric]:
-    """Those of segmentations where there are any, then whatever else the summaries tell."""
+    """Return those of segmentations where there are any, then all others of the summaries."""
     metrics = dict(SEGMENTATION_METRICS) if any(model.is_segmentation for model in models) else {}
     directions = _directions(models)
     for model in models:
-        told = [values for case in cases for values in model.cases[case].told.items()]
-        for name in dict.fromkeys(name for _, values in told for name in values):
+        reported = [values for case in cases for values in model.cases[case].reported.items()]
+        for name in dict.fromkeys(name for _, values in reported for name in values):
             if name in (*KEYS, "empty"):
                 raise XModalError(
-                    f'{model.folder} tells a metric "{name}", as a column of cases.csv is called: rename it.'
+                    f'{model.folder} has a metric "{name}", which is the name of a column of cases.csv: rename it.'
                 )
             if name not in metrics:
                 known = SEGMENTATION_METRICS.get(name, Metric(name, None))
                 better = directions.get(name, known.better)
                 metrics[name] = Metric(name, better, known.kind, known.unit, known.definition)
-        if MEAN_OVER_LABELS in (*foreground(model.dataset_json), *(label for label, _ in told)):
+        if MEAN_OVER_LABELS in (*foreground(model.dataset_json), *(label for label, _ in reported)):
             raise XModalError(f'{model.folder} has a label "{MEAN_OVER_LABELS}", which the report needs: rename it.')
     return metrics
 
 
-def _directions(models: Sequence[ModelResults]) -> dict[str, str]:
-    directions: dict[str, tuple[str, ModelResults]] = {}
+def _directions(models: Sequence[ModelResults]) -> dict[str, Direction]:
+    directions: dict[str, tuple[Direction, ModelResults]] = {}
     for model in models:
         for name, better in model.directions.items():
             theirs, other = directions.setdefault(name, (better, model))

@@ -13,7 +13,7 @@ _OF_A_DATASET = {"labels": "labels", "file_ending": "file ending", "regions_clas
 def common_cases(
     models: Sequence[ModelResults], allow_missing: bool = False, expected: Collection[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """The cases that are compared, and notes on what was left out.
+    """Return the cases that are compared, and notes on what was left out.
 
     Args:
         allow_missing: goes on with the cases that all models validated in the same fold.
@@ -42,8 +42,8 @@ def common_cases(
             has = "has" if len(lacking) == 1 else "have"
             faults.append(f"{', '.join(lacking)} {has} no result of {case}, which {having} has")
         elif len(set(split.values())) > 1:
-            told = ", ".join(f"fold {fold} of {name}" for name, fold in split.items())
-            faults.append(f"other splits: {case} was validated in {told}")
+            where = ", ".join(f"fold {fold} of {name}" for name, fold in split.items())
+            faults.append(f"other splits: {case} was validated in {where}")
         else:
             common.append(case)
     faults += [f"there is a reference of {case}, but no result" for case in sorted(set(expected) - set(folds))]
@@ -85,11 +85,11 @@ def _check_same_task(first: ModelResults, other: ModelResults) -> None:
 
 
 def _measured(model: ModelResults) -> list[str]:
-    """What is known about any of a model's cases, as "Dice of tumour"."""
+    """Name what is known about any of a model's cases, as "Dice of tumour"."""
     measured = [
         f"{metric} of {label}"
         for result in model.cases.values()
-        for label, values in result.told.items()
+        for label, values in result.reported.items()
         for metric in values
     ]
     if model.is_segmentation:

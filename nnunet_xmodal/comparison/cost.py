@@ -22,22 +22,22 @@ from nnunet_xmodal.prediction.building import building
 
 
 def cost_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
-    """A row per model: model, parameters, flops, seconds_per_epoch, seconds_per_case; NaN for what is not known."""
+    """Return a row per model: model, parameters, flops, seconds_per_epoch, seconds_per_case; NaN where unknown."""
     rows = []
     for model in models:
         folder, name = model.results.folder, model.results.name
         try:
-            parameters, flops = network_cost(folder, model.trainer, model.configuration)
+            cost: tuple[float, float] = network_cost(folder, model.trainer, model.configuration)
         except Exception as error:  # a network of somebody else's: the scores are worth having without its cost
             print(f"{name}: parameters and FLOPs are left out ({type(error).__name__}: {error})")
-            parameters, flops = float("nan"), float("nan")
+            cost = float("nan"), float("nan")
         logs = [read_training_log(folder / f"fold_{fold}") for fold in model.results.folds]
-        rows.append((name, parameters, flops, *seconds(logs)))
+        rows.append((name, *cost, *seconds(logs)))
     return pd.DataFrame(rows, columns=["model", "parameters", "flops", "seconds_per_epoch", "seconds_per_case"])
 
 
 def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, int]:
-    """Parameters of the network that predicts, and FLOPs of its forward pass on one patch (two per multiply-add).
+    """Count the parameters of the network that predicts, and FLOPs of one patch (two per multiply-add).
 
     The network is built on torch's meta device, which has shapes but no memory.
 
@@ -51,7 +51,7 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     channels = determine_num_input_channels(plans, settings, dataset_json)
     read = channels - ("target_channel" in plans.plans.get("xmodal", {}))
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
-    # tells every folder that it looks into, and all that these import is about to lose
+    # prints every folder that it looks into, and warns of all that these import
     with redirect_stdout(StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
@@ -64,7 +64,7 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
 
 
 def seconds(logs: list[TrainingLog]) -> tuple[float, float]:
-    """Per epoch and per case of the final validation, means over folds; NaN where no log tells.
+    """Return seconds per epoch and per case of the final validation, means over folds; NaN where no log has them.
 
     On different machines they say more about those than about the models.
     """

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.metrics import Direction
 from nnunet_xmodal.files.dataset_json import read_dataset_json as read_dataset_json_as_nnunet
 from nnunet_xmodal.files.dataset_labels import check_labels
 from nnunet_xmodal.files.folders import check_input_folder
@@ -14,28 +15,30 @@ from nnunet_xmodal.files.remarks import remark
 
 _COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
 
-Told = Mapping[str, Mapping[str, float]]
-"""Label or region by name → metric → value, as a `summary.json` tells it."""
+Reported = Mapping[str, Mapping[str, float]]
+"""Label or region by name → metric → value, as in a `summary.json`."""
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """
+    """The result of one case of one model.
+
     Attributes:
         fold: "0" … "4", "all", or "" for a folder of predictions.
         prediction: its label map; None for results that are no segmentations.
-        told: metrics of nnU-Net's summary, without numbers of voxels; empty for a folder.
+        reported: metrics of nnU-Net's summary, without numbers of voxels; empty for a folder.
     """
 
     fold: str
     case: str
     prediction: Path | None
-    told: Told = field(default_factory=dict)
+    reported: Reported = field(default_factory=dict)
 
 
 @dataclass
 class ModelResults:
-    """
+    """The results of one model: a cross-validation, or a folder of predictions.
+
     Attributes:
         folder: of the model or of the predictions.
         cases: case → result; a case is validated in one fold, with `-f all` in that.
@@ -48,15 +51,16 @@ class ModelResults:
     dataset_json: dict
     cases: dict[str, CaseResult] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    directions: dict[str, str] = field(default_factory=dict)
+    directions: dict[str, Direction] = field(default_factory=dict)
     is_cross_validation: bool = True
 
     @property
     def folds(self) -> list[str]:
+        """Return the names of the folds, sorted."""
         return sorted({result.fold for result in self.cases.values()})
 
     def adopt_folds(self, folds: Mapping[str, str]) -> None:
-        """Sorts predictions from elsewhere into the folds of a cross-validation.
+        """Sort predictions from elsewhere into the folds of a cross-validation.
 
         Args:
             folds: case → fold.
@@ -66,11 +70,12 @@ class ModelResults:
 
     @property
     def is_segmentation(self) -> bool:
+        """Return whether any case has a label map."""
         return any(result.prediction is not None for result in self.cases.values())
 
 
 def read_model(name: str, folder: Path, folds: Sequence[int | str]) -> ModelResults:
-    """Results of a trained model.
+    """Read the results of a trained model.
 
     Args:
         folder: `nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION`.
@@ -114,7 +119,7 @@ def read_model(name: str, folder: Path, folds: Sequence[int | str]) -> ModelResu
 
 
 def read_predictions(name: str, folder: Path, dataset_json: dict) -> ModelResults:
-    """A folder of label maps from elsewhere, one file per case.
+    """Read a folder of label maps from elsewhere, one file per case.
 
     Raises:
         XModalError: if there is no folder or no file with the dataset's ending in it.
@@ -147,18 +152,18 @@ def _cases_of(summary: Mapping, fold: str, validation: Path, dataset_json: dict)
         if is_segmentation and case not in files:
             raise XModalError(f"{validation / (case + ending)} is missing, but summary.json lists it: validate again.")
         listed.add(case)
-        told = {
+        reported = {
             name_of_key(key, labels): {name: _number(value) for name, value in values.items() if name not in _COUNTS}
             for key, values in metrics.items()
         }
-        yield CaseResult(fold, case, files[case] if is_segmentation else None, told)
+        yield CaseResult(fold, case, files[case] if is_segmentation else None, reported)
     extra = sorted(set(files) - listed)
     if extra:
         raise XModalError(f"{files[extra[0]]} is not in the summary.json beside it: delete it, or validate again.")
 
 
 def images(folder: Path, ending: str) -> dict[str, Path]:
-    """Case → file, without the hidden files that some systems leave beside each."""
+    """Map cases to their files, without the hidden files that some systems leave beside each."""
     files = [file for file in sorted(folder.iterdir()) if file.name.endswith(ending) and not file.name.startswith(".")]
     return {file.name.removesuffix(ending): file for file in files}
 

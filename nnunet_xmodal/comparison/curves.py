@@ -10,7 +10,7 @@ from nnunet_xmodal.files.training_log import read_training_log
 
 
 def curves(model: ModelResults) -> dict[str, Curve]:
-    """Fold → its training, for folds that left a log."""
+    """Read how each fold was trained, for folds that left a log."""
     found = {}
     for fold in model.folds:
         epochs = read_training_log(model.folder / f"fold_{fold}").completed
@@ -20,7 +20,7 @@ def curves(model: ModelResults) -> dict[str, Curve]:
                 train_loss=[_or_nan(epoch.train_loss) for epoch in epochs],
                 val_loss=[_or_nan(epoch.val_loss) for epoch in epochs],
                 pseudo_dice=[_nanmean(epoch.pseudo_dice) for epoch in epochs],
-                seconds=[epoch.seconds for epoch in epochs],
+                seconds=[_or_nan(epoch.seconds) for epoch in epochs],
             )
     return found
 

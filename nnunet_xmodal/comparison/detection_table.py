@@ -37,12 +37,12 @@ class _Task:
 def detection_table(
     models: Sequence[ModelResults],
     cases: Sequence[str],
-    references: Path,
+    references: Path | None,
     labels: Sequence[str],
     cache: CaseCache,
     processes: int,
 ) -> pd.DataFrame:
-    """One row per model and label: AP, AUROC, points of the FROC curve, counts; AP and AUROC also per fold.
+    """Return a row per model and label: AP, AUROC, points of the FROC curve, counts; AP and AUROC also per fold.
 
     Args:
         labels: names of dataset.json.
@@ -63,16 +63,20 @@ def detection_table(
                 pool_cases(detected[case] for case in cases if model.cases[case].fold == fold) for fold in model.folds
             ]
             rows.append(
-                {"model": model.name, "label": label}
-                | pool_cases(detected.values()).numbers()
-                | _mean_and_sd("AP", [fold.AP for fold in folds])
-                | _mean_and_sd("AUROC", [fold.AUROC for fold in folds])
+                {
+                    "model": model.name,
+                    "label": label,
+                    **pool_cases(detected.values()).numbers(),
+                    **_mean_and_sd("AP", [fold.AP for fold in folds]),
+                    **_mean_and_sd("AUROC", [fold.AUROC for fold in folds]),
+                }
             )
     return pd.DataFrame(rows)
 
 
 def check_detectable(models: Sequence[ModelResults], cases: Sequence[str], labels: Sequence[str]) -> None:
-    """
+    """Check that lesions of these labels can be looked for in these results.
+
     Raises:
         XModalError: for an unknown label, for results that are no segmentations, and for missing probabilities.
     """
@@ -95,7 +99,7 @@ def _probabilities(model: ModelResults, case: str) -> Path:
     return file
 
 
-def _task(model: ModelResults, case: str, references: Path, labels: Sequence[str], cache: CaseCache) -> _Task:
+def _task(model: ModelResults, case: str, references: Path | None, labels: Sequence[str], cache: CaseCache) -> _Task:
     file = _probabilities(model, case)
     reference = reference_file(references, case, model)
     target = cache.file([file, reference], ["detection", _VERSION, model.dataset_json["labels"], list(labels)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_xmodal.comparison.case_table import read_label_map
+from nnunet_xmodal.comparison.case_table import read_label_map, reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Overlay
 from nnunet_xmodal.datasets.streams import channel_names_of
@@ -18,16 +18,17 @@ _MOST_CHANNELS = 2  # beside the predictions, of which there may be many
 
 
 def most_different(cases: pd.DataFrame, n: int) -> list[tuple[str, float]]:
-    """Cases by the range of their mean Dice over labels between models, largest first, with that range."""
+    """Return cases by the range of their mean Dice over labels between models, largest first, with that range."""
     mean = cases.groupby(["case", "model"], sort=False)["Dice"].mean().unstack("model")
     spread = (mean.max(axis=1) - mean.min(axis=1)).sort_values(ascending=False, kind="stable")
     return [(case, float(value)) for case, value in spread.head(n).items() if value > 0]
 
 
 def overlays(
-    models: Sequence[ModelResults], cases: pd.DataFrame, references: Path, images: Path | None, n: int
+    models: Sequence[ModelResults], cases: pd.DataFrame, references: Path | None, images: Path | None, n: int
 ) -> list[Overlay]:
-    """
+    """Draw the cases on which the models differ most.
+
     Args:
         cases: the table of cases, with a column Dice.
         images: nnU-Net's `imagesTr`, drawn beneath; None, or without the files of a case, leaves the ground black.
@@ -37,14 +38,15 @@ def overlays(
 
 
 def _overlay(
-    models: Sequence[ModelResults], case: str, spread: float, references: Path, images: Path | None
+    models: Sequence[ModelResults], case: str, spread: float, references: Path | None, images: Path | None
 ) -> Overlay:
     dataset_json = models[0].dataset_json
-    ending = dataset_json["file_ending"]
-    truth, geometry = read_label_map(references / f"{case}{ending}", dataset_json)
+    truth, geometry = read_label_map(reference_file(references, case, models[0]), dataset_json)
     truth = _volume(truth)
     predictions = {
-        model.name: _volume(read_label_map(model.cases[case].prediction, dataset_json)[0]) for model in models
+        model.name: _volume(read_label_map(prediction, dataset_json)[0])
+        for model in models
+        if (prediction := model.cases[case].prediction) is not None
     }
     z = _most_disputed(truth, list(predictions.values()))
     y_mm, x_mm = geometry["spacing"][-2:]
@@ -64,12 +66,12 @@ def _overlay(
 
 
 def _most_disputed(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> int:
-    """The slice `z` in which most voxels are labelled otherwise than in the reference, summed over the models."""
+    """Return the slice `z` in which most voxels are labelled otherwise than in the reference, over all models."""
     return int(sum((prediction != truth).sum((1, 2)) for prediction in predictions).argmax())
 
 
 def _channels(images: Path | None, case: str, dataset_json: dict, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Name → `(z, y, x)` of the first channels that lie on the grid of the label map."""
+    """Read name → `(z, y, x)` of the first channels that lie on the grid of the label map."""
     names = channel_names_of(dataset_json)
     found = {}
     for channel, name in enumerate(names[:_MOST_CHANNELS]):

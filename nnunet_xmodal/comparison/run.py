@@ -142,7 +142,7 @@ def _check_names(models: Sequence[ModelResults]) -> None:
 
 
 def _adopt_folds(models: Sequence[ModelResults], cases: Sequence[str]) -> None:
-    """Predictions from elsewhere are averaged over the same groups of cases as cross-validations beside them."""
+    """Give predictions from elsewhere the folds of a cross-validation beside them, for means over the same cases."""
     trained = next((model for model in models if model.is_cross_validation), None)
     if trained is None:
         return

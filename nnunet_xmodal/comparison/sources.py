@@ -27,7 +27,7 @@ class TrainedModel:
 
 
 def trained_models(request: ComparisonRequest) -> list[TrainedModel]:
-    """Those of -d, -c, -tr and -p, named by what tells them apart.
+    """Read the results of -d, -c, -tr and -p, named by what tells them apart.
 
     Raises:
         XModalError: for flags that do not go together, and see `read_model`.
@@ -61,7 +61,7 @@ def _without_common_length(trainers: Sequence[str]) -> list[str]:
 
 
 def prediction_folders(request: ComparisonRequest, dataset_json: dict | None) -> list[ModelResults]:
-    """Those of --folders.
+    """Read the results of --folders.
 
     Args:
         dataset_json: of the models beside them; None looks for --dataset_json.
@@ -75,7 +75,7 @@ def prediction_folders(request: ComparisonRequest, dataset_json: dict | None) ->
 
 
 def _name_and_folder(word: str) -> tuple[str, Path]:
-    """Of `FOLDER` or `NAME=FOLDER`; of several = the first that leaves a folder behind it."""
+    """Split `NAME=FOLDER`, or name `FOLDER`; of several = the first that leaves a folder behind it counts."""
     if Path(word).is_dir() or "=" not in word:
         return Path(word).resolve().name, Path(word)
     parts = word.split("=")
@@ -101,7 +101,7 @@ def _dataset_json(request: ComparisonRequest, folder: Path) -> dict:
 
 
 def dataset_name(request: ComparisonRequest) -> str | None:
-    """The full name of -d."""
+    """Return the full name of the dataset of -d."""
     if request.dataset is None:
         return None
     require_variables("nnUNet_raw", "nnUNet_preprocessed")
@@ -109,7 +109,7 @@ def dataset_name(request: ComparisonRequest) -> str | None:
 
 
 def references_folder(request: ComparisonRequest, dataset: str | None) -> Path | None:
-    """--gt, else where nnU-Net keeps those of the dataset."""
+    """Return the folder of --gt, else where nnU-Net keeps the references of the dataset."""
     if request.references is not None:
         if not request.references.is_dir():
             raise XModalError(f"--gt {request.references} is no folder.")
@@ -124,7 +124,7 @@ def references_folder(request: ComparisonRequest, dataset: str | None) -> Path |
 
 
 def subjects(request: ComparisonRequest, dataset: str | None, cases: Sequence[str]) -> Mapping[str, str] | None:
-    """Case → subject by --group-by, else by the groups that nnUNetXModal_crossval made the folds of."""
+    """Map cases to subjects, by --group-by or else by the groups that nnUNetXModal_crossval made the folds of."""
     if request.group_by is not None:
         return subjects_of(cases, request.group_by)
     if dataset is not None:

@@ -27,7 +27,7 @@ class Beginning(Enum):
 
 
 def beginning_of(job: Job) -> Beginning:
-    """Reads, and changes nothing; checkpoints that are cut off count as absent."""
+    """Return how a job begins; nothing is changed, and checkpoints that are cut off count as absent."""
     final, *older = (is_intact(job.folder / name) for name in CHECKPOINTS)
     if final:
         return Beginning.FINISHED if has_results(job) else Beginning.VALIDATE
@@ -35,7 +35,7 @@ def beginning_of(job: Job) -> Beginning:
 
 
 def is_intact(checkpoint: Path, thorough: bool = False) -> bool:
-    """Whether a checkpoint is there in full. torch writes zip files, whose directory comes last.
+    """Return whether a checkpoint is there in full. torch writes zip files, whose directory comes last.
 
     Args:
         thorough: also compares every checksum, which takes as long as reading the file.
@@ -48,7 +48,7 @@ def is_intact(checkpoint: Path, thorough: bool = False) -> bool:
 
 
 def has_results(job: Job) -> bool:
-    """A readable summary and, where the job is to write probabilities, those of all its cases."""
+    """Return whether there is a readable summary and, if the job writes probabilities, those of all its cases."""
     try:
         summary = read_json(job.folder / "validation" / "summary.json")
     except (OSError, ValueError):  # absent, or cut off: nnU-Net writes it in place
@@ -62,7 +62,7 @@ def has_results(job: Job) -> bool:
 
 
 def set_aside_outdated_results(job: Job) -> Path | None:
-    """Renames the summary of a training that begins again, or it would pass for the result of the new one.
+    """Rename the summary of a training that begins again, or it would pass for the result of the new one.
 
     Returns:
         Its new path, `summary.json.outdated`, if there was one.
@@ -74,7 +74,7 @@ def set_aside_outdated_results(job: Job) -> Path | None:
 
 
 def unreadable(job: Job, thorough: bool = False) -> list[Path]:
-    """Checkpoints that would make `--c` and `--val` die; nnU-Net does not look at those older than an intact one.
+    """Return the checkpoints that would make `--c` and `--val` die; nnU-Net skips those older than an intact one.
 
     Raises:
         OSError: for a checkpoint that may be intact but that this user must not read.
@@ -91,7 +91,7 @@ def unreadable(job: Job, thorough: bool = False) -> list[Path]:
 
 
 def set_aside_unreadable(job: Job) -> list[Path]:
-    """Renames what `unreadable` finds, so that nnU-Net falls back to the next older checkpoint.
+    """Rename what `unreadable` finds, so that nnU-Net falls back to the next older checkpoint.
 
     Returns:
         Their new paths, `checkpoint_latest.pth.unreadable`; nothing is deleted.

@@ -13,7 +13,9 @@ Split = Mapping[int | str, Mapping[str, Sequence[str]]]
 
 
 def check_previous_stages(jobs: Sequence[Job], split: Split) -> None:
-    """nnU-Net would find out in a loader worker, after the first stage has been trained.
+    """Check that every case of a second stage is, or will be, predicted by its first stage.
+
+    nnU-Net would find out in a loader worker, after the first stage has been trained.
 
     Raises:
         XModalError: for a case that the first stage has not predicted and that none of the jobs will predict.
@@ -28,6 +30,7 @@ def _is_before(first: Job, second: Job) -> bool:
 
 
 def _check(job: Job, before: Sequence[Job], split: Split) -> None:
+    assert job.previous is not None  # see `check_previous_stages`
     folder = replace(job, configuration=job.previous).model_folder / "predicted_next_stage" / job.configuration
     predicted = {file.stem for file in folder.glob("*")}
     for first in before:

@@ -13,7 +13,8 @@ from nnunet_xmodal.errors import XModalError
 
 @dataclass(frozen=True)
 class Job:
-    """
+    """One fold of one trainer.
+
     Attributes:
         results: nnU-Net's results folder.
         dataset: its full name, `Dataset501_Glioma2Mod`.
@@ -34,28 +35,31 @@ class Job:
 
     @property
     def model(self) -> str:
-        """Name of the folder that its folds share."""
+        """Return the name of the folder that its folds share."""
         return f"{self.trainer}__{self.plans}__{self.configuration}"
 
     @property
     def model_folder(self) -> Path:
+        """Return the folder that its folds share."""
         return Path(self.results) / self.dataset / self.model
 
     @property
     def folder(self) -> Path:
+        """Return the folder of the fold."""
         return self.model_folder / f"fold_{self.fold}"
 
     @property
     def log(self) -> Path:
-        """What the job prints; every start appends."""
+        """Return the file that the job prints into; every start appends."""
         return self.folder / "crossval_log.txt"
 
     @property
     def name(self) -> str:
+        """Return model and fold in words."""
         return f"{self.model}, fold {self.fold}"
 
     def command(self, *flags: str) -> list[str]:
-        """The stock call; `flags` say how it begins, `--c` or `--val`."""
+        """Return the stock call; `flags` say how it begins, `--c` or `--val`."""
         what = [self.dataset, self.configuration, str(self.fold), "-tr", self.trainer, "-p", self.plans]
         passed = list(self.flags)
         if "-pretrained_weights" in passed:
@@ -67,10 +71,12 @@ class Job:
         return ["nnUNetv2_train", *what, *passed, *flags]
 
     def as_dict(self) -> dict:
+        """Return the fields, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: dict) -> "Job":
+        """Make a job from `as_dict`, or from what JSON gives back of it."""
         return cls(**{**content, "flags": tuple(content["flags"])})
 
 
@@ -83,7 +89,7 @@ def jobs_of(
     folds: Sequence[int | str],
     flags: Sequence[str] = (),
 ) -> list[Job]:
-    """All combinations, fold after fold: an interrupted cross-validation holds comparable trainings."""
+    """Return all combinations, fold after fold: an interrupted cross-validation holds comparable trainings."""
     return [
         Job(str(results), dataset, configuration, trainer, plan, fold, tuple(flags))
         for configuration in configurations
@@ -94,7 +100,7 @@ def jobs_of(
 
 
 def executable(name: str) -> str:
-    """The script of this Python environment, else the one on the PATH.
+    """Find a script of this Python environment, else the one on the PATH.
 
     Raises:
         XModalError: if there is neither.

@@ -39,17 +39,18 @@ class LiveTable:
         self._say(f"{done} of {len(self.jobs)} trainings finished before")
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.refresh()
         if self._live:
             self._live.stop()
 
     def started(self, job: Job) -> None:
+        """Show that a job has begun."""
         self.running.add(job)
         self._say(f"{job.name}: {_VERBS[beginning_of(job)]}")
 
     def ended(self, job: Job, status: int, words: str = "") -> None:
-        """Shows the result, or why a job failed: the words of what could not even begin it, or the end of its log."""
+        """Show the result, or why a job failed: in the given words, or else the end of its log."""
         self.running.discard(job)
         self.cells[job] = Text(*_at_end(job, status))
         self._say(f"{job.name}: {self.cells[job].plain}")
@@ -59,17 +60,19 @@ class LiveTable:
             self._print(f"{job.name}: {words}" if words else f"the end of {job.log}:\n{log_tail(job)}")
 
     def skipped(self, job: Job) -> None:
+        """Show that a job is not started, because the stage before it is not finished."""
         self.cells[job] = Text(f"not started: {job.previous} is not finished", "yellow")
         self._say(f"{job.name}: {self.cells[job].plain}")
 
     def refresh(self) -> None:
+        """Draw the table anew, with what the running jobs have logged."""
         if self._live:
             for job in self.running:
                 self.cells[job] = Text(describe(read_training_log(job.folder), epochs_of(job)), "cyan")
             self._live.update(self.table(), refresh=True)
 
     def table(self) -> Table:
-        """A row per model, a column per fold; what all models have in common stands above."""
+        """Return a row per model, a column per fold; what all models have in common stands above."""
         folds = list(dict.fromkeys(job.fold for job in self.jobs))
         parts = {job.model: (job.trainer, job.plans, job.configuration) for job in self.jobs}
         differ = [len(set(values)) > 1 for values in zip(*parts.values())]
@@ -109,7 +112,7 @@ _VERBS = {
 
 
 def describe(log: TrainingLog, n_epochs: int | None) -> str:
-    """A running training in a few words: `epoch 4/10, loss -0.31, Dice 0.52, 2:05 left`."""
+    """Describe a running training in a few words: `epoch 4/10, loss -0.31, Dice 0.52, 2:05 left`."""
     if log.predicted:
         return f"validating, case {len(log.predicted)}"
     if not log.epochs:
@@ -121,19 +124,19 @@ def describe(log: TrainingLog, n_epochs: int | None) -> str:
         words += [f"loss {last.train_loss:.2f}"] if last.train_loss is not None else []
         defined = [dice for dice in last.pseudo_dice if not isnan(dice)]
         words += [f"Dice {sum(defined) / len(defined):.2f}"] if defined else []
-        if n_epochs:
+        if n_epochs and log.seconds_per_epoch is not None:
             words.append(f"{clock((n_epochs - number) * log.seconds_per_epoch)} left")
     return ", ".join(words)
 
 
 def clock(seconds: float) -> str:
-    """Seconds as `h:mm:ss`, or `m:ss` below an hour."""
+    """Return seconds as `h:mm:ss`, or `m:ss` below an hour."""
     minutes, seconds = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
 
 
 def epochs_of(job: Job) -> int | None:
-    """Length of a training that has begun, from nnU-Net's `debug.json`."""
+    """Read the length of a training that has begun, in epochs, from nnU-Net's `debug.json`."""
     try:
         return int(read_json(job.folder / "debug.json")["num_epochs"])
     except (OSError, ValueError, KeyError):
@@ -141,7 +144,7 @@ def epochs_of(job: Job) -> int | None:
 
 
 def log_tail(job: Job, lines: int = _TAIL) -> str:
-    """The last lines that a job printed."""
+    """Return the last lines that a job printed."""
     if not job.log.is_file():
         return "(nothing was printed)"
     with open(job.log, "rb") as log:

@@ -34,14 +34,14 @@ class _Running:
 
     @property
     def is_starting(self) -> bool:
-        """Whether nnU-Net still writes what folds share: plans, dataset.json and unpacked data."""
+        """Return whether nnU-Net still writes what folds share: plans, dataset.json and unpacked data."""
         new = [file for file in log_files(self.job.folder) if file.stat().st_mtime >= self.began]
         log = parse_training_log(lines_of(new))
         return not log.epochs and not log.predicted
 
 
 def run_locally(waves: Sequence[Sequence[Job]], slots: Sequence[Slot], table: LiveTable) -> dict[Job, int]:
-    """Runs what is not finished; a job that fails does not stop the others.
+    """Run what is not finished; a job that fails does not stop the others.
 
     Args:
         waves: the stages of a cascade; a stage begins when the one before has ended.
@@ -66,9 +66,9 @@ def run_locally(waves: Sequence[Sequence[Job]], slots: Sequence[Slot], table: Li
 
 @contextmanager
 def _signals_as_exits() -> Iterator[None]:
-    """Lets SIGTERM and a closed terminal stop trainings as Ctrl-C does; `nohup` stays in force."""
+    """Let SIGTERM and a closed terminal stop trainings as Ctrl-C does; `nohup` stays in force."""
 
-    def leave(number: int, _) -> None:
+    def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
     changed = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
@@ -84,7 +84,8 @@ def _signals_as_exits() -> Iterator[None]:
 def _run_wave(jobs: Sequence[Job], slots: Sequence[Slot], table: LiveTable) -> dict[Job, int]:
     statuses = {job: 0 for job in jobs if beginning_of(job) is Beginning.FINISHED}
     waiting = [job for job in jobs if job not in statuses]
-    free, running = list(slots), []
+    free = list(slots)
+    running: list[_Running] = []
     try:
         while waiting or running:
             for run in [run for run in running if run.process.poll() is not None]:
@@ -106,7 +107,7 @@ def _run_wave(jobs: Sequence[Job], slots: Sequence[Slot], table: LiveTable) -> d
 
 
 def _would_race(job: Job, running: Sequence[_Running]) -> bool:
-    """The first fold of a model starts alone: nnU-Net writes the files that folds share in place."""
+    """Return whether a job has to wait: the first fold of a model starts alone, as it writes files that folds share."""
     if (job.model_folder / "plans.json").is_file():
         return False
     shared = job.dataset, job.configuration
@@ -133,7 +134,8 @@ def _start(job: Job, slot: Slot) -> _Running:
 
 
 def _last_words(supervisor: subprocess.Popen) -> str:
-    """Waits for a supervisor and returns why it could not begin, if so; ends the training of one that was killed."""
+    """Wait for a supervisor and return why it could not begin, if so; end the training of one that was killed."""
+    assert supervisor.stdout is not None and supervisor.stderr is not None  # pipes, see `_start`
     status, group, words = supervisor.wait(), supervisor.stdout.read(), supervisor.stderr.read()
     number = re.search(r"\d+", group)
     if status < 0 and number:
@@ -144,6 +146,7 @@ def _last_words(supervisor: subprocess.Popen) -> str:
 
 def _stop(running: Sequence[_Running]) -> None:
     for run in running:
+        assert run.process.stdin is not None  # a pipe, see `_start`
         with suppress(OSError):
             run.process.stdin.close()
     for run in running:

@@ -13,7 +13,7 @@ from nnunet_xmodal.files.trust import VARIABLE, is_trusted
 
 
 def script(waves: Sequence[Sequence[Job]]) -> str:
-    """A shell script: the line that lets nnU-Net find our trainers, then one command a line.
+    """Return a shell script: the line that lets nnU-Net find our trainers, then one command a line.
 
     Finished jobs are left out. What follows a `# wait` needs everything above it.
     """

@@ -25,7 +25,7 @@ class CrossvalRequest:
         device: `cuda`, `cpu` or `mps`.
         gpus_per_training: GPUs that one training runs on, with `cuda`.
         group_by: folds in which the cases of one subject stay together: a regular expression whose first group is the
-            subject in a case's name, or a CSV file of case and subject; None keeps the split that there is.
+            subject in a case's name, or a CSV file of case and subject; None keeps an existing split.
         trust: let checkpoints and plans name any code and run it, in all jobs.
         executor: `local` trains here, `slurm` submits, `print` writes the commands to stdout.
         gpus: IDs of the GPUs to use here; None for all.

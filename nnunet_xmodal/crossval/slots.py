@@ -12,7 +12,7 @@ def slots_of(request: CrossvalRequest) -> list[Slot]:
     """Return the GPUs of each training that runs at once, `"0"` or `"0,1"`; None for one without any.
 
     Raises:
-        XModalError: for GPUs that there are not, or too few of them, and on Windows.
+        XModalError: for GPUs that do not exist, or too few of them, and on Windows.
     """
     if os.name == "nt":
         raise XModalError("--executor local needs process groups, which Windows lacks: take --executor print.")

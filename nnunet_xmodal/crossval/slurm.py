@@ -26,7 +26,7 @@ _ANY_NUMBER = 10_000  # of requeues; SlurmFold stops those that make no progress
 
 
 def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: SlurmSettings) -> int:
-    """Submits what is neither finished nor in the queue, and prints a line per job.
+    """Submit what is neither finished nor in the queue, and print a line per job.
 
     A job that failed is reported with the end of its log and submitted again: it is for that that the command is given
     again.
@@ -66,7 +66,8 @@ def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: Slur
 
 
 def check_sbatch() -> None:
-    """
+    """Check that sbatch can be called.
+
     Raises:
         XModalError: without Slurm.
     """
@@ -80,7 +81,7 @@ def check_sbatch() -> None:
 def _arrays(
     unfinished: Sequence[Job], earlier: Sequence[Job], ids: dict[Job, str]
 ) -> Iterator[tuple[str | None, dict[str, Job], list[Job]]]:
-    """What to submit together: dependency, model → its leader, folds.
+    """Yield what to submit together: dependency, model → its leader, folds.
 
     nnU-Net writes the files that the folds of a model share (plans, dataset.json, fingerprint) in place at the start of
     every training. So where they are not there yet, the other folds may begin when one, the leader, has begun
@@ -135,7 +136,9 @@ def _submit_array(
         with _not_as_part_of_a_job():
             submitted = executor.submit_array(folds)
     except (FailedJobError, FailedSubmissionError) as error:
-        answered = "sbatch was not understood" if "it answered" in str(error) else "sbatch does not take the jobs"
+        answered = (
+            "the answer of sbatch cannot be read" if "it answered" in str(error) else "sbatch does not take the jobs"
+        )
         raise XModalError(f"{answered}: {error}") from error
     ids = {job: slurm_job.job_id for job, slurm_job in zip(jobs, submitted)}
     for job, submission in submissions.items():
@@ -157,7 +160,7 @@ def _environment(settings: SlurmSettings) -> dict[str, str]:
 
 @contextmanager
 def _not_as_part_of_a_job() -> Iterator[None]:
-    """Hides what Slurm sets within a job, which would otherwise shape jobs that are submitted from there.
+    """Hide what Slurm sets within a job, which would otherwise shape jobs that are submitted from there.
 
     Not submitit's `clean_env`: it also hides SLURM_CONF, without which some clusters are not found, and SBATCH_ACCOUNT.
     """

@@ -34,10 +34,12 @@ class SlurmFold:
         self.job, self.environment, self.minutes, self.leader = job, environment, minutes, leader
         self._process: subprocess.Popen | None = None
         self._is_being_ended = False
-        self._began, self._before = 0.0, None
+        self._began = 0.0
+        self._before: list[int | None] | None = None
 
     def __call__(self) -> None:
-        """
+        """Run the fold, as a process that outlives this one and stops the training.
+
         Raises:
             RuntimeError: with the end of the job's log if it failed, so that Slurm shows it as failed.
         """
@@ -61,7 +63,7 @@ class SlurmFold:
             raise RuntimeError(f"{self.job.name} {why}; the end of {self.job.log}:\n{log_tail(self.job)}")
 
     def checkpoint(self) -> DelayedSubmission:
-        """Stops the training; submitit then puts the job back into the queue, and it begins with `--c`.
+        """Stop the training; submitit then puts the job back into the queue, and it begins with `--c`.
 
         Raises:
             RuntimeError: if the whole time limit passed without a new checkpoint: it would pass again and again.
@@ -75,13 +77,14 @@ class SlurmFold:
             raise RuntimeError(f"{self.job.name}: {reason}")
         return DelayedSubmission(SlurmFold(self.job, self.environment, self.minutes, self.leader))
 
-    def _on_term(self, *_) -> None:
+    def _on_term(self, *_: object) -> None:
         """Slurm ends the job, all processes of the training included, and decides what becomes of it."""
         self._is_being_ended = True
 
     def _stop(self) -> None:
         if self._process is None:
             return
+        assert self._process.stdin is not None  # a pipe, see `__call__`
         self._process.stdin.close()
         # Not Popen.wait, which this call may have interrupted while it holds its lock: we are in a signal handler.
         with suppress(ChildProcessError):

@@ -23,7 +23,8 @@ _WENT_ON = re.compile("DUE TO (JOB REQUEUE|PREEMPTION|NODE FAILURE)")  # earlier
 
 @dataclass(frozen=True)
 class Submission:
-    """
+    """A fold as it was handed to Slurm.
+
     Attributes:
         array: the name of the Slurm job.
         index: the fold's place in the array.
@@ -39,7 +40,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Queued:
-    """What squeue says of one element of an array, e.g. `12_3`, `PENDING`, `Priority`."""
+    """The state of one element of an array in squeue, e.g. `12_3`, `PENDING`, `Priority`."""
 
     id: str
     state: str
@@ -60,15 +61,17 @@ class SlurmRecord:
         return self.folder / f"{job.model}__fold_{job.fold}.json"
 
     def read(self, job: Job) -> Submission | None:
+        """Read how a fold was handed to Slurm; None if it was not."""
         file = self._file(job)
         return Submission(**read_json(file)) if file.is_file() else None
 
     def write(self, job: Job, submission: Submission) -> None:
+        """Write how a fold was handed to Slurm."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(asdict(submission), self._file(job))
 
     def queued(self, jobs: Iterable[Job]) -> dict[Job, Queued]:
-        """Those that wait or run.
+        """Return the folds that wait or run.
 
         Raises:
             XModalError: if squeue gives no answer.
@@ -79,7 +82,7 @@ class SlurmRecord:
         return {job: in_queue[place] for job, place in places.items() if place in in_queue}
 
     def last_words(self, job: Job) -> str | None:
-        """Of a fold that is in the queue no more: the end of its log; None if sbatch never took it."""
+        """Return the end of the log of a fold that has left the queue; None if sbatch never took it."""
         submission = self.read(job)
         if submission is None or submission.id is None:
             return None
@@ -106,9 +109,7 @@ def _squeue(arrays: set[str]) -> dict[tuple[str, int], Queued]:
         lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError) as error:
         why = getattr(error, "stderr", None) or str(error)
-        raise XModalError(
-            f"squeue does not tell what is in the queue ({why.strip()}): give the command again later."
-        ) from error
+        raise XModalError(f"squeue does not show the queue ({why.strip()}): give the command again later.") from error
     queued = {}
     for name, id, state, reason in (line.strip().split("|", 3) for line in lines if line.strip()):
         _, _, index = id.partition("_")

@@ -8,7 +8,7 @@ from nnunet_xmodal.crossval.request import CrossvalRequest
 from nnunet_xmodal.errors import XModalError
 
 NOTICE = 120
-"""Seconds before the end of a job's time at which it is told, to stop the training and to go back into the queue."""
+"""Seconds before the end of a job's time at which it gets a signal, to stop the training and go back into the queue."""
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 _OWN_FLAGS = {"partition": "--partition", "time": "--time", "mem": "--mem", "cpus_per_task": "--cpus"}
@@ -17,7 +17,8 @@ _RESERVED = {"array", "dependency", "error", "job_name", "open_mode", "output", 
 
 @dataclass(frozen=True)
 class SlurmSettings:
-    """
+    """The resources and options of every job.
+
     Attributes:
         minutes: time limit of a job; one that reaches it continues in the next.
         mem: memory of a job as Slurm writes it, `32G`.
@@ -53,7 +54,7 @@ class SlurmSettings:
 
     @property
     def parameters(self) -> dict:
-        """For submitit's SlurmExecutor."""
+        """Return the parameters for submitit's SlurmExecutor."""
         parameters = {
             "partition": self.partition,
             "time": self.minutes,
@@ -76,7 +77,7 @@ class SlurmSettings:
 
 
 def minutes_of(time: str) -> int:
-    """Whole minutes, rounded up, of a limit as Slurm writes it: `90`, `90:00`, `1:30:00`, `1-12`, `1-12:00:00`.
+    """Convert Slurm's limit into whole minutes, rounded up: `90`, `90:00`, `1:30:00`, `1-12`, `1-12:00:00`.
 
     Raises:
         XModalError: for anything else, and for no time at all.

@@ -41,7 +41,7 @@ _PATIENCE = 10  # seconds between SIGTERM and SIGKILL
 
 
 def run_job(job: Job, hangup: int | None = None) -> int:
-    """Trains and validates what is not there yet; prints go to `job.log`.
+    """Train and validate what is not there yet; prints go to `job.log`.
 
     Args:
         hangup: a file descriptor; the training is stopped when it is closed on its other side.
@@ -83,7 +83,7 @@ def run_job(job: Job, hangup: int | None = None) -> int:
 
 @contextmanager
 def _locked(log: TextIO) -> Iterator[bool]:
-    """Whether the file is ours alone. A training inherits the lock, and keeps it if this process is killed."""
+    """Yield whether the file is ours alone. A training inherits the lock, and keeps it if this process is killed."""
     import fcntl  # not on Windows
 
     try:
@@ -114,7 +114,7 @@ def _start(command: list[str], log: TextIO) -> subprocess.Popen:
 
 
 def stop_group(process: subprocess.Popen) -> None:
-    """Ends a session's leader and everything that is left of its process group."""
+    """End a session's leader and everything that is left of its process group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -129,12 +129,13 @@ def _on_end_of(descriptor: int, then: Callable[[], None]) -> None:
     then()
 
 
-def _leave(*_) -> None:
+def _leave(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + signal.SIGTERM)
 
 
 def main() -> None:
+    """Run the job of the command line, and stop it when standard input closes."""
     signal.signal(signal.SIGTERM, _leave)  # so that `finally` stops the training
     try:
         sys.exit(run_job(Job.from_dict(json.loads(sys.argv[1])), sys.stdin.fileno()))

@@ -25,7 +25,7 @@ def waves_of(request: CrossvalRequest, preprocessed: Path, results: Path) -> lis
         results: nnU-Net's results folder.
 
     Raises:
-        XModalError: for trainers, plans, configurations, preprocessed data or weights that there are not.
+        XModalError: for trainers, plans, configurations, preprocessed data or weights that do not exist.
     """
     for trainer in request.trainers:
         _check_trainer(trainer)
@@ -54,7 +54,7 @@ def data_folders(request: CrossvalRequest, preprocessed: Path) -> list[Path]:
     """Return where the preprocessed cases of every plan and configuration lie.
 
     Raises:
-        XModalError: for plans, configurations or data that there are not.
+        XModalError: for plans, configurations or data that do not exist.
     """
     names = {configuration.data_identifier for _, _, configuration in _configurations(request, preprocessed)}
     return [preprocessed / name for name in sorted(names)]

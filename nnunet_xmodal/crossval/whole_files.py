@@ -82,7 +82,7 @@ def validate_again(jobs: Sequence[Job]) -> None:
 
 
 def _cut_predictions(job: Job) -> list[Path]:
-    """Those of the summary that are there, but not to their end."""
+    """Return those of the summary that are there, but not to their end."""
     folder = job.folder / "validation"
     results = read_json(folder / "summary.json")["metric_per_case"]
     files = [folder / PureWindowsPath(result["prediction_file"]).name for result in results]  # of any system

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Condition:
-    """
+    """A choice of channels that are there.
+
     Attributes:
         missing: numbers of the channels that are not there.
         without: their names, joined by "+"; empty where nothing is missing.
@@ -20,6 +21,6 @@ class Condition:
 
 
 def conditions_of(streams: Sequence[Sequence[int]], names: Sequence[str]) -> list[Condition]:
-    """All streams, and all but each of them; with one stream only the first."""
+    """Return all streams, and all but each of them; with one stream only the first."""
     lacking = [Condition(tuple(stream), "+".join(names[channel] for channel in stream)) for stream in streams]
     return [Condition(), *(lacking if len(streams) > 1 else [])]

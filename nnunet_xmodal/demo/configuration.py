@@ -4,7 +4,7 @@ from copy import deepcopy
 
 
 def narrowed(configurations: dict, name: str, batch_size: int, features: int) -> dict:
-    """A configuration of nnU-Net's plans that inherits from another one, everything else included.
+    """Return a configuration of nnU-Net's plans that inherits all the rest from another one.
 
     Args:
         configurations: of the plans.

@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from multiprocessing.pool import ThreadPool
+from typing import Any
 
 
 class _Threads:
@@ -14,9 +15,11 @@ class _Threads:
 
 @contextmanager
 def pools_of_threads() -> Iterator[None]:
-    """Within, `multiprocessing.get_context("spawn").Pool(n)` is a pool of n threads of this process."""
+    """Make `multiprocessing.get_context("spawn").Pool(n)` a pool of n threads of this process."""
     get_context = multiprocessing.get_context
-    multiprocessing.get_context = lambda method=None: _Threads if method == "spawn" else get_context(method)
+
+    replacement: Any = lambda method=None: _Threads if method == "spawn" else get_context(method)  # noqa: E731
+    multiprocessing.get_context = replacement
     try:
         yield
     finally:
@@ -25,7 +28,7 @@ def pools_of_threads() -> Iterator[None]:
 
 @contextmanager
 def loading_in_this_thread() -> Iterator[None]:
-    """Within, nnU-Net's loader leaves the number of threads as it is.
+    """Keep nnU-Net's loader from changing the number of threads.
 
     Before every batch it looks through all libraries of this process to set that number to one: as long as it takes to
     load and augment two small slices.

@@ -15,6 +15,11 @@ from nnunet_xmodal.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    from nnunet_xmodal.evaluation.figures.conditions import Row
 
 DRAWN = 3
 """Cases in the figure; the table is about all of them."""
@@ -30,7 +35,7 @@ class Case:
 
 
 def new_cases(demo: Demo) -> tuple[list[Case], list[int]]:
-    """Cases of `imagesTs` and all folds, or without such cases those that fold 0 validates on, and fold 0."""
+    """Return the cases of `imagesTs` and all folds; without such cases, those that fold 0 validates on, and [0]."""
     ending = demo.dataset_json["file_ending"]
     first_channel = f"_0000{ending}"
     files = sorted((demo.raw / "imagesTs").glob(f"*{first_channel}"))
@@ -51,15 +56,15 @@ def new_cases(demo: Demo) -> tuple[list[Case], list[int]]:
 
 
 def conditions(demo: Demo) -> list[Condition]:
-    """Those of the planned dataset."""
+    """Return the conditions of the planned dataset."""
     streams = streams_of(read_json(demo.preprocessed / f"{PLANS}.json"), {}, demo.dataset_json)
     return conditions_of(streams, channel_names_of(demo.dataset_json))
 
 
-def predict(demo: Demo, progress: Progress, device) -> None:
-    """Writes the mean of every trainer's folds under every condition, without nnU-Net's mirroring.
+def predict(demo: Demo, progress: Progress, device: torch.device) -> None:
+    """Write the mean of every trainer's folds under every condition, without nnU-Net's mirroring.
 
-    A model that was trained with stream dropout is given the streams that there are, as by
+    A model that was trained with stream dropout is given the streams that are left, as by
     `nnUNetXModal_predict --allow_missing`. For any other one the preprocessed channels that are missing become 0, which
     is their mean.
     """
@@ -84,7 +89,9 @@ def predict(demo: Demo, progress: Progress, device) -> None:
                     _set_to_zero(predictor, cases, condition, output)
 
 
-def _leave_out(predictor, cases: Sequence[Case], condition: Condition, demo: Demo, output: Path) -> None:
+def _leave_out(
+    predictor: nnUNetPredictor, cases: Sequence[Case], condition: Condition, demo: Demo, output: Path
+) -> None:
     from nnunet_xmodal.datasets.partial_cases import PartialCase
     from nnunet_xmodal.prediction.request import PredictionRequest
     from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
@@ -106,7 +113,7 @@ def _leave_out(predictor, cases: Sequence[Case], condition: Condition, demo: Dem
     predict_partial_cases(predictor, partial, request, SegmentationOptions(allow_missing=True))
 
 
-def _set_to_zero(predictor, cases: Sequence[Case], condition: Condition, output: Path) -> None:
+def _set_to_zero(predictor: nnUNetPredictor, cases: Sequence[Case], condition: Condition, output: Path) -> None:
     from nnunet_xmodal.prediction.export import export_prediction
     from nnunet_xmodal.prediction.preprocessed import preprocessed
 
@@ -119,7 +126,7 @@ def _set_to_zero(predictor, cases: Sequence[Case], condition: Condition, output:
 
 
 def dice_of(demo: Demo) -> pd.DataFrame | None:
-    """Dice of the predicted new cases: columns trainer, condition, case, label, Dice; None without reference labels."""
+    """Return the Dice of the predicted new cases: trainer, condition, case, label, Dice; None without references."""
     from nnunet_xmodal.comparison.case_cache import CaseCache
     from nnunet_xmodal.comparison.case_table import case_table
     from nnunet_xmodal.comparison.cross_validation import read_predictions
@@ -141,7 +148,7 @@ def dice_of(demo: Demo) -> pd.DataFrame | None:
 
 
 def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
-    """Writes cases.png: channels, reference, and every trainer's prediction under every condition."""
+    """Draw cases.png: channels, reference, and every trainer's prediction under every condition."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_xmodal.evaluation.figures.conditions import draw_rows
@@ -156,8 +163,8 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
     write_atomically(demo.folder / "cases.png", lambda file: draw_rows(rows, named, file))
 
 
-def _row(demo: Demo, reader, case: Case, dice: pd.DataFrame | None):
-    """The slice of a case that shows most."""
+def _row(demo: Demo, reader: BaseReaderWriter, case: Case, dice: pd.DataFrame | None) -> Row:
+    """Choose the slice of a case that shows most."""
     from nnunet_xmodal.evaluation.figures.cases import clearest_slice
     from nnunet_xmodal.evaluation.figures.conditions import Panel, Row
 

@@ -20,13 +20,15 @@ class Progress:
         self.start = monotonic()
 
     def say(self, text: str) -> None:
+        """Print a line."""
         print(f"{self._now()} {text}", flush=True)
 
     @contextmanager
     def step(self, text: str) -> Iterator[list[str]]:
-        """Prints `text` at once and behind it, when the block is done, what it took and what the block appended."""
+        """Print `text` at once and behind it, when the block is done, what it took and what the block appended."""
         print(f"{self._now()} {text} … ", end="", flush=True)
-        began, results = monotonic(), []
+        results: list[str] = []
+        began = monotonic()
         try:
             with printing_to(self.log_file):
                 yield results
@@ -40,13 +42,13 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as `m:ss`."""
+    """Return seconds as `m:ss`."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 @contextmanager
 def printing_to(log_file: Path) -> Iterator[None]:
-    """Sends what this process and those that it starts print to a file.
+    """Send what this process and those that it starts print to a file.
 
     Python's streams are redirected for this process and file descriptors 1 and 2 for its children.
     """

@@ -16,7 +16,7 @@ MEAN = "mean of labels"
 
 
 def validation_dice(demo: Demo) -> pd.DataFrame:
-    """Dice of the cases that the trained folds validated on: columns trainer, condition, case, label, Dice."""
+    """Return the Dice of the cases that the trained folds validated on: trainer, condition, case, label, Dice."""
     labels = foreground(demo.dataset_json)
     rows = []
     for trainer in demo.trainers:
@@ -30,7 +30,7 @@ def validation_dice(demo: Demo) -> pd.DataFrame:
 
 
 def dice_table(dice: pd.DataFrame, trainers: Sequence[str]) -> str:
-    """Mean ± standard deviation over cases, in percent, per condition and label, in markdown.
+    """Return mean ± standard deviation over cases, in percent, per condition and label, in markdown.
 
     From the second trainer on with the mean difference to the first one on the same cases and its 95 % interval, by
     bootstrap of the cases.
@@ -67,7 +67,7 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 def write_results(demo: Demo, table: str, scores: Iterable[str]) -> None:
-    """Writes results.md.
+    """Write results.md.
 
     Args:
         table: see `dice_table`.
@@ -90,4 +90,8 @@ def write_results(demo: Demo, table: str, scores: Iterable[str]) -> None:
             "More in [the report](report/report.html).",
         ]
     )
-    write_atomically(demo.folder / "results.md", lambda name: Path(name).write_text(text + "\n", encoding="utf-8"))
+
+    def write(name: str) -> None:
+        Path(name).write_text(text + "\n", encoding="utf-8")
+
+    write_atomically(demo.folder / "results.md", write)

@@ -17,7 +17,8 @@ PLANS = "nnUNetPlans"
 
 @dataclass
 class Demo:
-    """
+    """The settings of a demo, and where its files are.
+
     Attributes:
         folder: gets raw data, preprocessed data, results, predictions, table, figure and a log.
         epochs, iterations: length of each training; part of the trainer's name, so that lengths do not mix.
@@ -49,7 +50,7 @@ class Demo:
     phantoms: int = 20
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.folder = Path(self.folder).resolve()
         self.dataset = Path(self.dataset).resolve() if self.dataset is not None else None
         for name in ("epochs", "iterations", "folds", "batch_size", "features", "processes", "cases"):
@@ -68,46 +69,54 @@ class Demo:
 
     @property
     def data(self) -> str:
-        """What the demo runs on, in words."""
+        """Describe in words what the demo runs on."""
         return str(self.dataset or f"{self.phantoms} prostate phantoms of seed {self.seed}")
 
     @property
     def dataset_name(self) -> str:
+        """Return the full name of the dataset."""
         return PHANTOMS if self.dataset is None else self.dataset.name
 
     @property
     def raw(self) -> Path:
-        """The folder of the raw dataset."""
+        """Return the folder of the raw dataset."""
         return self.dataset or self.folder / "nnUNet_raw" / PHANTOMS
 
     @property
     def preprocessed(self) -> Path:
+        """Return the folder of the preprocessed dataset."""
         return self.folder / "nnUNet_preprocessed" / self.dataset_name
 
     @property
     def trained_configuration(self) -> str:
+        """Return the name of the configuration that is trained."""
         return f"{self.configuration}_b{self.batch_size}_f{self.features}"
 
     def of_length(self, trainer: str) -> str:
+        """Return the name of a trainer that trains as long as the demo says."""
         return f"{trainer}_{self.epochs}epochs_{self.iterations}its"
 
     def model(self, trainer: str) -> Path:
+        """Return the folder that the folds of a trainer share."""
         identifier = f"{self.of_length(trainer)}__{PLANS}__{self.trained_configuration}"
         return self.folder / "nnUNet_results" / self.dataset_name / identifier
 
     def fold(self, trainer: str, fold: int) -> Path:
+        """Return the folder of a fold."""
         return self.model(trainer) / f"fold_{fold}"
 
     def predictions(self, trainer: str, without: str = "") -> Path:
-        """Of the new cases; `without` says what they lack, nothing if empty."""
+        """Return the folder of the new cases' predictions; `without` says what they lack, nothing if empty."""
         folder = self.folder / "predictions" / (f"without_{without}" if without else "complete")
         return folder / self.model(trainer).name
 
     @cached_property
     def dataset_json(self) -> dict:
+        """Read the dataset.json of the raw dataset."""
         return read_json(self.raw / "dataset.json")
 
     def validation_cases(self, fold: int) -> list[str]:
+        """Read which cases a fold validates on."""
         return read_json(self.preprocessed / "splits_final.json")[fold]["val"]
 
 

@@ -1,13 +1,17 @@
 """Trainings of the demo, one after the other or some at once in processes of their own."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from nnunet_xmodal.crossval.beginning import SET_ASIDE, is_intact
 from nnunet_xmodal.demo.in_process import loading_in_this_thread, pools_of_threads
@@ -15,6 +19,9 @@ from nnunet_xmodal.demo.progress import Progress, clock, printing_to
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.processes import tied_workers
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Job:
 
     @property
     def validates_only(self) -> bool:
+        """Return whether only the validation is missing."""
         return "checkpoint_final.pth" in self.checkpoints
 
     def __str__(self) -> str:
@@ -40,7 +48,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """
+    """The outcome of a job.
+
     Attributes:
         seconds: that it took.
         dice: nnU-Net's mean over labels and validation cases; None if the training failed.
@@ -53,8 +62,8 @@ class Trained:
     failure: str = ""
 
 
-def train_all(demo: Demo, progress: Progress, device) -> None:
-    """Fold after fold, all trainers on each: an interrupted demo holds comparable trainings.
+def train_all(demo: Demo, progress: Progress, device: torch.device) -> None:
+    """Train fold after fold, all trainers on each: an interrupted demo holds comparable trainings.
 
     Raises:
         XModalError: if a training fails; those that were finished stay.
@@ -80,26 +89,30 @@ def train_all(demo: Demo, progress: Progress, device) -> None:
 
 
 def processes_of(demo: Demo, device_type: str) -> int:
-    """How many trainings run at once: what the demo says, else two on a CPU with several cores."""
+    """Return how many trainings run at once: what the demo says, else two on a CPU with several cores."""
     if demo.processes is not None:
         return demo.processes
     return 2 if device_type == "cpu" and _cores() > 1 else 1
 
 
 def _cores() -> int:
-    """That this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, processes: int) -> Iterator[Trained]:
-    """The jobs as they are finished."""
+def _side_by_side(
+    jobs: list[Job], demo: Demo, progress: Progress, device: torch.device, processes: int
+) -> Iterator[Trained]:
+    """Yield the jobs as they are finished."""
     if processes < 2:
         for job in jobs:
             yield _train(job, demo, device, progress.log_file)
         return
     # spawned, because a fork of a process that has used torch, CUDA or blosc can hang
     context = multiprocessing.get_context("spawn")
-    waiting, connections, workers = iter(jobs), [], []
+    waiting = iter(jobs)
+    connections: list[Connection] = []
+    workers: list[BaseProcess] = []
     for _ in range(processes):
         ours, theirs = context.Pipe()
         arguments = (theirs, demo, device, progress.log_file, max(1, _cores() // processes))
@@ -111,14 +124,15 @@ def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, proce
         ours.send(next(waiting))
     try:
         while connections:
-            for connection in wait(connections):
+            ready = wait(connections)
+            for connection in [connection for connection in connections if connection in ready]:
                 try:
                     yield connection.recv()
                 except EOFError as error:
                     raise XModalError(f"a process that trained has ended: look into {progress.log_file}.") from error
-                job = next(waiting, None)
-                connection.send(job)
-                if job is None:
+                following = next(waiting, None)
+                connection.send(following)
+                if following is None:
                     connections.remove(connection)
     finally:
         for worker in workers:
@@ -127,8 +141,8 @@ def _side_by_side(jobs: list[Job], demo: Demo, progress: Progress, device, proce
             worker.join()
 
 
-def _work(connection: Connection, demo: Demo, device, log_file: Path, threads: int) -> None:
-    """Trains what arrives, until None does or the demo is gone."""
+def _work(connection: Connection, demo: Demo, device: torch.device, log_file: Path, threads: int) -> None:
+    """Train what arrives, until None does or the demo is gone."""
     import torch
 
     torch.set_num_threads(threads)
@@ -139,7 +153,7 @@ def _work(connection: Connection, demo: Demo, device, log_file: Path, threads: i
         return
 
 
-def _train(job: Job, demo: Demo, device, log_file: Path) -> Trained:
+def _train(job: Job, demo: Demo, device: torch.device, log_file: Path) -> Trained:
     began, dice, failure = monotonic(), None, ""
     with printing_to(log_file):
         try:
@@ -187,7 +201,7 @@ def _readable_checkpoints(fold: Path) -> tuple[str, ...]:
 
 
 def _estimate(left: Sequence[str], finished: Sequence[Trained]) -> float:
-    """Seconds for the trainings that are left; a trainer that was not timed yet counts like the slowest that was."""
+    """Return seconds for the trainings that are left; one that was not timed yet counts like the slowest that was."""
     seconds: dict[str, list[float]] = {}
     for trained in finished:
         seconds.setdefault(trained.job.trainer, []).append(trained.seconds)

@@ -4,8 +4,11 @@ nnU-Net reads a part of its environment when it is imported, so it is imported i
 `_set_environment`.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_xmodal import discovery
 from nnunet_xmodal.datasets.streams import streams_of
@@ -20,6 +23,10 @@ from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.claim import claimed, is_claim
 from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.phantoms.prostate import write_prostate_dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
 
 _FINGERPRINT_VOXELS = 1e6
 """Intensities that are drawn for nnU-Net's fingerprint, in place of its 1e8, which take ten seconds."""
@@ -36,8 +43,8 @@ def run(demo: Demo) -> None:
         _run(demo, device)
 
 
-def _run(demo: Demo, device) -> None:
-    """Everything, each step printed as it begins; what was finished before is skipped.
+def _run(demo: Demo, device: torch.device) -> None:
+    """Do everything, each step printed as it begins; what was finished before is skipped.
 
     Raises:
         XModalError: if the folder holds something else, or the device or configuration does not exist.
@@ -66,7 +73,7 @@ def _run(demo: Demo, device) -> None:
 
 
 def _claim_folder(demo: Demo) -> None:
-    """Writes down what the data of this demo are, or compares.
+    """Write down what the data of this demo are, or compare.
 
     Trainers, folds, lengths and configurations have names and folders of their own: other ones are added.
     """
@@ -98,7 +105,7 @@ def _set_environment(demo: Demo) -> None:
     discovery.register()
 
 
-def _torch_device(demo: Demo):
+def _torch_device(demo: Demo) -> torch.device:
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -148,7 +155,7 @@ def _plan_and_preprocess(demo: Demo, progress: Progress) -> None:
 
 
 def _check_trainers_and_new_cases(demo: Demo) -> None:
-    """Notices before the first training what would stop the last one."""
+    """Notice before the first training what would stop the last one."""
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -169,8 +176,8 @@ def _check_trainers_and_new_cases(demo: Demo) -> None:
         check_cases(new, demo.dataset_json, progress=False)
 
 
-def _compare(demo: Demo, progress: Progress, dice) -> str:
-    """Writes `report/` and results.md; the table with and without modalities as text."""
+def _compare(demo: Demo, progress: Progress, dice: pd.DataFrame | None) -> str:
+    """Write `report/` and results.md; return the table with and without modalities as text."""
     import pandas as pd
 
     from nnunet_xmodal.comparison.report.tables import scores
@@ -195,7 +202,7 @@ def _compare(demo: Demo, progress: Progress, dice) -> str:
 
 
 def _configurations(plans_file: Path) -> dict:
-    """Those of the plans; empty without plans, or with half a file."""
+    """Return those of the plans; empty without plans, or with half a file."""
     try:
         return read_json(plans_file)["configurations"]
     except (OSError, ValueError):

@@ -23,7 +23,7 @@ NO_THICKNESS = 999.0
 
 @dataclass(frozen=True)
 class MetricSettings:
-    """What the metrics leave open.
+    """The choices that the metrics leave open.
 
     Attributes:
         nsd_tolerance_mm: distance up to which a surface voxel counts as right.
@@ -51,7 +51,8 @@ def case_metrics(
     ignore_label: int | None = None,
     settings: MetricSettings | None = None,
 ) -> dict[str, dict[str, float]]:
-    """
+    """Compute every metric of every label.
+
     Voxels whose reference is the ignore label are left out of both masks and of the true negatives, as nnU-Net does. A
     mask that reaches into them gets a surface where they begin.
 
@@ -87,10 +88,10 @@ def case_metrics(
 
     found = {}
     for name, values in labels.items():
-        masks = [_mask(label_map, values) for label_map in (prediction, reference)]
+        predicted, true = _mask(prediction, values), _mask(reference, values)
         if counted is not None:
-            masks = [mask & counted for mask in masks]
-        found[name] = _label_metrics(*masks, spacing, n_voxels, settings)
+            predicted, true = predicted & counted, true & counted
+        found[name] = _label_metrics(predicted, true, spacing, n_voxels, settings)
     return found
 
 
@@ -104,7 +105,7 @@ def _mask(label_map: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
 def _label_metrics(
     prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], n_voxels: int, settings: MetricSettings
 ) -> dict[str, float]:
-    """Of two bool masks; n_voxels are those of the whole image, wherever the masks have been cut."""
+    """Compute all metrics of two bool masks; n_voxels are those of the whole image, wherever the masks were cut."""
     # the margin keeps a lesion of one slice from looking like an image of one slice
     box = bounding_box(prediction | reference, margin=1)
     prediction, reference = prediction[box], reference[box]

@@ -37,7 +37,8 @@ _LOWEST_PROBABILITY = 0.0039
 
 @dataclass(frozen=True)
 class DetectedCase:
-    """
+    """The lesions of one case, matched with those of its reference.
+
     Attributes:
         lesions: picai_eval's triples (1 for a lesion of the reference or 0 for a false positive, confidence or 0 for a
             lesion that was missed, IoU).
@@ -76,7 +77,7 @@ class Detection:
     candidates: int
 
     def numbers(self) -> dict[str, float]:
-        """A row of a table: `AP`, `AUROC`, `sensitivity_at_0.125_FP`, …, and the counts."""
+        """Return a row of a table: `AP`, `AUROC`, `sensitivity_at_0.125_FP`, …, and the counts."""
         return {
             "AP": self.AP,
             "AUROC": self.AUROC,
@@ -89,7 +90,8 @@ class Detection:
 
 
 def detect_case(probability: np.ndarray, reference: np.ndarray) -> DetectedCase:
-    """
+    """Find the lesions of one case and match them with those of its reference.
+
     Args:
         probability: `(z, y, x)`, of one label or region; 0 where nothing is to be judged, such as at an ignore label.
         reference: bool `(z, y, x)` on the same grid.
@@ -120,7 +122,7 @@ def detect_case(probability: np.ndarray, reference: np.ndarray) -> DetectedCase:
 def pool_cases(
     cases: Iterable[DetectedCase], false_positives_per_case: Iterable[float] = FALSE_POSITIVES_PER_CASE
 ) -> Detection:
-    """Numbers for many cases, each of them counting once.
+    """Compute the numbers for many cases, each of them counting once.
 
     Raises:
         XModalError: without picai_eval, or without cases.
@@ -156,7 +158,7 @@ def pool_cases(
 
 
 def read_probabilities(file: str | Path) -> np.ndarray:
-    """`(channels, z, y, x)` in the grid of the image, from the `.npz` that nnU-Net writes beside a segmentation.
+    """Read probabilities `(channels, z, y, x)` on the image's grid, from nnU-Net's `.npz` beside a segmentation.
 
     Raises:
         XModalError: when the file holds no probabilities, or cannot be read.
@@ -175,7 +177,7 @@ def read_probabilities(file: str | Path) -> np.ndarray:
 
 
 def probability_channel(dataset_json: Mapping, label: str) -> int:
-    """The channel of nnU-Net's probabilities that a label of dataset.json has, whether trained with labels or regions.
+    """Return the channel of nnU-Net's probabilities for a label of dataset.json, trained with labels or regions.
 
     With labels, channel 0 is the background; with regions there is no channel for it.
     """

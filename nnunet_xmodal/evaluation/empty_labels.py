@@ -33,9 +33,9 @@ _ONE_EMPTY = {"overlap": 0.0, "distance": BRATS_DISTANCE_MM}
 
 
 def empty_states(volume: pd.Series, reference_volume: pd.Series) -> pd.Series:
-    """Which mask is empty, from the volumes of both: "both", "reference", "prediction", or "" for neither.
+    """Name the empty mask by the volumes of both: "both", "reference", "prediction", or "" for neither.
 
-    A mask whose volume is NaN, because a result tells none, counts as not empty.
+    A mask whose volume is NaN, because a result has none, counts as not empty.
     """
     without_prediction, without_reference = volume == 0, reference_volume == 0
     states = np.select(
@@ -47,7 +47,7 @@ def empty_states(volume: pd.Series, reference_volume: pd.Series) -> pd.Series:
 
 
 def with_rule(cases: pd.DataFrame, rule: str, metrics: Mapping[str, Metric] = SEGMENTATION_METRICS) -> pd.DataFrame:
-    """A copy of the table with the rule applied, and with a column `empty`, see `empty_states`.
+    """Return a copy of the table with the rule applied, and with a column `empty`, see `empty_states`.
 
     Args:
         cases: one row per case and label, a column per metric as `case_metrics` returns them, NaN where undefined.

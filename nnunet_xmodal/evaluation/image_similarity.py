@@ -33,7 +33,7 @@ _RADIUS = 5  # of the window: skimage cuts the Gaussian at 3.5 σ
 def image_similarity(
     image: np.ndarray, reference: np.ndarray, mask: np.ndarray, data_range: float | Sequence[float]
 ) -> dict[str, float]:
-    """MAE, PSNR and SSIM as above.
+    """Compute MAE, PSNR and SSIM as above.
 
     Args:
         image, reference: `(C, *spatial)`, 2D or 3D.
@@ -55,7 +55,7 @@ def image_similarity(
 
 
 def range_inside(reference: np.ndarray, mask: np.ndarray) -> list[float]:
-    """Largest minus smallest value of every channel inside the mask, a common L: `(C, *spatial)`, `(*spatial)` → C.
+    """Return each channel's largest minus smallest value in the mask, a common L: `(C, *spatial)`, `(*spatial)` → C.
 
     0 where a channel is constant or the mask is empty.
     """
@@ -63,7 +63,7 @@ def range_inside(reference: np.ndarray, mask: np.ndarray) -> list[float]:
 
 
 def ssim_map(x: np.ndarray, y: np.ndarray, data_range: float) -> np.ndarray:
-    """SSIM of the windows around every voxel of two images `(*spatial)`, also of fewer than 11 voxels along an axis."""
+    """Return the SSIM of the window around every voxel of two images `(*spatial)`, also of sides below 11 voxels."""
     # skimage mirrors at the border as "symmetric" does: doing it beforehand changes nothing but the size that it checks
     short = [_RADIUS if side <= 2 * _RADIUS else 0 for side in x.shape]
     padded = [np.pad(image, [(n, n) for n in short], mode="symmetric") for image in (x, y)]

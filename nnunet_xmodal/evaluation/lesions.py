@@ -20,7 +20,7 @@ _NAN = float("nan")
 
 
 def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Connected components of a bool mask of one to three dimensions: numbers 1 … n in its shape, and n."""
+    """Number the connected components of a bool mask of one to three dimensions: 1 … n in its shape, and n."""
     if not mask.any():  # cc3d has no answer for an image without voxels
         return np.zeros(mask.shape, np.uint16), 0
     # As uint8, because what cc3d 4.1.1 does with bool is at times wrong in 2D, and raises for a line of voxels in 3D.
@@ -47,13 +47,13 @@ class LesionOverlaps:
 
     @property
     def iou(self) -> np.ndarray:
-        """`(N,)`, of the pairs."""
+        """Return the IoU of the pairs, `(N,)`."""
         predicted, reference = self.pairs.T
         union = self.predicted_voxels[predicted] + self.reference_voxels[reference] - self.shared_voxels
         return self.shared_voxels / union
 
     def matches(self, threshold: float) -> int:
-        """The largest number of one-to-one pairs with IoU ≥ threshold."""
+        """Return the largest number of one-to-one pairs with IoU ≥ threshold."""
         predicted, reference = self.pairs[self.iou >= threshold].T
         allowed = csr_array(
             (np.ones(len(predicted), bool), (predicted, reference)),
@@ -63,7 +63,7 @@ class LesionOverlaps:
 
 
 def lesion_overlaps(prediction: np.ndarray, reference: np.ndarray) -> LesionOverlaps:
-    """Of two bool masks `(*spatial)`."""
+    """Measure the lesions of two bool masks `(*spatial)`, in voxels."""
     predicted, n_predicted = components(prediction)
     true, n_reference = components(reference)
     both = prediction & reference
@@ -79,7 +79,7 @@ def lesion_overlaps(prediction: np.ndarray, reference: np.ndarray) -> LesionOver
 
 
 def lesion_metrics(prediction: np.ndarray, reference: np.ndarray, iou_threshold: float) -> dict[str, float]:
-    """The lesion metrics of `metrics.py` for two bool masks `(*spatial)`.
+    """Compute the lesion metrics of `metrics.py` for two bool masks `(*spatial)`.
 
     NaN for sensitivity without a lesion in the reference, for precision without one in the prediction, and for F1
     without either; F1 is 0 where just one mask is empty, as Dice is.
@@ -105,7 +105,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def _harmonic_mean(found: int, n_reference: int, real: int, n_predicted: int) -> float:
-    """Of found/n_reference and real/n_predicted; found and real are 0 together."""
+    """Return that of found/n_reference and real/n_predicted; found and real are 0 together."""
     if not n_reference + n_predicted:
         return _NAN
     if not found:

@@ -9,10 +9,11 @@ Direction = Literal["higher", "lower"]
 
 @dataclass(frozen=True)
 class Metric:
-    """
+    """A metric: its meaning, its unit, and which way is better.
+
     Attributes:
         name: as in the tables' columns.
-        better: which way is better; None for what is told but never ranked or tested, such as a volume.
+        better: which way is better; None for what is reported but never ranked or tested, such as a volume.
         kind: what an empty label does to it, see `evaluation/empty_labels.py`: "overlap" lies in [0, 1] and agrees at
             1, "error" at 0, "distance" is in mm and agrees at 0; None for what empty labels leave alone.
         unit: "" for numbers without one; "%" for fractions, which are stored as fractions and shown as percent.
@@ -27,12 +28,12 @@ class Metric:
 
     @property
     def shown(self) -> str:
-        """Name and unit, as the header of a column of shown values."""
+        """Return name and unit, as the header of a column of shown values."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     @property
     def scale(self) -> float:
-        """What a stored value is multiplied with to be shown in `unit`."""
+        """Return the factor that turns a stored value into `unit`."""
         return 100.0 if self.unit == "%" else 1.0
 
 

@@ -18,7 +18,7 @@ and VOE where both are. Dice and IoU are nnU-Net's to the last bit.
 
 
 def voxel_metrics(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
-    """The metrics above, as fractions; NaN where the denominator is 0."""
+    """Compute the metrics above, as fractions; NaN where the denominator is 0."""
     predicted, reference = tp + fp, tp + fn
     iou = _ratio(tp, tp + fp + fn)
     rvd = _ratio(predicted - reference, reference)

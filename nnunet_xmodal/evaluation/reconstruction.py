@@ -34,7 +34,7 @@ _RADIUS = 7  # voxels: 15 along every axis
 
 
 def reconstruction_quality(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """The measures of DIRECTIONS.
+    """Compute the measures of DIRECTIONS.
 
     Args:
         image, reference: `(D, H, W)` in the same unit, ppm for susceptibility.
@@ -64,11 +64,11 @@ def reconstruction_quality(image: np.ndarray, reference: np.ndarray, mask: np.nd
 
 
 def relative_error(x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
-    """100·‖x − y‖/‖y‖ over the voxels of a mask, NaN where y is 0 everywhere."""
+    """Return 100·‖x − y‖/‖y‖ over the voxels of a mask, NaN where y is 0 everywhere."""
     norm = np.linalg.norm(y[mask])
     return float(100 * np.linalg.norm((x - y)[mask]) / norm) if norm else float("nan")
 
 
 def laplacian_of_gaussian(volume: np.ndarray) -> np.ndarray:
-    """LoG of HFEN, with zeros beyond the border: `(D, H, W)` → the same."""
+    """Apply HFEN's LoG, with zeros beyond the border: `(D, H, W)` → the same."""
     return gaussian_laplace(volume, _SIGMA, mode="constant", truncate=_RADIUS / _SIGMA)

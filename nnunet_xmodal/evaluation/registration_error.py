@@ -17,7 +17,7 @@ DIRECTIONS = {
 def registration_error(
     matrix: torch.Tensor, points: torch.Tensor, truth: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
-    """What is left of T·T_gt⁻¹, which is the identity for a perfect registration.
+    """Return what is left of T·T_gt⁻¹, which is the identity for a perfect registration.
 
     Args:
         matrix: T, `(…, 4, 4)`, moving → fixed, in mm about the centre of the grid.
@@ -39,7 +39,7 @@ def registration_error(
 def warped_dice(
     fixed_label: torch.Tensor, moving_label: torch.Tensor, matrix: torch.Tensor, spacing: torch.Tensor
 ) -> torch.Tensor:
-    """Dice of the fixed label and of the moving one behind T, inside of which its trilinear interpolation is ≥ ½.
+    """Return the Dice of the fixed label and of the moving one behind T, where its trilinear interpolation is ≥ ½.
 
     Args:
         fixed_label, moving_label: `(1, D, H, W)`, 0 or 1.

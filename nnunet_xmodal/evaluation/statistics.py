@@ -9,11 +9,11 @@ undefined for one model of a pair is left out for the other too, before cases ar
 - Three models and more: Friedman's test (JASA 32, 1937) and the mean ranks that it is about, as Demšar (JMLR 7, 2006)
   advises.
 - Intervals: bootstrap of the units, 95 %; BCa (Efron, JASA 82, 1987) for the mean, percentiles for the median, whose
-  jackknife has hardly two different values and so tells BCa nothing.
+  jackknife has hardly two different values and so cannot serve BCa.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
@@ -81,12 +81,12 @@ class CaseValues:
 
     @classmethod
     def of(cls, cases: pd.DataFrame, metric: str) -> "CaseValues":
-        """From rows of one label. A case that several folds predicted, as those of a test set, is their mean."""
+        """Make it from rows of one label. A case that several folds predicted, as in a test set, is their mean."""
         values = cases.groupby(["subject", "case", "model"], sort=False)[metric].mean().unstack("model")
         return cls(values, {model: frozenset(subjects) for model, subjects in cases.groupby("model")["subject"]})
 
     def units(self, models: Sequence[str]) -> tuple[pd.DataFrame, int]:
-        """The numbers that a comparison of some models is made of.
+        """Return the numbers that a comparison of some models is made of.
 
         Returns:
             subject × model: the mean over those of a subject's cases that are defined for all these models, NaN if none
@@ -104,7 +104,7 @@ class CaseValues:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's step-down adjusted p-values, in the order given; NaN stays NaN and does not count as a test."""
+    """Return Holm's step-down adjusted p-values in the given order; NaN stays NaN and does not count as a test."""
     p = np.asarray(p_values, dtype=float)
     defined = np.flatnonzero(~np.isnan(p))
     order = defined[np.argsort(p[defined], kind="stable")]
@@ -113,8 +113,10 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def compare_pair(a: Sequence[float], b: Sequence[float], better: Direction, seed: int = 0) -> PairComparison:
-    """Compares two models on paired units.
+def compare_pair(
+    a: np.ndarray | Sequence[float], b: np.ndarray | Sequence[float], better: Direction, seed: int = 0
+) -> PairComparison:
+    """Compare two models on paired units.
 
     Args:
         a, b: (n,) values of the first and the second model, NaN where undefined.
@@ -134,24 +136,28 @@ def compare_pair(a: Sequence[float], b: Sequence[float], better: Direction, seed
         statistic, p = 0.0, 1.0  # what scipy calls undefined: nothing is left of it without zeros
     else:
         statistic, p = _signed_rank(differences)
-    mean_interval = _interval(differences, np.mean, "BCa", seed)
-    median_interval = _interval(differences, _median, "percentile", seed)
+    mean_low, mean_high = _interval(differences, np.mean, "BCa", seed)
+    median_low, median_high = _interval(differences, _median, "percentile", seed)
     gains = differences if better == "higher" else -differences
     return PairComparison(
-        n,
-        float(differences.mean()) if n else _NAN,
-        *mean_interval,
-        float(np.median(differences)) if n else _NAN,
-        *median_interval,
-        statistic,
-        p,
-        *(int(count) for count in ((gains > 0).sum(), (gains == 0).sum(), (gains < 0).sum())),
-        note,
+        n=n,
+        mean_difference=float(differences.mean()) if n else _NAN,
+        mean_low=mean_low,
+        mean_high=mean_high,
+        median_difference=float(np.median(differences)) if n else _NAN,
+        median_low=median_low,
+        median_high=median_high,
+        statistic=statistic,
+        wilcoxon_p=p,
+        wins=int((gains > 0).sum()),
+        ties=int((gains == 0).sum()),
+        losses=int((gains < 0).sum()),
+        note=note,
     )
 
 
 def compare_all(cases: pd.DataFrame, metrics: Mapping[str, Metric], seed: int = 0) -> pd.DataFrame:
-    """Every pair of models, and all models together, per label and per metric that has a better direction.
+    """Compare all pairs of models, and all models together, per label and metric that has a better direction.
 
     Args:
         cases: one row per model × fold × case × label, with the columns `model`, `case`, `subject`, `label` and one per
@@ -162,12 +168,12 @@ def compare_all(cases: pd.DataFrame, metrics: Mapping[str, Metric], seed: int = 
     """
     models = list(pd.unique(cases["model"]))
     rows = []
-    for label, name, values in _tested(cases, metrics):
+    for label, name, better, values in _tested(cases, metrics):
         pairs = []
         for first, second in combinations(models, 2):
             units, alone = values.units((first, second))
             pair = {"label": label, "metric": name, "test": "wilcoxon", "model_a": first, "model_b": second}
-            pair |= asdict(compare_pair(units[first], units[second], metrics[name].better, seed))
+            pair |= asdict(compare_pair(units[first], units[second], better, seed))
             pair["p"] = pair.pop("wilcoxon_p")
             pair["note"] = _join(_count(alone, "unit", "of one model only"), pair["note"])
             pairs.append(pair)
@@ -182,26 +188,26 @@ def compare_all(cases: pd.DataFrame, metrics: Mapping[str, Metric], seed: int = 
 
 
 def mean_ranks(cases: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
-    """Mean rank of every model, 1 = best, equal ones sharing the mean of their places.
+    """Return the mean rank of every model, 1 = best, equal ones sharing the mean of their places.
 
     Over the n units that are defined for all models; columns label, metric, model, mean_rank, n.
     """
     models = list(pd.unique(cases["model"]))
     rows = []
-    for label, name, values in _tested(cases, metrics):
+    for label, name, better, values in _tested(cases, metrics):
         units = values.units(models)[0].dropna()
-        ranks = units.rank(axis=1, ascending=metrics[name].better == "lower").mean()
+        ranks = units.rank(axis=1, ascending=better == "lower").mean()
         rows += [(label, name, model, ranks[model], len(units)) for model in models]
     return pd.DataFrame(rows, columns=["label", "metric", "model", "mean_rank", "n"])
 
 
-def _tested(cases: pd.DataFrame, metrics: Mapping[str, Metric]) -> Iterator[tuple[str, str, CaseValues]]:
-    """Label, metric that has a better direction, and its values."""
+def _tested(cases: pd.DataFrame, metrics: Mapping[str, Metric]) -> Iterator[tuple[str, str, Direction, CaseValues]]:
+    """Yield label, metric that has a better direction, that direction, and its values."""
     for label in pd.unique(cases["label"]):
         of_label = cases[cases["label"] == label]
         for name, metric in metrics.items():
             if metric.better is not None:
-                yield label, name, CaseValues.of(of_label, name)
+                yield label, name, metric.better, CaseValues.of(of_label, name)
 
 
 def _friedman(units: pd.DataFrame, left_out: int) -> dict[str, float | int | str]:
@@ -246,7 +252,7 @@ def _join(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 
-def _interval(differences: np.ndarray, statistic, method: str, seed: int) -> tuple[float, float]:
+def _interval(differences: np.ndarray, statistic: Callable, method: str, seed: int) -> tuple[float, float]:
     """Bootstrap 95 % interval; percentiles where BCa is not defined, as for differences that are all the same."""
     if len(differences) < 2:
         return _NAN, _NAN
@@ -268,7 +274,7 @@ def _interval(differences: np.ndarray, statistic, method: str, seed: int) -> tup
 
 
 def _median(x: np.ndarray, axis: int) -> np.ndarray:
-    """As np.median, but on many short rows several times as fast."""
+    """Compute np.median, but on many short rows several times as fast."""
     x = np.sort(x, axis=axis)
     middle = x.shape[axis] // 2
     upper = x.take(middle, axis=axis)

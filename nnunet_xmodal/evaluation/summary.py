@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def summarise(cases: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
-    """One row per model × label × metric.
+    """Return one row per model × label × metric.
 
     - n, n_undefined: cases whose value is defined, and NaN.
     - n_empty: cases with an empty reference or prediction, about which the empty-label rule decides; 0 for metrics that

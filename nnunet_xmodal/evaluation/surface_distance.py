@@ -35,7 +35,7 @@ _ROUNDING = 1e-6
 
 
 def surface(mask: np.ndarray) -> np.ndarray:
-    """The voxels of a bool mask `(*spatial)` with a face on the outside; the image's border counts as outside.
+    """Mark the voxels of a bool mask `(*spatial)` with a face on the outside; the image's border counts as outside.
 
     The same as `mask & ~scipy.ndimage.binary_erosion(mask)`, in a fifth of its time.
     """
@@ -65,21 +65,21 @@ class SurfaceDistances:
 
     @property
     def hd95(self) -> float:
-        """Larger of both directions' 95th percentiles in mm; NaN where a mask is empty."""
+        """Return the larger of both directions' 95th percentiles in mm; NaN where a mask is empty."""
         if self._a_mask_is_empty:
             return float("nan")
         return max(float(np.percentile(d, 95)) for d in (self.prediction_to_reference, self.reference_to_prediction))
 
     @property
     def assd(self) -> float:
-        """Mean of all distances of both directions in mm; NaN where a mask is empty."""
+        """Return the mean of all distances of both directions in mm; NaN where a mask is empty."""
         if self._a_mask_is_empty:
             return float("nan")
         total = self.prediction_to_reference.sum() + self.reference_to_prediction.sum()
         return float(total / self._size)
 
     def nsd(self, tolerance: float) -> float:
-        """Share of both surfaces within `tolerance` mm of the other: 0 where one mask is empty, NaN where both are."""
+        """Return the share of both surfaces within `tolerance` mm of the other: 0 if one is empty, NaN if both are."""
         if not self._size:
             return float("nan")
         limit = tolerance * (1 + _ROUNDING)
@@ -96,7 +96,7 @@ class SurfaceDistances:
 
 
 def surface_distances(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> SurfaceDistances:
-    """Distances between the surfaces of two bool masks `(*spatial)` of one to three dimensions.
+    """Measure the distances between the surfaces of two bool masks `(*spatial)` of one to three dimensions, in mm.
 
     Axes along which the image has a single voxel are left out, as if it had fewer dimensions: nnU-Net reads a 2D image
     as 1×H×W, with a spacing of 999 for the axis that is not there, and in three dimensions all of it would be surface.

@@ -30,8 +30,8 @@ def untranslated_ssim(
 
 def _ssim(real: np.ndarray, mask: np.ndarray, ranges: Sequence[float], source: int, target: int) -> float:
     lowest = real[target][mask].min() if mask.any() else 0
-    pair = (real[[channel]] - lowest for channel in (source, target))
-    return image_similarity(*pair, mask, ranges[target])["SSIM"]
+    as_it_is, wanted = real[[source]] - lowest, real[[target]] - lowest
+    return image_similarity(as_it_is, wanted, mask, ranges[target])["SSIM"]
 
 
 def worse_than_untranslated(

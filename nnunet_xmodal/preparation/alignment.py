@@ -12,7 +12,8 @@ _FINEST_MM = 1.0
 
 
 def align(fixed: sitk.Image, moved: sitk.Image) -> np.ndarray:
-    """
+    """Find the rigid transform between two images.
+
     Args:
         fixed, moved: on one grid; `moved` is resampled with what is known so far.
 
@@ -24,16 +25,17 @@ def align(fixed: sitk.Image, moved: sitk.Image) -> np.ndarray:
     """
     factors = [max(1, round(_FINEST_MM / mm)) for mm in fixed.GetSpacing()]
     fixed, moved = (sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors) for image in (fixed, moved))
-    volumes = [sitk.GetArrayFromImage(image) for image in (fixed, moved)]
     spacing = fixed.GetSpacing()[::-1]
     base = torch.eye(4, dtype=torch.float64)
-    found = MutualInformation(threads=1)(*volumes, spacing, base).matrix.numpy()  # moving → fixed, of the grid
+    register = MutualInformation(threads=1)
+    registered = register(sitk.GetArrayFromImage(fixed), sitk.GetArrayFromImage(moved), spacing, base)
+    found = registered.matrix.numpy()  # moving → fixed, of the grid
     grid = grid_to_physical(fixed)
     return grid @ np.linalg.inv(found) @ np.linalg.inv(grid)
 
 
 def grid_to_physical(image: sitk.Image) -> np.ndarray:
-    """`(4, 4)`: millimetres along the image's axes x, y, z from the centre of its grid → physical point in mm."""
+    """Return `(4, 4)`: mm along the image's axes x, y, z from the centre of its grid → physical point in mm."""
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3))
     matrix[:3, 3] = image.TransformContinuousIndexToPhysicalPoint([(side - 1) / 2 for side in image.GetSize()])
@@ -41,5 +43,5 @@ def grid_to_physical(image: sitk.Image) -> np.ndarray:
 
 
 def as_transform(matrix: np.ndarray, fixed: sitk.Image) -> sitk.Euler3DTransform:
-    """A rigid `(4, 4)` about the centre of the fixed grid, for a file that SimpleITK and 3D Slicer read."""
-    return euler_transform(matrix, grid_to_physical(fixed)[:3, 3])
+    """Return a rigid `(4, 4)` about the centre of the fixed grid, for a file that SimpleITK and 3D Slicer read."""
+    return euler_transform(matrix, grid_to_physical(fixed)[:3, 3].tolist())

@@ -7,7 +7,7 @@ FILE_ENDING = ".nii.gz"
 
 
 def dataset_json_of(settings: PreparationSettings, n_train: int) -> dict:
-    """With streams, regions and their order where there are any, and the margin of a crop to an organ.
+    """Return dataset.json with streams, regions and their order where there are any, and the margin of a crop.
 
     Without labels there is still the one that nnU-Net cannot do without: 1, of which there is no voxel.
     """

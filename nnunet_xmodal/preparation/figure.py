@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -17,7 +18,7 @@ _COLOURS = ("#ffd400", "#00d0ff", "#ff5fa2", "#7dff5f", "#ff9a3c", "#b18cff")
 def draw_case(
     channels: Mapping[str, np.ndarray], label: np.ndarray | None, spacing: Sequence[float], file: str | Path
 ) -> None:
-    """A PNG with a column per channel: the plane across z with most of the label, and one across y through its middle.
+    """Draw a column per channel: the plane across z with most of the label, and one across y through its middle.
 
     Every value of the label is outlined in a colour of its own, at the same place in all channels. Dotted lines, at the
     quarters of the picture, are marks for the eye where there is no label.
@@ -28,9 +29,10 @@ def draw_case(
         spacing: mm along z, y, x.
     """
     shape = next(iter(channels.values())).shape
-    labelled = label is not None and label.any()
-    z = int((label != 0).sum((1, 2)).argmax()) if labelled else shape[0] // 2
-    y = int(np.round(np.argwhere(label[z])[:, 0].mean())) if labelled else shape[1] // 2
+    if label is not None and not label.any():
+        label = None
+    z = shape[0] // 2 if label is None else int((label != 0).sum((1, 2)).argmax())
+    y = shape[1] // 2 if label is None else int(np.round(np.argwhere(label[z])[:, 0].mean()))
     height, depth = shape[1] * spacing[1], shape[0] * spacing[0]
     width = shape[2] * spacing[2]
     tall = _INCH / width
@@ -41,8 +43,8 @@ def draw_case(
         black, white = window(volume, volume != 0)
         column[0].set_title(name, fontsize=8, pad=3)
         for axis, plane, outline, mm in (
-            (column[0], volume[z], label[z] if labelled else None, spacing[1]),
-            (column[1], volume[:, y], label[:, y] if labelled else None, spacing[0]),
+            (column[0], volume[z], None if label is None else label[z], spacing[1]),
+            (column[1], volume[:, y], None if label is None else label[:, y], spacing[0]),
         ):
             upright = "upper" if axis is column[0] else "lower"  # z runs upwards
             axis.imshow(plane, cmap="gray", vmin=black, vmax=white, aspect=mm / spacing[2], origin=upright)
@@ -51,7 +53,7 @@ def draw_case(
     write_atomically(file, lambda name: FigureCanvasAgg(figure).print_png(name))
 
 
-def _outline(axis, shape: tuple[int, int], label: np.ndarray | None) -> None:
+def _outline(axis: Axes, shape: tuple[int, int], label: np.ndarray | None) -> None:
     if label is None or not label.any():
         for side, line in zip(shape, (axis.axhline, axis.axvline)):
             for quarter in (1, 2, 3):

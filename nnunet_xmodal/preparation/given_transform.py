@@ -17,7 +17,8 @@ _FEWEST = 3
 
 
 def read_transform(file: Path) -> np.ndarray:
-    """
+    """Read a rigid or affine transform.
+
     Args:
         file: a transform of SimpleITK (`.tfm`, `.txt`, `.h5`), or a 4×4 matrix (`.npy`, or 16 numbers in a `.txt`).
 
@@ -52,7 +53,7 @@ def read_transform(file: Path) -> np.ndarray:
 
 
 def fit_landmarks(fixed: dict[str, np.ndarray], moving: dict[str, np.ndarray]) -> tuple[np.ndarray, float]:
-    """The rotation and shift with the smallest squared distances between landmarks of one name (Kabsch, 1976).
+    """Fit the rotation and shift with the smallest squared distances between landmarks of one name (Kabsch, 1976).
 
     Returns:
         `(4, 4)`, fixed → moving point, and the root mean square of the distances that are left, in mm.
@@ -68,7 +69,9 @@ def fit_landmarks(fixed: dict[str, np.ndarray], moving: dict[str, np.ndarray]) -
     a, b = (np.array([points[name] for name in names], float) for points in (fixed, moving))
     spread = np.linalg.svd(a - a.mean(0), compute_uv=False)
     if spread[1] < 1e-6 * max(spread[0], 1e-12):
-        raise XModalError("the landmarks lie on one line, about which anything may turn: add one beside it.")
+        raise XModalError(
+            "the landmarks lie on one line, which leaves the rotation about it open: add one beside the line."
+        )
     rotation, _ = Rotation.align_vectors(b - b.mean(0), a - a.mean(0))
     matrix = np.eye(4)
     matrix[:3, :3] = rotation.as_matrix()

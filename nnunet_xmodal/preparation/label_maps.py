@@ -16,7 +16,7 @@ Labels = dict[str, int | list[int]]
 
 
 def parse_map(words: Sequence[str]) -> dict[int, int]:
-    """`["1:2", "2:1", "-1:0"]` → `{1: 2, 2: 1, -1: 0}`.
+    """Parse pairs of values: `["1:2", "2:1", "-1:0"]` → `{1: 2, 2: 1, -1: 0}`.
 
     Raises:
         XModalError: for a word that is no pair of whole numbers, and a value that is mapped twice.
@@ -34,7 +34,9 @@ def parse_map(words: Sequence[str]) -> dict[int, int]:
 
 
 def parse_labels(words: Sequence[str]) -> Labels:
-    """`["background=0", "whole_tumour=1,2,3", "enhancing=3"]` → what dataset.json has; background is added.
+    """Parse labels into what dataset.json has; background is added.
+
+    `["background=0", "whole_tumour=1,2,3", "enhancing=3"]` → `{"background": 0, "whole_tumour": [1, 2, 3], …}`.
 
     Raises:
         XModalError: for a word that is no name with a value or several, and a name or a single value that comes twice.
@@ -55,7 +57,8 @@ def parse_labels(words: Sequence[str]) -> Labels:
 
 
 def check_labels(labels: Labels) -> None:
-    """
+    """Check that nnU-Net can train with these labels.
+
     Raises:
         XModalError: without a foreground, for values that are not 0, 1, 2, … without a gap, an ignore label that is not
             the last of them, and for regions of which one has no value that those behind it leave to it.
@@ -80,12 +83,12 @@ def check_labels(labels: Labels) -> None:
 
 
 def has_regions(labels: Labels) -> bool:
-    """Whether a label is a region, of several values."""
+    """Return whether a label is a region, of several values."""
     return any(isinstance(value, list) for value in labels.values())
 
 
 def regions_class_order(labels: Labels) -> list[int] | None:
-    """For each region, in the order of the labels, the value that nnU-Net writes where it is the last that holds.
+    """Return the value that nnU-Net writes for each region, in the order of the labels, where no later one holds.
 
     Returns:
         None where there are no regions.
@@ -105,13 +108,15 @@ def regions_class_order(labels: Labels) -> list[int] | None:
         later = {value for _, others in regions[index + 1 :] for value in others}
         own = sorted(set(values) - later)
         if not own:
-            raise XModalError(f"the region {name} has no value that those behind it have not: name larger ones first.")
+            raise XModalError(
+                f"all values of the region {name} belong to later regions as well: name larger regions first."
+            )
         order.append(own[0])
     return order
 
 
 def values_of(name: str, labels: Labels) -> list[int] | None:
-    """The values of a label or region by its name, or of a value as a word; None for what is neither."""
+    """Return the values of a label or region by its name, or of a value as a word; None for what is neither."""
     if name in labels:
         value = labels[name]
         return [value] if isinstance(value, int) else list(value)
@@ -120,7 +125,7 @@ def values_of(name: str, labels: Labels) -> list[int] | None:
 
 
 def mapped(image: sitk.Image, file: Path, new_values: Mapping[int, int], labels: Labels) -> sitk.Image:
-    """A label map with its new values, of which all change at once; others stay.
+    """Return a label map with its new values, of which all change at once; others stay.
 
     Returns:
         uint8, or uint16 for values beyond 255.
@@ -150,5 +155,5 @@ def mapped(image: sitk.Image, file: Path, new_values: Mapping[int, int], labels:
 
 
 def volume_mm3(labels: sitk.Image) -> float:
-    """Of everything but background."""
+    """Return the volume of everything but background, in mm³."""
     return float((sitk.GetArrayViewFromImage(labels) != 0).sum() * np.prod(labels.GetSpacing()))

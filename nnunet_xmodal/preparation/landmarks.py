@@ -15,7 +15,8 @@ _LPS_OF = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}
 
 
 def read_landmarks(file: Path) -> dict[str, np.ndarray]:
-    """
+    """Read the points of one image.
+
     Args:
         file: `.fcsv` or `.mrk.json` of 3D Slicer, in the coordinate system that they name; `.csv` with the columns x, y
             and z in LPS mm, and perhaps label; or a label map, whose values, or volumes if it is 4D, have their centres
@@ -45,7 +46,8 @@ def read_landmarks(file: Path) -> dict[str, np.ndarray]:
 
 
 def _of_fcsv(file: Path) -> dict[str, np.ndarray]:
-    columns, sign, points = ["id", "x", "y", "z"], -1.0, {}  # RAS, as before Slicer 4.11
+    points: dict[str, np.ndarray] = {}
+    columns, sign = ["id", "x", "y", "z"], -1.0  # RAS, as before Slicer 4.11
     for line in file.read_text(encoding="utf-8").splitlines():
         key, _, value = line.lstrip("# ").partition("=")
         if line.startswith("#"):

@@ -18,7 +18,7 @@ from nnunet_xmodal.preparation.record import Record, read_records
 
 
 def paste_folder(predictions: Path, dataset: str, output: Path, overwrite: bool = False) -> list[Path]:
-    """Pastes every `<case>.nii.gz`, or `<case>_<four digits>.nii.gz`, of a folder onto the case's whole grid.
+    """Paste every `<case>.nii.gz`, or `<case>_<four digits>.nii.gz`, of a folder onto the case's whole grid.
 
     Args:
         dataset: in nnUNet_raw, by name or number, prepared here: its records know the grids.
@@ -35,7 +35,9 @@ def paste_folder(predictions: Path, dataset: str, output: Path, overwrite: bool 
     folder = _dataset_folder(dataset)
     records = read_records(folder)
     if not records:
-        raise XModalError(f"{folder} was not made by nnUNetXModal_prepare: nothing tells the whole images' grids.")
+        raise XModalError(
+            f"{folder} was not made by nnUNetXModal_prepare: the grids of the whole images are not known."
+        )
     check_input_folder(predictions)
     check_output_folder(output)
     files = sorted(predictions.glob(f"*{FILE_ENDING}"))
@@ -52,7 +54,7 @@ def paste_folder(predictions: Path, dataset: str, output: Path, overwrite: bool 
 
 
 def paste_file(cropped: Path, full: sitk.Image, output: Path) -> None:
-    """Reads a file, pastes it back and writes it.
+    """Read a file, paste it back and write it.
 
     Raises:
         XModalError: see `paste_back` and `scan.read_volume_file`.
@@ -72,7 +74,7 @@ def _dataset_folder(dataset: str) -> Path:
     else:
         found = sorted(raw.glob(f"Dataset{int(dataset):03d}_*"))
     if len(found) != 1 or not found[0].is_dir():
-        raise XModalError(f"-d {dataset} is no single dataset in {raw}: give its name.")
+        raise XModalError(f"-d {dataset} names no dataset in {raw}, or several: give the full name.")
     return found[0]
 
 

@@ -10,12 +10,12 @@ CASE = "{case}"
 
 
 def names_case(pattern: str) -> bool:
-    """Whether every alternative of a pattern says which part of a path is the case."""
+    """Return whether every alternative of a pattern says which part of a path is the case."""
     return all(CASE in alternative for alternative in pattern.split("|"))
 
 
 def paths_by_case(folder: Path, pattern: str) -> dict[str, list[Path]]:
-    """Case → files and folders that match.
+    """Map cases to the files and folders that match.
 
     Args:
         folder: that relative patterns begin in.

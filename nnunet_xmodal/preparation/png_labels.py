@@ -12,12 +12,13 @@ from nnunet_xmodal.files.scan import Scan
 
 
 def is_png_folder(path: Path) -> bool:
-    """Whether a folder holds PNG files."""
+    """Return whether a folder holds PNG files."""
     return path.is_dir() and any(file.suffix.lower() == ".png" for file in path.iterdir())
 
 
 def read_png_labels(folder: Path, scans: Sequence[Scan]) -> sitk.Image:
-    """
+    """Read the PNG slices of a label map onto the grid of a DICOM series.
+
     A PNG belongs to the DICOM file of the same name. Where the names differ, the first PNG belongs to the first DICOM
     file, both by name, not by place: many series are numbered from the head down. Slices without a PNG hold nothing.
 

@@ -24,7 +24,7 @@ def raw_dataset_of(folder: Path) -> Path | None:
 
 
 def cases_of(dataset: Path) -> tuple[list[SourceCase], list[str], dict]:
-    """Read what a raw dataset holds: its training cases with labels, its test cases with those that there are.
+    """Read what a raw dataset holds: its training cases with labels, its test cases with existing labels.
 
     Returns:
         Cases by name, channels in the order of their numbers, and dataset.json.
@@ -42,10 +42,10 @@ def cases_of(dataset: Path) -> tuple[list[SourceCase], list[str], dict]:
         for case in training_cases(dataset, described)
     ]
     if (dataset / "imagesTs").is_dir() and any((dataset / "imagesTs").iterdir()):
-        for case in cases_in_folder(dataset / "imagesTs", described):
-            label = dataset / "labelsTs" / f"{case.name}{described['file_ending']}"
-            label = label if label.is_file() else None
-            cases.append(SourceCase(case.name, dict(zip(names, case.images)), label, split="Ts"))
+        for test_case in cases_in_folder(dataset / "imagesTs", described):
+            label = dataset / "labelsTs" / f"{test_case.name}{described['file_ending']}"
+            images = dict(zip(names, test_case.images))
+            cases.append(SourceCase(test_case.name, images, label if label.is_file() else None, split="Ts"))
     cases.sort(key=lambda case: case.name)
     for case, following in pairwise(cases):
         if case.name == following.name:
@@ -56,7 +56,7 @@ def cases_of(dataset: Path) -> tuple[list[SourceCase], list[str], dict]:
 def streams_by_name(described: Mapping, names: list[str]) -> list[list[str]] | None:
     """Return the streams of a dataset.json by the names of their channels."""
     streams = streams_of_dataset(dict(described), names)
-    return streams and [[names[index] for index in stream] for stream in streams]
+    return [[names[index] for index in stream] for stream in streams] if streams is not None else None
 
 
 def carried_over(described: Mapping) -> dict:

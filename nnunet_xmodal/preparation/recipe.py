@@ -28,17 +28,18 @@ _FOLDER = Path(__file__).with_name("recipes")
 
 
 def recipe_names() -> list[str]:
-    """Of those that come with the package."""
+    """Name the recipes that come with the package."""
     return sorted(file.stem for file in _FOLDER.glob("*.json"))
 
 
 def read_recipe(name: str) -> dict:
-    """
+    """Read a recipe.
+
     Args:
         name: of a recipe of the package, or a JSON file.
 
     Raises:
-        XModalError: for an unknown name, a file that is no JSON, a key that recipes have not, and one without channels.
+        XModalError: for an unknown name, a file that is no JSON, a key that no recipe has, and one without channels.
     """
     file = Path(name) if name.endswith(".json") else _FOLDER / f"{name}.json"
     if not file.is_file():
@@ -46,9 +47,7 @@ def read_recipe(name: str) -> dict:
     recipe = read_json(file)
     unknown = sorted(set(recipe) - KEYS)
     if unknown:
-        raise XModalError(
-            f"{file} has the key {unknown[0]}, which recipes have not: they have {', '.join(sorted(KEYS))}."
-        )
+        raise XModalError(f"{file} has the key {unknown[0]}, which no recipe has: take from {', '.join(sorted(KEYS))}.")
     if not recipe.get("channels"):
         raise XModalError(f'{file} names no channels: add for example "channels": {{"T2W": "*t2w*"}}.')
     return recipe

@@ -19,7 +19,8 @@ FOLDER = "preparation"
 
 @dataclass
 class Record:
-    """
+    """The record of one case.
+
     Attributes:
         fingerprint: of the inputs and settings.
         done: whether all files are there.
@@ -40,24 +41,26 @@ class Record:
     box: dict | None = None
 
     def write(self, dataset: Path) -> None:
+        """Write the record into the dataset's folder."""
         write_json(asdict(self), record_file(dataset, self.case))
 
     def complete(self, dataset: Path) -> bool:
-        """Whether every file of a case that is done is still there, and not cut off."""
+        """Return whether every file of a case that is done is still there, and not cut off."""
         return self.done and all(seems_complete(dataset / file) for file in self.files)
 
     def delete_files(self, dataset: Path) -> None:
+        """Delete the case's files."""
         for file in self.files:
             (dataset / file).unlink(missing_ok=True)
 
 
 def record_file(dataset: Path, case: str) -> Path:
-    """Where the record of a case is."""
+    """Return the file of a case's record."""
     return dataset / FOLDER / "records" / f"{case}.json"
 
 
 def read_records(dataset: Path) -> dict[str, Record]:
-    """Case → record, by name.
+    """Read the records of all cases, by name.
 
     Raises:
         XModalError: for a file that is none.
@@ -73,7 +76,7 @@ def read_records(dataset: Path) -> dict[str, Record]:
 
 
 def fingerprint_of(inputs: Sequence[Path], settings: dict) -> str:
-    """Changes with the settings and with the path, size or time of any input; a folder's are those of its files."""
+    """Return a hash of the settings and of every input's path, size and time; a folder's are those of its files."""
     files = []
     for path in inputs:
         for file in _files_of(path):

@@ -24,12 +24,12 @@ FAULT = "fault"
 
 
 def fault_row(case: str, sentence: str, channel: str = "") -> dict:
-    """A row of what was not done."""
+    """Return a row of what was not done."""
     return {"case": case, "channel": channel, "status": FAULT, "note": sentence}
 
 
 def write_report(rows: Iterable[dict], file: Path) -> None:
-    """A CSV with COLUMNS, those that a row lacks left empty."""
+    """Write a CSV with COLUMNS, those that a row lacks left empty."""
 
     def write(name: str) -> None:
         with open(name, "w", newline="", encoding="utf-8") as opened:

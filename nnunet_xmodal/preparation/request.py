@@ -74,6 +74,6 @@ class PreparationRequest:
         if self.margin is not None and self.margin < 0:
             raise XModalError(f"--margin takes millimetres from 0, got {self.margin:g}.")
         if self.margin is not None and self.roi is None:
-            raise XModalError("--margin lies around what --roi names: give it, too.")
+            raise XModalError("--margin is the distance around the organ of --roi: give --roi as well.")
         if self.roi_label is not None and (self.roi is None or not Path(self.roi).is_dir()):
             raise XModalError("--roi_label says which values of masks are the organ: give their folder as --roi.")

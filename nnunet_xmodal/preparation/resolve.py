@@ -32,7 +32,7 @@ def cases_and_settings(request: PreparationRequest) -> tuple[list[SourceCase], P
             return _of_raw_dataset(raw, request, orientation)
     cases, channels = _cases_and_channels(request, recipe)
     if not cases:
-        raise XModalError(f"{request.input} holds no case.")
+        raise XModalError(f"{request.input} holds no case: check the folder or the table, and the patterns.")
     return cases, _settings(request, recipe, channels, orientation, any(case.label for case in cases))
 
 

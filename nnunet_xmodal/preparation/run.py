@@ -15,7 +15,8 @@ from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.parallel import run_all
-from nnunet_xmodal.preparation.case import CaseTask, prepare_case
+from nnunet_xmodal.preparation.case import prepare_case
+from nnunet_xmodal.preparation.case_task import CaseTask
 from nnunet_xmodal.preparation.dataset_json import dataset_json_of
 from nnunet_xmodal.preparation.record import FOLDER, Record, fingerprint_of, read_records
 from nnunet_xmodal.preparation.report import FAULT, fault_row, write_report
@@ -100,7 +101,7 @@ def _check_settings(
 def _tasks(
     cases: list[SourceCase], settings: PreparationSettings, dataset: Path, records: dict[str, Record], overwrite: bool
 ) -> tuple[list[CaseTask], list[dict]]:
-    """What is to be done, and a row for each case that is done but whose inputs have changed since."""
+    """Return what is to be done, and a row for each case that is done but whose inputs have changed since."""
     tasks, changed = [], []
     for case in cases:
         mask, case = _with_mask(case, settings)

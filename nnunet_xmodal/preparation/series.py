@@ -34,7 +34,8 @@ class _Slice:
 
 
 def read_series(folder: Path) -> Scan:
-    """
+    """Read a folder with one DICOM series.
+
     Returns:
         float32, z along the cross product of the directions of rows and columns.
 
@@ -75,7 +76,7 @@ def _visible(file: Path) -> bool:
 
 
 def _header(file: Path) -> _Slice | None:
-    """None for what is not DICOM, or no image."""
+    """Read a header; None for what is not DICOM, or no image."""
     with open(file, "rb") as opened:
         is_dicom = opened.read(132)[128:] == b"DICM"
     if file.name == "DICOMDIR" or (not is_dicom and file.suffix.lower() not in ("", ".dcm", ".ima")):

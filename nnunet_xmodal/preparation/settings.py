@@ -12,7 +12,8 @@ LABEL = "label"
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """
+    """The settings of a preparation.
+
     Attributes:
         channels: in the order of their numbers.
         reference: the channel whose grid all get, or "label".
@@ -45,11 +46,11 @@ class PreparationSettings:
 
     @property
     def fixed(self) -> str:
-        """The channel that others are aligned with, and that the label was drawn on."""
+        """Return the channel that others are aligned with, and that the label was drawn on."""
         return self.channels[0] if self.reference == LABEL else self.reference
 
     def as_json(self) -> dict:
-        """With strings for keys, as a file gives it back."""
+        """Return the fields with strings for keys, as a file gives them back."""
         content = asdict(self)
         content["label_map"] = {str(old): new for old, new in self.label_map.items()}
         content["channels"], content["roi_values"] = list(self.channels), list(self.roi_values)

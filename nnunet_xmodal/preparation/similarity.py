@@ -6,7 +6,7 @@ _BINS = 32
 
 
 def mutual_information(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
-    """I(A; B) = Σ p(a, b)·log(p(a, b) / (p(a)·p(b))) in nats, of a joint histogram of 32 × 32 bins.
+    """Return I(A; B) = Σ p(a, b)·log(p(a, b) / (p(a)·p(b))) in nats, of a joint histogram of 32 × 32 bins.
 
     Args:
         a, b: `(z, y, x)`; bins reach from the 0.5th to the 99.5th percentile of each, what lies beyond is in the last.

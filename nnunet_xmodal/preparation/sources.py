@@ -16,10 +16,11 @@ _COLUMNS = ("case", "channel", "file")
 
 @dataclass(frozen=True)
 class SourceCase:
-    """
+    """One case as it was found: its files, or what is wrong with them.
+
     Attributes:
         name: as nnU-Net's files will be called.
-        images: file or DICOM folder of each channel that there is.
+        images: file or DICOM folder of each channel that was found.
         label: file, or folder of PNG slices.
         transforms: by channel, fixed → moving point.
         landmarks: by channel, the same points in each.
@@ -36,7 +37,7 @@ class SourceCase:
     split: Literal["Tr", "Ts"] | None = None
 
     def inputs(self) -> list[Path]:
-        """Everything that is read of the case, in a fixed order."""
+        """Return everything that is read of the case, in a fixed order."""
         groups = (self.images, {"": self.label} if self.label else {}, self.transforms, self.landmarks)
         return [group[key] for group in groups for key in sorted(group)]
 
@@ -52,7 +53,7 @@ class SourcePatterns:
 
 
 def cases_in_folder(folder: Path, patterns: SourcePatterns) -> list[SourceCase]:
-    """The cases of a folder, by name. Where no channel's pattern names the case, every folder in it is one.
+    """Find the cases of a folder, by name. Where no channel's pattern names the case, every folder in it is one.
 
     A case with a missing channel, or with two files for one, has a fault; a case of which only the label is there is
     none.
@@ -73,8 +74,8 @@ def cases_in_folder(folder: Path, patterns: SourcePatterns) -> list[SourceCase]:
             found[kind, name] = paths_by_case(folder, pattern)
     for (kind, name), paths in found.items():
         if not names & set(paths):
-            pattern = {"image": patterns.channels, "transform": patterns.transforms, "landmarks": patterns.landmarks}
-            wanted = patterns.label if kind == "label" else pattern[kind][name]
+            by_kind = {"image": patterns.channels, "transform": patterns.transforms, "landmarks": patterns.landmarks}
+            wanted = patterns.label if kind == "label" else by_kind[kind][name]
             what = "the label" if kind == "label" else f"{name} ({kind})"
             raise XModalError(f"no file in {folder} matches {wanted}, the pattern of {what}: correct it.")
     return _unique([_collected(case, found, patterns) for case in sorted(names)])
@@ -98,7 +99,7 @@ def _collected(case: str, found: Mapping[tuple[str, str], dict[str, list[Path]]]
 
 
 def cases_in_csv(file: Path, channels: Sequence[str] = ()) -> tuple[list[SourceCase], list[str]]:
-    """The cases of a table with the columns case, channel and file, and perhaps label, transform and landmarks.
+    """Read the cases of a table with the columns case, channel and file, and perhaps label, transform and landmarks.
 
     Args:
         file: its paths are relative to its own folder, or absolute.
@@ -152,7 +153,7 @@ def _missing(images: Mapping[str, Path], channels: Sequence[str] | Mapping[str, 
 
 
 def _unique(cases: list[SourceCase]) -> list[SourceCase]:
-    """With names that a file can have."""
+    """Rename cases so that a file can have their names."""
     renamed: dict[str, SourceCase] = {}
     for case in cases:
         name = re.sub(r"[^\w.-]+", "_", case.name)

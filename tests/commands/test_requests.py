@@ -213,7 +213,7 @@ def test_the_number_of_processes_is_nnunets(request_class, monkeypatch):
         (lambda: ComparisonRequest(Path("out"), empty="zero"), "--empty zero is unknown: take one of nan, brats"),
         (lambda: ComparisonRequest(Path("out"), processes=0), "-np 0 is not a positive number"),
         (lambda: PreparationRequest(Path("in"), "A", margin=-1.0, roi="a"), "--margin takes millimetres from 0"),
-        (lambda: PreparationRequest(Path("in"), "A", margin=0.0), "--margin lies around what --roi names"),
+        (lambda: PreparationRequest(Path("in"), "A", margin=0.0), "--margin is the distance around the organ of --roi"),
         (lambda: PreparationRequest(Path("in"), "A", roi_label=(1,)), "--roi_label says which values of masks"),
         (lambda: PreparationRequest(Path("in"), "A", unlabelled="Tx"), "--unlabelled Tx is unknown"),
     ],

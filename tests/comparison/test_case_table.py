@@ -164,7 +164,7 @@ def test_what_was_not_kept_in_full_is_computed_again(results, table_of, tmp_path
 @pytest.mark.parametrize(
     "told, sentence",
     [
-        ({"(2,)": {"case": 1}}, 'a metric "case", as a column of cases.csv'),
+        ({"(2,)": {"case": 1}}, 'a metric "case", which is the name of a column of cases.csv'),
         ({"mean over labels": {"SSIM": 1}}, 'a label "mean over labels"'),
     ],
 )

@@ -9,8 +9,8 @@ from nnunet_xmodal.errors import XModalError
 LABELS = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
 
 
-def model(name: str, folds: dict[str, str], missing=(), told=None, prediction=None, **dataset_json) -> ModelResults:
-    cases = {case: CaseResult(fold, case, prediction, told or {}) for case, fold in folds.items()}
+def model(name: str, folds: dict[str, str], missing=(), reported=None, prediction=None, **dataset_json) -> ModelResults:
+    cases = {case: CaseResult(fold, case, prediction, reported or {}) for case, fold in folds.items()}
     return ModelResults(name, Path(name), {**LABELS, **dataset_json}, cases, list(missing))
 
 
@@ -77,14 +77,14 @@ def test_results_of_different_tasks_are_never_compared():
     points, images = {"1": {"SRE_mm": 2.0}}, {"1": {"SSIM": 0.9, "PSNR": 30.0}}
     lesion = {"lesion": {"Dice": 0.5}}
     for first, other in (
-        (model("x", SPLIT, told=points), model("y", SPLIT, told=images)),
-        (model("x", SPLIT, told=points), model("y", SPLIT, prediction=Path("y.nii.gz"))),
+        (model("x", SPLIT, reported=points), model("y", SPLIT, reported=images)),
+        (model("x", SPLIT, reported=points), model("y", SPLIT, prediction=Path("y.nii.gz"))),
     ):
         with pytest.raises(XModalError, match="no metric in common"):
             common_cases([first, other], allow_missing=True)
     for first, other in (
-        (model("x", SPLIT, told=images), model("y", SPLIT, told={"1": {"SSIM": 0.8}})),
-        (model("x", SPLIT, told=lesion), model("y", SPLIT, prediction=Path("y.nii.gz"))),
+        (model("x", SPLIT, reported=images), model("y", SPLIT, reported={"1": {"SSIM": 0.8}})),
+        (model("x", SPLIT, reported=lesion), model("y", SPLIT, prediction=Path("y.nii.gz"))),
     ):
         assert common_cases([first, other])[0] == list(SPLIT)
 

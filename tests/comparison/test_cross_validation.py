@@ -17,9 +17,9 @@ def test_every_case_is_found_with_its_fold_and_what_the_summary_tells(results):
         "c_1": "2",
         "c_2": "2",
     }
-    told = model.cases["b_2"].told
-    assert set(told) == {"whole", "core"} and 0 < told["core"]["Dice"] < told["whole"]["Dice"] < 1
-    assert "TP" not in told["core"]
+    reported = model.cases["b_2"].reported
+    assert set(reported) == {"whole", "core"} and 0 < reported["core"]["Dice"] < reported["whole"]["Dice"] < 1
+    assert "TP" not in reported["core"]
     assert model.is_segmentation and not model.missing
 
 
@@ -38,7 +38,7 @@ def test_metrics_that_are_no_segmentation_need_no_images(results):
         image.unlink()
     model = read_model("registration", folder, [0])
     assert not model.is_segmentation and model.directions == {"SRE_mm": "lower"}
-    assert model.cases["a_1"].told["1"]["SRE_mm"] == 2.5
+    assert model.cases["a_1"].reported["1"]["SRE_mm"] == 2.5
 
 
 def test_summaries_must_fit_the_files_beside_them(results):

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dicom_kinds import is_dicom, is_of_a_vendor, is_without_pixels, storage_class
 from nnunet_xmodal.files.scan import read_volume_file
-from nnunet_xmodal.preparation.case import read_scan
+from nnunet_xmodal.preparation.case_inputs import read_scan
 
 MR, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
 OBLIQUE = Rotation.from_euler("xyz", [14, -9, 20], degrees=True).as_matrix()

@@ -349,7 +349,7 @@ def test_what_cannot_be_pasted_is_a_sentence(patients, raw, tmp_path):
     labels, output = raw / NAME / "labelsTr", tmp_path / "back"
     (tmp_path / "empty").mkdir()
     for dataset, folder, sentence in (
-        ("777", labels, "-d 777 is no single dataset"),
+        ("777", labels, "-d 777 names no dataset"),
         (NAME, tmp_path / "empty", "holds no files that end in .nii.gz"),
         ("Dataset512_Other", labels, "was not made by nnUNetXModal_prepare"),
     ):
@@ -424,8 +424,8 @@ def test_a_case_without_a_mask_is_listed(patients, scans, raw, tmp_path):
         ((*USUAL, "--reference", "DWI"), "unknown channel DWI: known are T2W, ADC, label"),
         ((*USUAL, "--streams", "T2W"), "channel 1 (ADC) in none of them"),
         ((*USUAL, "--roi", "gland"), "--roi gland is no folder of masks"),
-        ((*USUAL, "--margin", "4"), "--margin lies around what --roi names"),
-        ((*USUAL, "--margin", "0"), "--margin lies around what --roi names"),
+        ((*USUAL, "--margin", "4"), "--margin is the distance around the organ of --roi"),
+        ((*USUAL, "--margin", "0"), "--margin is the distance around the organ of --roi"),
         ((*USUAL, "--map", "1"), "--map takes pairs"),
         (USUAL[:-2], "the label's values have no names"),
         ((*USUAL, "--transform", "DWI=*.tfm"), "--transform names the unknown channel DWI"),

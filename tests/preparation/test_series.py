@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.resampling import same_grid
-from nnunet_xmodal.preparation.case import read_scan
+from nnunet_xmodal.preparation.case_inputs import read_scan
 from nnunet_xmodal.preparation.png_labels import is_png_folder, read_png_labels
 
 

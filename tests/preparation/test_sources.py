@@ -155,7 +155,7 @@ def test_the_order_of_regions_gives_every_value_back():
             written = new if value in values_of(name, labels) else written
         assert written == value
     assert regions_class_order(parse_labels(["lesion=1"])) is None
-    with pytest.raises(XModalError, match="name larger ones first"):
+    with pytest.raises(XModalError, match="name larger regions first"):
         parse_labels(["core=2", "whole=1,2", "part=1"])
 
 

@@ -39,7 +39,8 @@ class Overlay:
 
 @dataclass
 class ReportContents:
-    """
+    """Everything that a report shows.
+
     Attributes:
         title: of the report.
         facts: dataset, configuration, folds, empty-label rule, tolerances, …: name → value.
@@ -70,13 +71,16 @@ class ReportContents:
 
     @property
     def labels(self) -> list[str]:
-        """Of the cases, in the order of their appearance."""
+        """Return the labels of the cases, in the order of their appearance."""
         return list(pd.unique(self.cases["label"]))
 
     @property
     def main_metrics(self) -> list[Metric]:
-        """Those of the tables that are read first: of segmentations `MAIN` and what their trainers measure besides, of
-        others the first that can be ranked."""
+        """Return the metrics of the tables that are read first.
+
+        For segmentations these are `MAIN` and what their trainers measure besides; for others the first metric that can
+        be ranked.
+        """
         ranked = [metric for metric in self.metrics.values() if metric.better is not None]
         if all(name in self.metrics for name in MAIN[:2]):  # a registration has a Dice, too, but is judged by more
             main = [self.metrics[name] for name in MAIN if name in self.metrics]

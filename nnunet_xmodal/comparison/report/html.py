@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ Table = dict[str, object]
 
 
 def write_report(contents: ReportContents, folder: str | Path) -> None:
-    """Writes cases.csv, summary.csv, summary.md, statistics.csv, report.html, and detection.csv and cost.csv if any.
+    """Write cases.csv, summary.csv, summary.md, statistics.csv, report.html, and detection.csv and cost.csv if any.
 
     All of them or, if something fails, none: an earlier report in the folder is never mixed with this one.
     """
@@ -56,7 +57,7 @@ def write_report(contents: ReportContents, folder: str | Path) -> None:
 
 
 def render(contents: ReportContents) -> str:
-    """The whole page. Every name in it is escaped: by Jinja in HTML, by its `tojson` filter in the tables' data."""
+    """Return the whole page. Every name in it is escaped: by Jinja in HTML, by its `tojson` filter in tables' data."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = _breakable
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
@@ -260,7 +261,7 @@ def _choice(column: int, selected: str | None = None) -> dict[str, object]:
     return {"column": column, "selected": selected}
 
 
-def _cell(text: str, key: object, best: bool = False) -> dict[str, object]:
+def _cell(text: str, key: Any, best: bool = False) -> dict[str, object]:
     """A cell of a table that the template draws; key is what it is sorted by, "" where missing."""
     missing = key is None or pd.isna(key)
     number = isinstance(key, (int, float, np.number)) and not isinstance(key, bool)

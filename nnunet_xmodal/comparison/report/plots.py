@@ -36,7 +36,7 @@ CURVES = {"train_loss": "training loss", "val_loss": "validation loss", "pseudo_
 
 
 def score_plot(cases: pd.DataFrame, metric: Metric, models: Sequence[str]) -> bytes | None:
-    """Box and points of every model for one label; None where no case is defined.
+    """Draw a box and points for every model and one label; None where no case is defined.
 
     Args:
         cases: rows of one label.
@@ -76,7 +76,7 @@ def score_plot(cases: pd.DataFrame, metric: Metric, models: Sequence[str]) -> by
 
 
 def difference_plot(cases: pd.DataFrame, metric: Metric, pairs: pd.DataFrame) -> bytes | None:
-    """Differences of every unit, a row per pair of models, with the mean and its interval; None without any pair.
+    """Draw the differences of all units, a row per pair of models, with mean and interval; None without any pair.
 
     Of more than `_MOST_PAIRS` those with the smallest p-values; the plot says so.
 
@@ -114,7 +114,7 @@ def difference_plot(cases: pd.DataFrame, metric: Metric, pairs: pd.DataFrame) ->
 
 
 def curve_plot(curves: Mapping[str, Mapping[str, Curve]], what: str, models: Sequence[str]) -> bytes | None:
-    """One quantity over epochs: folds as thin lines, their mean as a thick one; None if no log has it.
+    """Draw one quantity over epochs: folds as thin lines, their mean as a thick one; None if no log has it.
 
     Args:
         curves: model → fold → training.
@@ -143,10 +143,10 @@ def curve_plot(curves: Mapping[str, Mapping[str, Curve]], what: str, models: Seq
     axis.set_ylabel(CURVES[what], fontsize=9)
     axis.grid(color="#e6e6e6", linewidth=0.8)
     _plain(axis)
-    legend = {"loc": "outside lower center", "ncols": 1 if any("\n" in name for name in names) else 2}
+    legend_columns = 1 if any("\n" in name for name in names) else 2
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8, **legend)
-    figure.set_figheight(2.9 + 0.17 * -(-len(labels) // legend["ncols"]))
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=legend_columns)
+    figure.set_figheight(2.9 + 0.17 * -(-len(labels) // legend_columns))
     return _png(figure)
 
 

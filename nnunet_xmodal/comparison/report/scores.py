@@ -52,7 +52,7 @@ class ScoreTable:
 
 
 def score_tables(contents: ReportContents) -> Iterator[ScoreTable]:
-    """One table per label, the mean over labels first."""
+    """Yield one table per label, the mean over labels first."""
     metrics = contents.main_metrics
     header = ["model", *(f"{metric.shown}{arrow(metric)}" for metric in metrics), "cases", "empty", "folds"]
     labels = sorted(pd.unique(contents.summary["label"]), key=lambda label: label != MEAN_OVER_LABELS)
@@ -79,7 +79,7 @@ def score_tables(contents: ReportContents) -> Iterator[ScoreTable]:
 
 
 def best_models(rows: pd.DataFrame, metric: Metric) -> set[str]:
-    """Models, the index of the rows, whose mean of folds is the best or is shown as the same number.
+    """Return the models (index of the rows) whose mean of folds is the best or is shown as the same number.
 
     None where nothing is compared: of one model, or without a better direction.
     """

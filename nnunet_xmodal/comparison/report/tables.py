@@ -1,7 +1,8 @@
 """Tables in markdown, readable as plain text too: what of a comparison pastes into a paper."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -30,7 +31,7 @@ COST = {
 
 
 def markdown(contents: ReportContents) -> str:
-    """All of summary.md: scores per label, comparisons of pairs, cost, facts, notes and definitions."""
+    """Return all of summary.md: scores per label, comparisons of pairs, cost, facts, notes and definitions."""
     sections = [f"# {_text(contents.title)}", "## Scores", *scores(contents), *_comparisons(contents)]
     for title, table in (("Detection", contents.detection), ("Cost", contents.cost)):
         if table is not None and len(table):
@@ -47,7 +48,7 @@ def markdown(contents: ReportContents) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A table whose first columns are text, set to the left, and whose others are numbers, set to the right."""
+    """Return a table whose first columns are text, set to the left, and whose others are numbers, set to the right."""
     table = [[_text(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     sides = ["<" if column < text_columns else ">" for column in range(len(header))]
@@ -60,7 +61,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_co
 
 
 def frame_table(table: pd.DataFrame, shown_as: dict) -> str:
-    """Any table; `shown_as` maps columns to headers and formats, as `COST`."""
+    """Return any table in markdown; `shown_as` maps columns to headers and formats, as `COST`."""
     header = [shown_as.get(column, (str(column),))[0] for column in table]
     formats = [shown_as.get(column) for column in table]
     rows = [[cell_text(value, style) for value, style in zip(row, formats)] for row in table.to_numpy(object)]
@@ -68,8 +69,8 @@ def frame_table(table: pd.DataFrame, shown_as: dict) -> str:
     return markdown_table(header, rows, text_columns=max(1, texts))
 
 
-def cell_text(value: object, shown_as: tuple | None = None) -> str:
-    """One value of any table."""
+def cell_text(value: Any, shown_as: tuple | None = None) -> str:
+    """Return one value of any table as text."""
     if value is None or pd.isna(value):
         return MISSING
     if shown_as:
@@ -78,7 +79,7 @@ def cell_text(value: object, shown_as: tuple | None = None) -> str:
 
 
 def scores(contents: ReportContents) -> Iterator[str]:
-    """Paragraphs: what the tables show, then per label a heading, a table and what it leaves out."""
+    """Yield paragraphs: what the tables show, then per label a heading, a table and what it leaves out."""
     yield EXPLAINED
     for table in score_tables(contents):
         yield f"### {_text(table.label)}"
@@ -138,7 +139,7 @@ def _ranks(table: pd.DataFrame, contents: ReportContents) -> str:
     return markdown_table(["metric", "n", "χ²", "p", *(f"rank of {model}" for model in contents.models)], rows)
 
 
-def _pair(row, metric: Metric) -> list[str]:
+def _pair(row: Any, metric: Metric) -> list[str]:
     return [
         difference_name(metric),
         row.model_a,
@@ -156,7 +157,7 @@ def _rank(rank: float | None) -> str:
     return MISSING if rank is None or pd.isna(rank) else f"{rank:.2f}"
 
 
-def _items(lines) -> str:
+def _items(lines: Iterable[str]) -> str:
     return "\n".join(f"- {_text(line)}" for line in lines)
 
 

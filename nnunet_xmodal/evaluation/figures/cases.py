@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,7 +36,7 @@ class CasePanels:
 
 
 def clearest_slice(truth: np.ndarray | None, *predictions: np.ndarray) -> int:
-    """Slice of label maps `(z, y, x)` with most foreground in the truth, else in the predictions, else the middle."""
+    """Choose the slice `(z, y, x)` with most foreground in the truth, else in the predictions, else the middle one."""
     for volumes in ([truth] if truth is not None else [], predictions):
         area = sum(((volume > 0).sum((1, 2)) for volume in volumes), start=np.zeros(1))
         if area.any():
@@ -44,7 +45,7 @@ def clearest_slice(truth: np.ndarray | None, *predictions: np.ndarray) -> int:
 
 
 def foreground_dice(prediction: np.ndarray, truth: np.ndarray | None) -> float | None:
-    """Dice of everything that is not background; None without truth, or where both are empty."""
+    """Return the Dice of everything that is not background; None without truth, or where both are empty."""
     if truth is None:
         return None
     predicted, true = prediction > 0, truth > 0
@@ -53,7 +54,7 @@ def foreground_dice(prediction: np.ndarray, truth: np.ndarray | None) -> float |
 
 
 def draw_cases(cases: Sequence[CasePanels], file: str | BinaryIO) -> None:
-    """Writes the figure as PNG; the first case decides which columns there are."""
+    """Write the figure as PNG; the first case decides which columns there are."""
     first = cases[0]
     columns = len(first.channels) + len(first.predictions)
     figure = Figure(figsize=(_INCH * columns + 1.2, _INCH * len(cases) + 0.95), dpi=160, facecolor="white")
@@ -96,9 +97,10 @@ def _draw_row(axes: Sequence, case: CasePanels, titles: bool) -> None:
         _contour(axis, case.truth, TRUTH)
         _contour(axis, prediction, PREDICTION)
         _title(axis, trainer.removeprefix("nnUNetTrainer") or "nnU-Net", titles)
-        if case.dice.get(trainer) is not None:
+        dice = case.dice.get(trainer)
+        if dice is not None:
             axis.text(
-                0.97, 0.03, f"Dice {100 * case.dice[trainer]:.0f}", transform=axis.transAxes, ha="right", color="white",
+                0.97, 0.03, f"Dice {100 * dice:.0f}", transform=axis.transAxes, ha="right", color="white",
                 fontsize=7,
             )  # fmt: skip
     for axis in axes:
@@ -107,17 +109,17 @@ def _draw_row(axes: Sequence, case: CasePanels, titles: bool) -> None:
     axes[0].set_ylabel(case.name, fontsize=7)
 
 
-def _image(axis, image: np.ndarray, aspect: float) -> None:
+def _image(axis: Axes, image: np.ndarray, aspect: float) -> None:
     low, high = np.percentile(image, (1, 99))
     axis.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
 
 
-def _contour(axis, labels: np.ndarray | None, colour: str) -> None:
+def _contour(axis: Axes, labels: np.ndarray | None, colour: str) -> None:
     if labels is not None:
         for value in np.unique(labels[labels > 0]):
             axis.contour(labels == value, levels=[0.5], colors=colour, linewidths=1.1)
 
 
-def _title(axis, text: str, show: bool) -> None:
+def _title(axis: Axes, text: str, show: bool) -> None:
     if show:
         axis.set_title(text, fontsize=8)

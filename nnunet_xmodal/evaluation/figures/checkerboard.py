@@ -16,7 +16,7 @@ _PLANES = ("z", "y", "x")  # of the array's axes
 
 
 def checkerboard(a: np.ndarray, b: np.ndarray, field: Sequence[float]) -> np.ndarray:
-    """a where the sum of the field's two numbers is even, b elsewhere.
+    """Mix two images: a where the sum of the field's two numbers is even, b elsewhere.
 
     Args:
         a, b: `(H, W)`.
@@ -29,7 +29,7 @@ def checkerboard(a: np.ndarray, b: np.ndarray, field: Sequence[float]) -> np.nda
 def draw_checkerboards(
     fixed: sitk.Image, before: sitk.Image, after: sitk.Image, centre: Sequence[int], file: str | Path
 ) -> None:
-    """A PNG of three planes through a voxel, in two rows: the moving image as it began and as it was registered.
+    """Write a PNG of three planes through a voxel, in two rows: the moving image at the start and registered.
 
     Each image has grey values of its own, from its 1st to its 99th percentile in the plane.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -18,7 +19,8 @@ _LEFT, _TOP, _BOTTOM, _BELOW = 0.15, 0.62, 0.4, 0.22
 
 @dataclass(frozen=True)
 class Panel:
-    """
+    """One picture of a row.
+
     Attributes:
         title: above the column.
         image: `(y, x)` intensities.
@@ -41,7 +43,7 @@ class Row:
 
 
 def draw_rows(rows: Sequence[Row], label_names: Mapping[int, str], file: str | BinaryIO) -> None:
-    """Writes the figure as PNG; the first row decides headings and titles.
+    """Write the figure as PNG; the first row decides headings and titles.
 
     Args:
         rows: with the same groups.
@@ -72,7 +74,7 @@ def draw_rows(rows: Sequence[Row], label_names: Mapping[int, str], file: str | B
     figure.savefig(file)
 
 
-def _draw(axis, panel: Panel, colours: Mapping[int, str], aspect: float, with_title: bool) -> None:
+def _draw(axis: Axes, panel: Panel, colours: Mapping[int, str], aspect: float, with_title: bool) -> None:
     low, high = np.percentile(panel.image, (1, 99))
     axis.imshow(panel.image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
     for value, colour in colours.items():

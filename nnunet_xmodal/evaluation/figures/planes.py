@@ -15,7 +15,8 @@ _INCH = 2.2  # width of a panel
 
 @dataclass(frozen=True)
 class ShownVolume:
-    """
+    """A volume and how its values are drawn.
+
     Attributes:
         name: with its unit, for the title.
         values: `(z, y, x)`.
@@ -29,14 +30,14 @@ class ShownVolume:
 
 
 def window(values: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """The 0.5th and 99.5th percentile inside a mask, never the same: `(z, y, x)`, bool → black and white."""
+    """Return the 0.5th and 99.5th percentile in a mask, never the same: `(z, y, x)`, bool → black and white."""
     inside = values[mask] if mask.any() else values
     low, high = (float(value) for value in np.percentile(inside, (0.5, 99.5)))
     return low, high if high > low else low + 1e-6
 
 
 def draw_planes(volumes: Sequence[ShownVolume], mask: np.ndarray, spacing: Sequence[float], file: str | Path) -> None:
-    """A PNG with a row per volume: the planes across z, y and x through the middle of the mask, in millimetres.
+    """Write a PNG with a row per volume: the planes across z, y and x through the middle of the mask, in mm.
 
     Args:
         mask: bool `(z, y, x)`; the middle of the volume where it is empty.

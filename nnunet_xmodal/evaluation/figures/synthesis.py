@@ -15,7 +15,8 @@ _INCH = 2.0  # side of a panel
 
 @dataclass
 class MadeChannel:
-    """
+    """A real channel and the one that was made in its place.
+
     Attributes:
         name, made_of: "FLAIR", "T1 + T1c".
         real, made: `(z, y, x)` on one scale.
@@ -28,7 +29,7 @@ class MadeChannel:
 
 
 def draw_synthesis(channels: Sequence[MadeChannel], mask: np.ndarray, file: str | Path) -> None:
-    """A PNG with a row per channel: real, made, and the absolute difference, in the slice with most of the mask.
+    """Write a PNG with a row per channel: real, made, and absolute difference, in the slice with most of the mask.
 
     Real and made share the grey values of the real image's 0.5th to 99.5th percentile inside the mask; the difference
     is black at 0 and white at half of that range.
