@@ -176,6 +176,7 @@ def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int])
             parts.append(
                 f"With the noise of trainings in the intervals: {_verdicts(with_training_noise(gains, noise))}."
             )
+    parts += ["## All seeds, over trainings", _markdown_of_trainings(over_trainings(differences(results)))]
     return "\n\n".join(parts)
 
 
