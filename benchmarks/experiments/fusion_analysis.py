@@ -69,8 +69,8 @@ def read_trainings(root: Path) -> pd.DataFrame:
 
 
 def write_table(results: pd.DataFrame, file: Path) -> None:
-    """Write per-case results as CSV, one decimal each."""
-    results.to_csv(file, index=False, float_format="%.1f")
+    """Write per-case results as CSV, two decimals each."""
+    results.to_csv(file, index=False, float_format="%.2f")
 
 
 def differences(results: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
