@@ -39,7 +39,7 @@ def read_results(root: Path) -> pd.DataFrame:
         result = json.loads(file.read_text())
         of_training = [result[name] for name in (*TRAINING, "method", "steps")]
         rows += [(*of_training, case, dice) for case, dice in result["dice"].items()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"Dice": float})
 
 
 def _result_files(root: Path) -> list[Path]:
