@@ -39,7 +39,7 @@ def read_results(root: Path) -> pd.DataFrame:
         result = json.loads(file.read_text())
         of_training = [result[name] for name in (*TRAINING, "method", "steps")]
         rows += [(*of_training, case, dice) for case, dice in result["dice"].items()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"Dice": float})
 
 
 def _result_files(root: Path) -> list[Path]:
@@ -69,8 +69,8 @@ def read_trainings(root: Path) -> pd.DataFrame:
 
 
 def write_table(results: pd.DataFrame, file: Path) -> None:
-    """Write per-case results as CSV, one decimal each."""
-    results.to_csv(file, index=False, float_format="%.1f")
+    """Write per-case results as CSV, two decimals each."""
+    results.to_csv(file, index=False, float_format="%.2f")
 
 
 def differences(results: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
@@ -176,6 +176,7 @@ def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int])
             parts.append(
                 f"With the noise of trainings in the intervals: {_verdicts(with_training_noise(gains, noise))}."
             )
+    parts += ["## All seeds, over trainings", _markdown_of_trainings(over_trainings(differences(results)))]
     return "\n\n".join(parts)
 
 

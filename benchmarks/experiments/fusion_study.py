@@ -28,6 +28,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import pandas as pd
 from fusion_methods import METHODS, WIDTHS
 from fusion_phantoms import REGIMES, folds_of, write_study_dataset
 
@@ -152,16 +153,23 @@ def main() -> None:
     parser.add_argument("--confirm", nargs="+", type=int, default=[11, 12], help="fresh seeds, for the table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="of the Dice of every case, and FILE_trainings.csv")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="of the gains, a PNG")
+    parser.add_argument("--known", type=Path, metavar="FILE", help="a table of before: not trained again, but shown")
     args = parser.parse_args()
     root = args.root.resolve()
     if args.what == "table":
         from fusion_analysis import differences, read_results, read_trainings, report, write_table
 
         results = read_results(root)
+        if args.known:
+            results = pd.concat([read_results(args.known), results], ignore_index=True)
         if args.csv:
             write_table(results, args.csv)
             beside = args.csv.with_name(f"{args.csv.stem}_trainings.csv")
-            read_trainings(root).to_csv(beside, index=False, float_format="%.3f")
+            trainings = read_trainings(root)
+            if args.known:
+                known = args.known.with_name(f"{args.known.stem}_trainings.csv")
+                trainings = pd.concat([pd.read_csv(known), trainings], ignore_index=True)
+            trainings.to_csv(beside, index=False, float_format="%.3f")
         if args.figure:
             from fusion_figure import draw
 
@@ -186,6 +194,12 @@ def main() -> None:
     os.environ["nnUNet_n_proc_DA"] = "0"
     # folds before methods: what is finished is comparable whenever it is looked at
     jobs = list(product(args.seeds, args.folds, args.regimes, args.methods))
+    if args.known:
+        known = pd.read_csv(args.known)
+        known = set(
+            known.loc[known["steps"] == args.steps, ["seed", "fold", "regime", "method"]].itertuples(index=False)
+        )
+        jobs = [job for job in jobs if job not in known]
     with pools_of_threads(), loading_in_this_thread():
         for seed, fold, regime, name in jobs[args.part[0] :: args.part[1]]:
             train(root, regime, seed, fold, name, args.steps)
