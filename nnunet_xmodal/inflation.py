@@ -275,13 +275,3 @@ def _no_branch(source: Source, error: Misfit, new_configuration: str | None) -> 
         f"{fault}; --new_configuration NAME writes a configuration with the checkpoint's levels and widths into the "
         "plans."
     )
-<<<<<<< HEAD
-=======
-
-
-def _numpy_numbers() -> list:
-    """Return what a pickled numpy number names: nnU-Net keeps losses and scores as such numbers."""
-    maker = np.float64(0).__reduce__()[0]
-    makers = [(maker, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [*makers, np.dtype, *{type(np.dtype(code)) for code in "?bhilqBHILQefd"}]
->>>>>>> tidyB

@@ -161,14 +161,10 @@ class FewShotTrainer(OwnTaskTrainer):
         )
         return started(training, self.device), started(validation, self.device, share=2)
 
-<<<<<<< HEAD
-    def on_train_start(self):
-        if not self.was_initialized:  # as nnU-Net's does; refuses plans of another planner before data is read
-            self.initialize()
-=======
     def on_train_start(self) -> None:
         """Note the cases' axes and choose the support before the first epoch."""
->>>>>>> tidyC
+        if not self.was_initialized:  # as nnU-Net's does; refuses plans of another planner before data is read
+            self.initialize()
         self.note_axes()
         super().on_train_start()
         if not self.plain_network.support.exists.any():  # a training that goes on has its support

@@ -64,7 +64,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         if self._axes_of_training is None:
             self._axes_of_training = tuple(self.allowed_mirroring_axes or ())
         along = direction_in_array(properties, self.field.direction)
-        of_case = mirror_axes([along[list(self.plans_manager.transpose_forward)]])
+        of_case = mirror_axes([along[list(self.plans_manager.transpose_forward)].tolist()])
         self.allowed_mirroring_axes = tuple(axis for axis in self._axes_of_training if axis in of_case)
 
     @torch.inference_mode()
