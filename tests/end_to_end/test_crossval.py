@@ -163,13 +163,15 @@ def test_ctrl_c_and_sigkill_leave_no_process_and_the_same_command_goes_on(space)
 def test_a_cascade_in_one_command(space):
     stages = ("3d_cascade_fullres", "3d_lowres")
     cases = sorted(file.name.split(".")[0] for file in (space.preprocessed / DATASET / "gt_segmentations").iterdir())
-    split = [{"train": cases[:1], "val": cases[:1]}]  # one case is enough to see that stage follows stage
+    # two cases are enough to see that stage follows stage; each is predicted for the second one by the other's model
+    split = [{"train": cases[:1], "val": cases[1:2]}, {"train": cases[1:2], "val": cases[:1]}]
     (space.preprocessed / DATASET / "splits_final.json").write_text(json.dumps(split))
     cut_off = space.model(DATASET, STOCK, "3d_lowres") / "fold_0" / "checkpoint_latest.pth"
     cut_off.parent.mkdir(parents=True)
     cut_off.write_bytes(b"half of a checkpoint")
-    output = crossval(space, "-tr", STOCK, "-f", 0, "--jobs", 2, configurations=stages)
+    output = crossval(space, "-tr", STOCK, "-f", 0, 1, "--jobs", 2, configurations=stages)
     assert f"{STOCK}__nnUNetPlans__3d_lowres, fold 0: training" in output  # anew: nothing else was readable
     assert cut_off.with_name("checkpoint_latest.pth.unreadable").is_file()
-    assert all(summary(space, STOCK, configuration, 0).is_file() for configuration in stages)
-    assert output.index("3d_lowres, fold 0: done") < output.index("3d_cascade_fullres, fold 0: training")
+    assert all(summary(space, STOCK, configuration, fold).is_file() for configuration in stages for fold in (0, 1))
+    for fold in (0, 1):
+        assert output.index(f"3d_lowres, fold {fold}: done") < output.index("3d_cascade_fullres, fold 0: training")
