@@ -102,8 +102,9 @@ class OwnTask:
         assert losses == expected
         self.assert_equal(state_of(resumed), state_of(whole))
 
-    def is_finite_in_bfloat16(self, trainer: nnUNetTrainer, batch: dict) -> None:
+    def is_finite_in_bfloat16(self, trainer: nnUNetTrainer, batch_for: BatchFor) -> None:
         """Three steps with autocast have losses and gradients that are numbers."""
+        batch = batch_for(trainer)
         trainer.network.train()
         self.monkeypatch.setattr(trainer, "mixed_precision", lambda: torch.autocast("cpu", torch.bfloat16))
         assert np.isfinite([trainer.train_step(batch)["loss"] for _ in range(3)]).all()
@@ -121,21 +122,22 @@ class OwnTask:
         for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs)
 
-    def names_the_case_with_nan(self, trainer: nnUNetTrainer, batch: dict) -> None:
+    def names_the_case_with_nan(self, trainer: nnUNetTrainer, batch_for: BatchFor) -> None:
         """One voxel of the batch's last case is enough."""
+        batch = batch_for(trainer)
         image = batch["data"][-1, 0]
         image[(3,) * image.ndim] = float("nan")
         case = batch["keys"][-1]
         with pytest.raises(XModalError, match=f"the preprocessed case {case} holds NaN or infinite voxels"):
             trainer.train_step(batch)
 
-    def stops_at_nan(self, trainer: nnUNetTrainer, parameter: nn.Parameter, batch: dict, message: str) -> None:
+    def stops_at_nan(self, trainer: nnUNetTrainer, parameter: nn.Parameter, batch_for: BatchFor, message: str) -> None:
         """A weight that is NaN stops the training with a message that matches."""
         trainer.network.train()
         with torch.no_grad():
             parameter.fill_(float("nan"))
         with pytest.raises(XModalError, match=message):
-            trainer.train_step(batch)
+            trainer.train_step(batch_for(trainer))
 
     def refuses_stock_prediction(self, trainer: nnUNetTrainer, predicts: str, weights: dict | None = None) -> None:
         """nnUNetv2_predict is told which command to use, and that command builds the network that was trained."""

@@ -211,8 +211,7 @@ def test_a_stream_that_is_not_there_is_refused(make_trainer, make_plans):
 
 
 def test_nan_in_a_batch_names_the_case(make, own_task):
-    trainer = make("nnUNetTrainerCSAD")
-    own_task.names_the_case_with_nan(trainer, batch_for(trainer))
+    own_task.names_the_case_with_nan(make("nnUNetTrainerCSAD"), batch_for)
 
 
 @pytest.mark.parametrize(

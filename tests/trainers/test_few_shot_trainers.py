@@ -190,8 +190,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_autocast_to_bfloat16_is_finite(make, name, own_task):
-    trainer = make(name)
-    own_task.is_finite_in_bfloat16(trainer, batch_for(trainer))
+    own_task.is_finite_in_bfloat16(make(name), batch_for)
 
 
 def test_gradients_that_a_grad_scaler_scales_are_the_same(make, own_task):
@@ -253,14 +252,13 @@ def test_further_shots_are_a_class_attribute(make):
 
 
 def test_nan_in_a_batch_names_the_case(make, own_task):
-    trainer = make("nnUNetTrainerALPR18")
-    own_task.names_the_case_with_nan(trainer, batch_for(trainer))
+    own_task.names_the_case_with_nan(make("nnUNetTrainerALPR18"), batch_for)
 
 
 def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make("nnUNetTrainerALPR18")
     weight = trainer.network.backbone.project.weight
-    own_task.stops_at_nan(trainer, weight, batch_for(trainer), "turned NaN or infinite in epoch 0: go on from")
+    own_task.stops_at_nan(trainer, weight, batch_for, "turned NaN or infinite in epoch 0: go on from")
 
 
 def test_every_gpu_has_episodes_of_its_own(make, monkeypatch):

@@ -126,8 +126,7 @@ def test_the_learning_rate_falls_three_times_to_three_tenths(make, own_task):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_autocast_to_bfloat16_is_finite(make, name, own_task):
-    trainer = make(name)
-    own_task.is_finite_in_bfloat16(trainer, batch_for(trainer))
+    own_task.is_finite_in_bfloat16(make(name), batch_for)
 
 
 def test_gradients_that_a_grad_scaler_scales_are_the_same(make, own_task):
@@ -155,14 +154,13 @@ def test_another_number_of_channels_is_refused(make):
 
 
 def test_nan_in_a_batch_names_the_case(make, own_task):
-    trainer = make("nnUNetTrainerAttentionReg")
-    own_task.names_the_case_with_nan(trainer, batch_for(trainer))
+    own_task.names_the_case_with_nan(make("nnUNetTrainerAttentionReg"), batch_for)
 
 
 def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make("nnUNetTrainerAttentionReg")
     message = r"the loss \(loss\) turned NaN or infinite in epoch 0: go on from"
-    own_task.stops_at_nan(trainer, trainer.network.regressor[-1].bias, batch_for(trainer), message)
+    own_task.stops_at_nan(trainer, trainer.network.regressor[-1].bias, batch_for, message)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -103,8 +103,7 @@ def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name,
 
 @pytest.mark.parametrize("name", NAMES)
 def test_autocast_to_bfloat16_is_finite(make, name, own_task):
-    trainer = make(name)
-    own_task.is_finite_in_bfloat16(trainer, batch_for(trainer))
+    own_task.is_finite_in_bfloat16(make(name), batch_for)
 
 
 def test_gradients_that_a_grad_scaler_scales_are_the_same(make, own_task):
@@ -198,6 +197,10 @@ def test_nnunets_prediction_says_which_command_to_use(make, name, own_task):
     own_task.refuses_stock_prediction(trainer, "images")
 
 
+def test_nan_in_a_batch_names_the_case(make, own_task):
+    own_task.names_the_case_with_nan(make(), batch_for)
+
+
 def test_bad_cases_are_named_before_the_training_begins(make):
     trainer = make()
     data = 0.02 * np.random.default_rng(0).standard_normal((2, *PATCH)).astype(np.float32)
@@ -232,13 +235,8 @@ def test_folds_of_other_units_or_deviations_do_not_share_plans(make, change):
         trainer.on_train_start()
 
 
-def test_nan_in_a_batch_names_the_case(make, own_task):
-    trainer = make()
-    own_task.names_the_case_with_nan(trainer, batch_for(trainer))
-
-
 def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make()
     message = r"the loss \(loss, L1, model, gradient\) turned NaN or infinite in epoch 0"
     last = trainer.network.network.decoder.seg_layers[-1].bias
-    own_task.stops_at_nan(trainer, last, batch_for(trainer), message)
+    own_task.stops_at_nan(trainer, last, batch_for, message)

@@ -172,12 +172,11 @@ def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make("nnUNetTrainerCMFT")
     weight = next(trainer.discriminators["A"].parameters())
     message = r"the loss \(loss, G_B_to_A, D_A\) turned NaN or infinite in epoch 0"
-    own_task.stops_at_nan(trainer, weight, batch_for(trainer), message)
+    own_task.stops_at_nan(trainer, weight, batch_for, message)
 
 
 def test_nan_in_a_batch_names_the_case(make, own_task):
-    trainer = make("nnUNetTrainerCMFT")
-    own_task.names_the_case_with_nan(trainer, batch_for(trainer))
+    own_task.names_the_case_with_nan(make("nnUNetTrainerCMFT"), batch_for)
 
 
 @pytest.mark.parametrize("name", NAMES)
