@@ -123,7 +123,9 @@ class RegistrationTrainer(OwnTaskTrainer):
     def get_dataloaders(self):
         """Return random cases in the background; the validation's few grids stay in memory."""
         training, validation = map(self.cases_on_grid, self.get_tr_and_val_datasets())
-        fixed_starts = FixedStartsLoader(validation, self.batch_size, self.sre_range, self.starts_in_training, self.turns_about_corner)
+        fixed_starts = FixedStartsLoader(
+            validation, self.batch_size, self.sre_range, self.starts_in_training, self.turns_about_corner
+        )
         self.num_val_iterations_per_epoch = min(self.num_val_iterations_per_epoch, len(fixed_starts))
         return started(RegistrationLoader(training, self.batch_size, self.jitter), self.device), fixed_starts
 

@@ -25,7 +25,7 @@ class EpochSchedule(LRScheduler):
 
 
 class StepSchedule(EpochSchedule):
-    """Set the rate of every step: `rate(epoch)` takes fractions of an epoch, which `step` begins and `advance` walks."""
+    """Set the rate of every step: `rate` takes fractions of an epoch, which `step` begins and `advance` walks."""
 
     def __init__(self, optimizer: Optimizer, rate: Callable[[float], float], steps: int):
         self.steps, self.taken = steps, 0
@@ -60,7 +60,9 @@ def one_cycle(largest: float, epochs: int, rise: float = 0.15, first: float = 0.
     return rate
 
 
-def milestones(initial_lr: float, epochs: int, shares: Sequence[float], factor: float = 0.1) -> Callable[[float], float]:
+def milestones(
+    initial_lr: float, epochs: int, shares: Sequence[float], factor: float = 0.1
+) -> Callable[[float], float]:
     """Multiply the rate by a factor at given shares of the training, e.g. 0.5, 0.7, 0.9."""
 
     def rate(epoch: float) -> float:

@@ -47,9 +47,7 @@ class NetworkStep:
             XModalError: where a network returns NaN or infinity.
         """
         self.network.to(self.device).eval()
-        method = ByNetwork(
-            self.network, self.device, self.fixed_is_label, turns_about_corner=self.turns_about_corner
-        )
+        method = ByNetwork(self.network, self.device, self.fixed_is_label, turns_about_corner=self.turns_about_corner)
         found = []
         for parameters in self.parameters:
             self.network.load_state_dict(parameters)

@@ -51,7 +51,9 @@ def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) ->
 
     def found_from(sre: SRE, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         point = case.turning_point(starts.about_corner)
-        return _registered(method, case, matrix_about(fixed_perturbations(name, case.points - point, sre, count), point))
+        return _registered(
+            method, case, matrix_about(fixed_perturbations(name, case.points - point, sre, count), point)
+        )
 
     matrices, seconds, bases = found_from(starts.sre, starts.count)
     errors = registration_error(matrices, case.points)
