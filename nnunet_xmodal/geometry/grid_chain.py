@@ -118,6 +118,10 @@ class GridChain:
         start = [round(float(middle) - (side - 1) / 2) for middle, side in zip(centre, self.size)]
         return replace(self, start=tuple(start))
 
+    def shifted(self, millimetres: Sequence[float]) -> "GridChain":
+        """The same with a grid shifted along its axes, rounded to whole voxels."""
+        return self.around((self._grid_centre + np.divide(millimetres, self.effective_spacing)).tolist())
+
     def enlarged(self, voxels: Sequence[int]) -> "GridChain":
         """The same with a grid around the same centre that has so many voxels more on both sides of every axis."""
         return replace(
