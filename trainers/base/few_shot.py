@@ -14,7 +14,6 @@ from nnunet_xmodal.datasets.background_loading import started
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
 from nnunet_xmodal.datasets.turned_cases import TurnedCases
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.losses.few_shot import EpisodeLoss
 from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.blocks.local_prototypes import LocalPrototypes
@@ -54,6 +53,7 @@ class FewShotTrainer(OwnTaskTrainer):
 
     predicts = "labels"
     score_name = "Dice of superpixels"
+    planner, plans_name = "FewShotPlanner", "nnUNetFewShotPlans"
     predictor_class = FewShotPredictor
     backbone = "resnet101"
     weights: str | None = "coco"
@@ -69,49 +69,31 @@ class FewShotTrainer(OwnTaskTrainer):
     oversample_foreground_percent = 0.0
     num_epochs, num_iterations_per_epoch, num_val_iterations_per_epoch = 100, 1000, 100
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        # build_network_architecture gets how many outputs there are, not whether one is background
-        self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Add to the plans whether labels are regions: a network learns the number of outputs, not what they are."""
+        super().set_up(plans, configuration, dataset_json)
+        plans["xmodal"]["regions"] = PlansManager(plans).get_label_manager(dataset_json).has_regions
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
+    def network_from_plans(
+        cls, plans: PlansManager, configuration: ConfigurationManager, inputs: int, outputs: int, deep_supervision: bool
     ) -> PrototypeNetwork:
-        """Build the network from the plans, as nnU-Net asks for it.
+        """Build the network that segments from support sets.
 
         Raises:
             XModalError: for other plans than FewShotPlanner's.
         """
-        arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
-        if "chunks" not in arguments:
-            raise XModalError(
-                f"{cls.__name__} segments from support sets, which the plans {plans_manager.plans_name} do not "
-                "have: plan with nnUNetXModal_plan_and_preprocess -pl FewShotPlanner and train with -p "
-                "nnUNetFewShotPlans."
-            )
-        regions = plans_manager.plans.get("xmodal", {}).get("regions", False)
+        arguments = cls.own_arguments(plans, configuration, "chunks", "segments from support sets")
+        regions = plans.plans.get("xmodal", {}).get("regions", False)
         # whoever predicts has a checkpoint's weights: nothing is downloaded for that
         weights = cls.weights if builder() == "trainer" else None
-        backbone = ResNetBackbone(cls.backbone, num_input_channels, weights=weights)
+        backbone = ResNetBackbone(cls.backbone, inputs, weights=weights)
         return PrototypeNetwork(
             backbone,
             cls.prototypes(),
-            labels=num_output_channels if regions else num_output_channels - 1,
+            labels=outputs if regions else outputs - 1,
             cross_reference=cls.cross_reference and cls.cross_reference(backbone.features),
-            input_channels=num_input_channels,
+            input_channels=inputs,
             background=not regions,
             **arguments | ({"shots": cls.shots} if cls.shots else {}),
         )
