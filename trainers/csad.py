@@ -107,13 +107,13 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
     def train_step(self, batch: dict) -> dict:
         """Train on one batch with the distillation's share of this step; return the loss."""
         self.loss.share = self.distillation_share()
-        if self.distillation_gradient_share is not None and self.loss.share:
-            if self._step_of_epoch % _STEPS_PER_MEASUREMENT == 0:
-                self._hold_gradient_share(batch)
+        held = self.distillation_gradient_share
+        if held is not None and self.loss.share and self._step_of_epoch % _STEPS_PER_MEASUREMENT == 0:
+            self._hold_gradient_share(held, batch)
         self._step_of_epoch += 1
         return super().train_step(batch)
 
-    def _hold_gradient_share(self, batch: dict) -> None:
+    def _hold_gradient_share(self, share: float, batch: dict) -> None:
         """Set α so that its gradient is the wanted share, by a moving average that begins anew with every call."""
         check_batch(batch)
         target = batch["target"]
@@ -131,7 +131,7 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
             return
         before = measured if self._gradient_ratio is None else self._gradient_ratio
         self._gradient_ratio = before ** (1 - _OF_NEW) * measured**_OF_NEW
-        self.loss.alpha = self.distillation_gradient_share / self._gradient_ratio
+        self.loss.alpha = share / self._gradient_ratio
 
 
 class nnUNetTrainerCSADGradientShare(nnUNetTrainerCSAD):

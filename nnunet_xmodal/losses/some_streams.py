@@ -1,10 +1,12 @@
 """Loss of samples that a network saw twice: with all their streams and with some of them."""
 
+from typing import TypeAlias
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-Logits = torch.Tensor | list[torch.Tensor]
+Logits: TypeAlias = torch.Tensor | list[torch.Tensor]
 
 
 class TwiceSeenLoss(nn.Module):
