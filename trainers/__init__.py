@@ -48,6 +48,7 @@ _MODULE_OF = {
     "nnUNetTrainerCMFFStreamB": "cmff",
     "nnUNetTrainerAttentionReg": "registration",
     "nnUNetTrainerAttentionRegLabel": "registration",
+    "nnUNetTrainerAttentionRegPaper": "registration",
     "nnUNetTrainerFeatureReg": "registration",
     "nnUNetTrainerAttentionRegStage2": "registration",
     "nnUNetTrainerQSM": "susceptibility",
