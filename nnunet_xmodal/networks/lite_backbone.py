@@ -4,7 +4,6 @@ server but a package index."""
 from collections.abc import Mapping
 from importlib import import_module
 
-import timm
 import torch
 from torch import nn
 
@@ -38,6 +37,8 @@ class LiteBackbone(nn.Module):
 
     def __init__(self, channels: int = 1, features: int = 256, weights: str | None = None):
         super().__init__()
+        import timm  # takes as long as a small prediction: not for trainers on other backbones
+
         self.channels, self.features = channels, features
         self._repeated = [index % channels for index in range(3)] if channels < 3 else None
         network = timm.create_model("tf_efficientnet_lite0", in_chans=max(3, channels), output_stride=self.stride)
@@ -86,7 +87,7 @@ def _named_as(
 ) -> dict[str, torch.Tensor]:
     """Name weights as timm does: both list the same layers in the same order, under names of their own."""
     state = dict(zip(own, theirs.values()))
-    if channels > 3:
+    if channels > 3 and len(own) == len(theirs):
         order = [index % 3 for index in range(channels)]
         state["conv_stem.weight"] = state["conv_stem.weight"][:, order] * (3 / channels)
     if len(own) != len(theirs) or any(state[name].shape != value.shape for name, value in own.items()):

@@ -4,6 +4,7 @@ import cc3d
 import torch
 
 
+@torch.inference_mode()
 def keep_largest_components(logits: torch.Tensor, regions: bool) -> torch.Tensor:
     """Take away what is predicted of a label beside its largest component; neighbours share a side, edge or corner.
 

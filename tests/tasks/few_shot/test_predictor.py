@@ -461,8 +461,9 @@ class TestExtents:
         return next(name for name, value in json.loads((folder / "dataset.json").read_text())["labels"].items()
                     if value == 1)  # fmt: skip
 
-    @pytest.mark.parametrize("processes", [0, 1])
-    @pytest.mark.parametrize("match", ["position", "best"])
+    @pytest.mark.parametrize(
+        "match, processes", [("position", 0), ("best", 0), pytest.param("best", 1, marks=pytest.mark.slow)]
+    )
     def test_an_organ_is_sought_there_alone_by_its_thirds(self, label, tmp_path, match, processes):
         volume = scan(2, 4, 5, slices=9)
         flags = ["--match", match, "--extents", table(tmp_path, ("anna", label, 3, 8)), "-npp", processes]
