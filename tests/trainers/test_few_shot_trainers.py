@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal import trainers
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.networks import lite_backbone, resnet_backbone
 from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes
