@@ -83,6 +83,10 @@ TRAINERS = (
         what="by the letter, but attention from the mean over channels: flat maps",
     ),
     _csad(
+        _named("CSADGradientShare"),
+        what="the weight held where the distillation's gradient is a share of the segmentation's; on trial",
+    ),
+    _csad(
         _named("CSADPaper"),
         what="the paper's own training: its letter, SGD, Dice + weighted BCE, batch 2, 256×256",
     ),
@@ -103,6 +107,11 @@ TRAINERS = (
         "[lack a modality](documentation/how-to/missing_modality.md)",
         paper="",
         streams="2 or more; CMFF exactly 2",
+    ),
+    _csad(
+        _named("MultiStreamDropoutPaired", "MultiStreamDropoutDistilled"),
+        what="each sample with all and with some of its streams in one step; distilled from the one to the other",
+        paper="",
     ),
     _csad(
         _named("Stream0", "Stream1", "Stream2", "Stream3"),
@@ -154,9 +163,9 @@ TRAINERS = (
         what="the paper's own training for MS lesions",
     ),
     _registration(
-        _named("AttentionReg", "AttentionRegLabel", "AttentionRegStage2", "FeatureReg"),
+        _named("AttentionReg", "AttentionRegLabel", "AttentionRegStage2", "FeatureReg", "AttentionRegPaper"),
         what="rigid [registration](documentation/how-to/register.md) of two modalities by cross-modal attention; "
-        "from labels; a second stage; without attention",
+        "from labels; a second stage; without attention; the paper's own training",
     ),
     _qsm(
         _named("QSM", "QSMFA", "QSMSA", "QSMDualAttention", "QSMRSA"),
@@ -171,6 +180,22 @@ TRAINERS = (
     _few_shot(
         _named("ALP", "PANet"),
         what="its predecessors: adaptive local prototypes, class prototypes",
+    ),
+    _few_shot(
+        _named("CRTPLite", "CRBaseLite", "CRMaskLite", "ALPLite", "PANetLite"),
+        what="the five on EfficientNet-Lite0, whose weights come as a package",
+        needs="plans of FewShotPlanner",
+    ),
+    _few_shot(
+        _named(
+            "CRTPOneSuperpixel",
+            "CRTPOneSuperpixelR18",
+            "ALPOneSuperpixel",
+            "ALPOneSuperpixelR18",
+            "PANetOneSuperpixel",
+            "PANetOneSuperpixelR18",
+        ),
+        what="one superpixel per pair of slices, as in the papers, in the place of eight",
     ),
     _few_shot(
         _named("CRTPR18", "CRBaseR18", "CRMaskR18", "ALPR18", "PANetR18"),
