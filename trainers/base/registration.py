@@ -52,6 +52,7 @@ class RegistrationTrainer(OwnTaskTrainer):
 
     predicts = "transforms"
     score_name = "1 / (1 + SRE in mm)"
+    planner, plans_name = "RegistrationPlanner", "nnUNetRegistrationPlans"
     predictor_class = RegistrationPredictor
     attention: Callable[[int], nn.Module] | None = None
     sre_range = (0.0, 20.0)
@@ -66,32 +67,21 @@ class RegistrationTrainer(OwnTaskTrainer):
     exact_count = 20
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
+    def network_from_plans(
+        cls, plans: PlansManager, configuration: ConfigurationManager, inputs: int, outputs: int, deep_supervision: bool
     ) -> nn.Module:
-        """Build the network from the plans, as nnU-Net asks for it.
+        """Build the network that reads the grid of the plans.
 
         Raises:
             XModalError: from stock prediction, for other plans than RegistrationPlanner's, and for other than two
                 channels.
         """
         refuse_stock_prediction(cls.__name__, "transforms")
-        arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
-        if "grid" not in arguments:
-            raise XModalError(
-                f"{cls.__name__} reads a fixed grid, which the plans {plans_manager.plans_name} do not have: plan "
-                "with nnUNetXModal_plan_and_preprocess -pl RegistrationPlanner and train with -p "
-                "nnUNetRegistrationPlans."
-            )
-        if num_input_channels != AttentionReg.input_channels:
+        arguments = cls.own_arguments(plans, configuration, "grid", "reads a fixed grid")
+        if inputs != AttentionReg.input_channels:
             raise XModalError(
                 f"{cls.__name__} reads two channels, the fixed image and then the moving one, and the dataset has "
-                f"{num_input_channels}: make a dataset of these two."
+                f"{inputs}: make a dataset of these two."
             )
         return cls.network_on_grid(arguments["grid"])
 
