@@ -83,8 +83,8 @@ def angle(matrix: np.ndarray) -> float:
 
 def _seem_swapped(images: Sequence[np.ndarray], plans: dict) -> bool:
     """Tell whether each image is far more like the other channel of the training than like its own."""
-    trained = [Intensities.of_plans(plans, channel) for channel in (0, 1)]
-    if trained[0] is None or trained[1] is None:
+    trained = [found for channel in (0, 1) if (found := Intensities.of_plans(plans, channel)) is not None]
+    if len(trained) < len(images):
         return False
     seen = [Intensities.of_image(image) for image in images]
     own = [seen[channel].unlike(trained[channel]) for channel in (0, 1)]
