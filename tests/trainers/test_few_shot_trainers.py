@@ -7,30 +7,34 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel  # torch does not count what the CPU's fused kernel does
-from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.comparison.cost import network_cost
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
-from nnunet_xmodal.networks import resnet_backbone
+from nnunet_xmodal.networks import lite_backbone, resnet_backbone
+from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes
 from nnunet_xmodal.phantoms.organs import organ_phantom
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET, unchanged
 from nnunet_xmodal.tasks.few_shot.episodes import on_patch
 from nnunet_xmodal.tasks.few_shot.predictor import FewShotPredictor
 from nnunet_xmodal.trainers import TRAINERS
 from nnunet_xmodal.trainers.base import few_shot as few_shot_base
+from nnunet_xmodal.trainers.base import few_shot_validation
 from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), FewShotTrainer)]
-SMALL = [name for name in NAMES if name.endswith("R18")]
+FORMER = [name for name in NAMES if "OneSuperpixel" in name]
+LITE = [name for name in NAMES if name.endswith("Lite")]
+SMALL = [name for name in NAMES if name.endswith("R18") and name not in FORMER]
+LARGE = [name for name in NAMES if not name.endswith(("R18", "Lite")) and name not in FORMER]
 SIZE = (64, 64)
 SUPPORT = "support."
 DOWNLOADED = resnet_backbone._downloaded
@@ -56,6 +60,17 @@ def narrow(monkeypatch):
 @pytest.fixture(autouse=True)
 def no_download(monkeypatch):
     monkeypatch.setattr(resnet_backbone, "_downloaded", lambda name, weights: None)
+
+
+@pytest.fixture(autouse=True)
+def random_lite(monkeypatch):
+    monkeypatch.setattr(lite_backbone, "_package_weights", lambda weights: random_state())
+
+
+def random_state():
+    """As the package's file: the same layers in the same order, under other names."""
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    return {f"_{number}": value for number, value in enumerate(state.values())}
 
 
 def few_shot_plans(plans: dict, size=SIZE) -> dict:
@@ -91,12 +106,9 @@ def batch_for(trainer, seed=0):
         "query_mask": masks[1:],
         "support": support[None, None],
         "support_mask": masks[None, :1],
+        "pair": torch.tensor([0]),
         "keys": ["anna"],
     }
-
-
-def state_of(trainer):
-    return deepcopy((trainer.network.state_dict(), trainer.optimizer.state_dict()))
 
 
 def with_support(trainer):
@@ -108,30 +120,19 @@ def with_support(trainer):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_builds_learns_saves_and_loads(make, name, tmp_path, assert_equal):
+def test_builds_learns_saves_and_loads(make, name, own_task):
     trainer = with_support(make(name))
     trainer.network.train()
     batch = batch_for(trainer)
     losses = [trainer.train_step(batch)["loss"] for _ in range(8)]
     assert losses[-1] < 0.7 * losses[0]
-    for key, parameter in trainer.network.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+    assert not own_task.without_gradient(trainer.network)
     trainer.network.eval()
     score = trainer.validation_step(batch)["score"]
     assert 0 <= score <= 1
 
-    x = batch["data"]
-    expected = trainer.network(x)
-    assert expected.shape == (1, 3, *SIZE)
-    file = str(tmp_path / "checkpoint_final.pth")
-    trainer.save_checkpoint(file)
-    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint_final.pth"]
-    other = make(name)
-    other.load_checkpoint(file)
-    assert torch.equal(other.network.eval()(x), expected)
-    assert_equal(state_of(other), state_of(trainer))
-    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
-    assert torch.equal(pickle.loads(pickle.dumps(trainer.network))(x), expected)
+    assert trainer.network(batch["data"]).shape == (1, 3, *SIZE)
+    own_task.is_saved_and_loaded(trainer, lambda: make(name), batch["data"])
 
 
 def build(name, trainer):
@@ -146,9 +147,7 @@ def build(name, trainer):
         )
 
 
-@pytest.mark.parametrize(
-    "name, channels", [*((name, 1) for name in NAMES if name not in SMALL), ("nnUNetTrainerCRTP", 3)]
-)
+@pytest.mark.parametrize("name, channels", [*((name, 1) for name in LARGE), ("nnUNetTrainerCRTP", 3)])
 def test_on_resnet_101_and_on_resnet_18_it_is_the_same_method(make, name, channels):
     trainer = make(f"{name}R18", channels, size=(256, 256))
     large, small = build(name, trainer), trainer.network
@@ -203,50 +202,17 @@ def test_what_tells_the_trainers_apart(make):
 
 
 @pytest.mark.parametrize("name, killed_after", [("nnUNetTrainerCRTPR18", 1), ("nnUNetTrainerALPR18", 2)])  # Adam, SGD
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
-    epochs, steps = 3, 2
-
-    def epoch(trainer, number):
-        trainer.current_epoch = number
-        trainer.lr_scheduler.step(number)
-        trainer.network.train()
-        return [trainer.train_step(batch_for(trainer, seed=10 * number + step)) for step in range(steps)]
-
-    whole = make(name)
-    start = deepcopy(whole.network.state_dict())
-    expected = [epoch(whole, number) for number in range(epochs)]
-    killed = make(name)
-    killed.network.load_state_dict(start)
-    losses = [epoch(killed, number) for number in range(killed_after)]
-    file = str(tmp_path / "checkpoint_latest.pth")
-    killed.save_checkpoint(file)
-    del killed
-    resumed = make(name)
-    resumed.load_checkpoint(file)
-    assert resumed.current_epoch == killed_after
-    losses += [epoch(resumed, number) for number in range(killed_after, epochs)]
-    assert losses == expected
-    assert_equal(state_of(resumed), state_of(whole))
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
+    own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=3, steps=2, killed_after=killed_after)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_autocast_to_bfloat16_is_finite(make, name, monkeypatch):
-    trainer = make(name)
-    trainer.network.train()
-    monkeypatch.setattr(trainer, "mixed_precision", lambda: torch.autocast("cpu", torch.bfloat16))
-    assert np.isfinite([trainer.train_step(batch_for(trainer))["loss"] for _ in range(3)]).all()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.network.parameters())
+def test_autocast_to_bfloat16_is_finite(make, name, own_task):
+    own_task.is_finite_in_bfloat16(make(name), batch_for)
 
 
-def test_gradients_that_a_grad_scaler_scales_are_the_same(make):
-    plain, scaled = make("nnUNetTrainerALPR18"), make("nnUNetTrainerALPR18")
-    scaled.network.load_state_dict(plain.network.state_dict())
-    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    for trainer in (plain, scaled):
-        trainer.network.train()
-        trainer.train_step(batch_for(trainer))
-    for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters()):
-        torch.testing.assert_close(ours, theirs)
+def test_gradients_that_a_grad_scaler_scales_are_the_same(make, own_task):
+    own_task.has_the_same_gradients_when_scaled(lambda: make("nnUNetTrainerALPR18"), batch_for)
 
 
 @pytest.mark.slow
@@ -295,6 +261,88 @@ def test_labels_and_regions_have_the_outputs_that_nnunet_expects(make, kind):
     assert torch.equal(rebuilt.eval()(batch_for(trainer)["data"]), out)
 
 
+@pytest.mark.parametrize("name", LITE)
+def test_on_efficientnet_lite_it_is_the_same_method(make, name):
+    lite, resnet = make(name), make(name.replace("Lite", "R18"))
+    for network in (lite.network, resnet.network):
+        assert network.backbone.features == 256
+    shapes = [
+        {key: value.shape for key, value in one.network.state_dict().items() if not key.startswith("backbone.")}
+        for one in (lite, resnet)
+    ]
+    assert shapes[0] == shapes[1] and type(lite.optimizer) is type(resnet.optimizer)
+    assert type(lite).transform_support is type(resnet).transform_support
+    lite.network.train()
+    losses = [lite.train_step(batch_for(lite))["loss"] for _ in range(6)]
+    assert losses[-1] < losses[0]
+
+
+def test_what_was_done_at_first_has_names_of_its_own(make):
+    """One superpixel, windows of fixed size, weights in both terms, 0 as padding; nothing else differs."""
+    for name in FORMER:
+        kind = getattr(trainers, name)
+        now = getattr(trainers, name.replace("OneSuperpixel", ""))
+        assert (kind.superpixels_per_pair, now.superpixels_per_pair) == (1, 8)
+        assert (kind.alignment_weights, now.alignment_weights) == ((0.05, 1.0), (1.0, 1.0))
+        assert (kind.padded_by_background, now.padded_by_background) == (False, True)
+        for prototypes, windows in ((kind.prototypes(), (4, 2)), (now.prototypes(), (None, None))):
+            if "PANet" in name:
+                assert type(prototypes) is ClassPrototypes
+            else:
+                assert (prototypes.training_window, prototypes.window) == windows
+        others = set(dir(FewShotTrainer)) - {"superpixels_per_pair", "alignment_weights", "padded_by_background"}
+        for attribute in ("initial_lr", "decay", "momentum", "weight_decay", "transform_support", "backbone"):
+            assert attribute in others and getattr(kind, attribute) == getattr(now, attribute)
+    trainer = make("nnUNetTrainerCRTPOneSuperpixelR18")
+    assert trainer.loss.alignment_weights == (0.05, 1.0) and not trainer.network.padded_by_background
+    assert np.isfinite(trainer.train_step(batch_for(trainer))["loss"])
+
+
+def built_from(trainer, plans):
+    """The network as prediction builds it from the plans of a model folder."""
+    manager = PlansManager(pickle.loads(pickle.dumps(plans)))
+    return trainer.build_network_architecture(manager, manager.get_configuration("2d"), 1, 3, False)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerCRTPR18", "nnUNetTrainerCRTPOneSuperpixelR18"])
+def test_models_from_before_predict_as_they_were_trained(make, name, tmp_path):
+    """Their plans say nothing about how slices are seen."""
+    trainer = with_support(make(name))
+    plans = trainer.plans_manager.plans
+    as_now = built_from(trainer, plans)
+    assert as_now.padded_by_background == ("One" not in name)
+    assert as_now.prototypes.window == (2 if "One" in name else None)
+
+    old_plans = {**plans, "xmodal": {key: plans["xmodal"][key] for key in ("streams", "regions")}}
+    as_before = built_from(trainer, old_plans)
+    assert (as_before.prototypes.training_window, as_before.prototypes.window) == (4, 2)
+    assert not as_before.padded_by_background
+
+    file = tmp_path / "checkpoint_final.pth"
+    trainer.save_checkpoint(str(file))
+    checkpoint = torch.load(file, weights_only=False)
+    assert checkpoint["init_args"]["plans"]["xmodal"]["few_shot_sight"] == 2
+    del checkpoint["init_args"]["plans"]["xmodal"]["few_shot_sight"]
+    torch.save(checkpoint, file)
+    resumed = make(name)
+    resumed.load_checkpoint(str(file))
+    assert (resumed.network.prototypes.window, resumed.network.padded_by_background) == (2, False)
+    assert "few_shot_sight" not in resumed.plans_manager.plans["xmodal"]
+    x = batch_for(trainer)["data"]
+    as_before.load_state_dict(trainer.network.state_dict())
+    assert torch.equal(resumed.network.eval()(x), as_before.eval()(x))
+
+
+def test_old_and_new_folds_do_not_share_a_folder(make):
+    trainer = make("nnUNetTrainerPANetR18")
+    model = Path(trainer.output_folder_base)
+    (model / "fold_3").mkdir(parents=True)
+    (model / "fold_3" / "checkpoint_final.pth").touch()
+    write_json({"xmodal": {}}, model / "plans.json")
+    with pytest.raises(XModalError, match="fold_3 was trained with windows of fixed size and 0 as padding"):
+        trainer.on_train_start()
+
+
 def test_further_shots_are_a_class_attribute(make):
     class FiveShots(trainers.nnUNetTrainerALPR18):
         shots = 5
@@ -303,28 +351,14 @@ def test_further_shots_are_a_class_attribute(make):
     assert make("nnUNetTrainerALPR18").network.support.exists.shape == (2, 3, 1)
 
 
-def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
-    with pytest.raises(
-        XModalError, match="support sets, which the plans nnUNetPlans do not have: .* -pl FewShotPlanner and train"
-    ):
-        make_trainer("nnUNetTrainerCRTPR18", make_plans(channels=1))
+def test_nan_in_a_batch_names_the_case(make, own_task):
+    own_task.names_the_case_with_nan(make("nnUNetTrainerALPR18"), batch_for)
 
 
-def test_nan_in_a_batch_names_the_case(make):
+def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make("nnUNetTrainerALPR18")
-    batch = batch_for(trainer)
-    batch["data"][0, 0, 3, 3] = float("nan")
-    with pytest.raises(XModalError, match="the preprocessed case anna holds NaN or infinite voxels"):
-        trainer.train_step(batch)
-
-
-def test_a_loss_that_turns_nan_stops_the_training(make):
-    trainer = make("nnUNetTrainerALPR18")
-    trainer.network.train()
-    with torch.no_grad():
-        trainer.network.backbone.project.weight.fill_(float("nan"))
-    with pytest.raises(XModalError, match="turned NaN or infinite in epoch 0: go on from"):
-        trainer.train_step(batch_for(trainer))
+    weight = trainer.network.backbone.project.weight
+    own_task.stops_at_nan(trainer, weight, batch_for, "turned NaN or infinite in epoch 0: go on from")
 
 
 def test_every_gpu_has_episodes_of_its_own(make, monkeypatch):
@@ -360,20 +394,16 @@ class TestWeights:
         trainer.network.train()
         assert np.isfinite(trainer.train_step(batch_for(trainer))["loss"])
 
-    def test_nothing_but_a_training_asks_for_weights(self, attempts, make, make_dataset_json, tmp_path):
+    def test_nothing_but_a_training_asks_for_weights(self, attempts, make, own_task):
         trainer = make("nnUNetTrainerCRTPR18", initialize=False)
         trainer.num_input_channels = 1
         trainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, 3, False)
-        write_json(trainer.plans_manager.plans, tmp_path / "plans.json")
-        write_json(make_dataset_json(channels=1), tmp_path / "dataset.json")
-        parameters, flops = network_cost(tmp_path, "nnUNetTrainerCRTPR18", "2d")
+        parameters, flops = own_task.cost(trainer)
         assert not attempts
         trainer.initialize()
         assert len(attempts) == 1
         assert parameters == sum(p.numel() for p in trainer.network.parameters())
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            trainer.network.eval()(torch.zeros(1, 1, *SIZE))
-        assert flops == counter.get_total_flops()
+        assert flops == own_task.counted_flops(trainer.network, 1, 1, *SIZE)
 
     def test_a_file_of_weights_is_a_class_attribute(self, attempts, make, tmp_path):
         torch.save(NarrowResNet18().state_dict(), tmp_path / "own.pth")
@@ -512,6 +542,55 @@ def test_nnunets_own_folder_stays_nnunets_and_fold_all_has_all_cases(write_datas
     assert {path.suffix for path in folder.iterdir()} == {".b2nd", ".pkl"}
     assert len(list(Path(f"{folder}_superpixels").glob("*/*.b2nd"))) == CASES
     assert trainer.network.support.exists.all()
+
+
+def validated(trainer, monkeypatch):
+    """Cases that nnU-Net's final validation and the protocol are about, with the former left out."""
+    seen = {}
+
+    def nnunets(trainer, save_probabilities):
+        seen["nnU-Net"] = trainer.do_split()[1]
+
+    def protocol(network, device, dataset, *others):
+        seen["protocol"] = list(dataset.identifiers)
+        return 0.5
+
+    monkeypatch.setattr(few_shot_validation.XModalTrainer, "perform_actual_validation", nnunets)
+    monkeypatch.setattr(few_shot_validation, "add_protocol", protocol)
+    trainer.perform_actual_validation()
+    return seen
+
+
+def test_fold_all_does_not_score_the_scan_of_the_support(write_dataset, monkeypatch, capsys):
+    plans, dataset_json = write_dataset(1)
+    trainer = trainers.nnUNetTrainerPANetR18(plans, "2d", "all", dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    trainer.choose_support()
+    said = [line for line in capsys.readouterr().out.splitlines() if "Support: label" in line]
+    (support,) = {case for case in (f"case{index}" for index in range(CASES)) if f" {case} " in "".join(said)}
+    left = Path(trainer.output_folder) / "validation" / f"{support}.nii.gz"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    others = sorted(f"case{index}" for index in range(CASES) if f"case{index}" != support)
+    seen = validated(trainer, monkeypatch)
+    assert sorted(seen["nnU-Net"]) == sorted(seen["protocol"]) == others and not left.exists()
+    assert f"Not validated, because the support is of them: {support}" in capsys.readouterr().out
+    assert sorted(trainer.do_split()[1]) == sorted([*others, support])  # trained on as before
+
+
+def test_other_folds_score_all_their_cases(write_dataset, monkeypatch):
+    trainer = trainer_on(write_dataset(1), "nnUNetTrainerPANetR18")
+    seen = validated(trainer, monkeypatch)
+    assert seen["nnU-Net"] == seen["protocol"] == trainer.do_split()[1]
+
+
+def test_where_the_support_is_all_there_is_it_is_scored_and_that_is_told(write_dataset, monkeypatch, capsys):
+    plans, dataset_json = write_dataset(1)
+    trainer = trainers.nnUNetTrainerPANetR18(plans, "2d", "all", dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    monkeypatch.setattr(nnUNetTrainer, "do_split", lambda self: (["case1"], ["case1"]))
+    assert validated(trainer, monkeypatch) == {"nnU-Net": ["case1"], "protocol": ["case1"]}
+    assert "The support is of all validation cases" in capsys.readouterr().out
 
 
 def test_a_fold_without_a_labelled_training_case_says_what_it_can_do(write_dataset, capsys):
