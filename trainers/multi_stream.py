@@ -86,6 +86,11 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         """Return nnU-Net's loss."""
         return self.loss
 
+    @property
+    def distillation_weight(self) -> float:
+        """Return α as the report of the attention maps takes it."""
+        return self.alpha
+
     def on_train_start(self) -> None:
         """Report the attention maps before the first epoch."""
         super().on_train_start()
@@ -129,7 +134,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
                 self.segmentation_loss,
                 self.measured_paths(),
                 AttentionDistillationLoss(self.distillation_scale),
-                self.alpha,
+                self.distillation_weight,
                 data,
                 levels if self.enable_deep_supervision else levels[0],
                 self.foreground(levels[0]),
