@@ -61,7 +61,7 @@ class ReconstructionPlanner(UnchangedImages):
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
         **others: Any,
-    ):
+    ) -> None:
         super().__init__(dataset_name_or_id, **{"plans_name": self.plans_name, **others})
         self.check_dataset_json(self.dataset_json)
         self.lowres_creation_threshold = 0  # no 3d_lowres
@@ -124,6 +124,7 @@ class ReconstructionPlanner(UnchangedImages):
         B0: float | None = None,
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
+        **options: Any,
     ) -> None:
         """Check the raw dataset before anything is written.
 

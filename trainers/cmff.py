@@ -28,7 +28,7 @@ class SumOverBranches(nn.Module):
     Shape: `(logits, (logits, …))` or logits, and the target as the segmentation loss takes it → scalar.
     """
 
-    def __init__(self, segmentation_loss: nn.Module):
+    def __init__(self, segmentation_loss: nn.Module) -> None:
         super().__init__()
         self.segmentation_loss = segmentation_loss
 
@@ -41,7 +41,9 @@ class SumOverBranches(nn.Module):
         first, others = output
         return sum(self._of_branch(logits, target) for logits in (first, *others))
 
-    def _of_branch(self, logits: torch.Tensor | list[torch.Tensor], target) -> torch.Tensor:
+    def _of_branch(
+        self, logits: torch.Tensor | list[torch.Tensor], target: torch.Tensor | list[torch.Tensor]
+    ) -> torch.Tensor:
         if isinstance(logits, list) and len(logits) == 1:
             return self.segmentation_loss.loss(logits[0], target[0])
         return self.segmentation_loss(logits, target)

@@ -59,10 +59,10 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         self,
         plans: dict,
         configuration: str,
-        fold: int,
+        fold: int | str,
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
-    ):
+    ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.field = MeasuredField.of_entry(plans["xmodal"].get("field"))
         self.geometries: dict[str, FieldGeometry] = {}
@@ -109,8 +109,9 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         inputs = torch.cat((patches.inputs[:, :1] / self.field.one_ppm, patches.inputs[:, 1:]), 1)
         return FieldPatches(inputs, patches.target, patches.mask, patches.keys, spacing, direction)
 
-    def augmented(self, patches: FieldPatches) -> FieldPatches:
+    def augmented(self, patches: Patches) -> FieldPatches:
         """Mirror and rotate the patches of a training step, and the main field with them."""
+        assert isinstance(patches, FieldPatches)  # `patches` makes no others
         volumes = torch.cat((patches.inputs, patches.target, patches.mask), 1)
         direction = patches.direction
         for axis in self.inference_allowed_mirroring_axes or ():
@@ -133,8 +134,9 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
             rotated_direction(direction, angle),
         )
 
-    def losses(self, prediction: torch.Tensor, patches: FieldPatches) -> dict[str, torch.Tensor]:
+    def losses(self, prediction: torch.Tensor, patches: Patches) -> dict[str, torch.Tensor]:
         """Return the total, and its three terms without their weights; in ppm, the gradient in ppm/mm."""
+        assert isinstance(patches, FieldPatches)
         field = patches.inputs[:, :1] if self.against_measured_field else None
         terms = self.dipole_loss(
             prediction[:, :1], patches.target, patches.mask, patches.spacing, patches.direction, field

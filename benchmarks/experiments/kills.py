@@ -17,6 +17,10 @@ import time
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `run` imports them from the folder that joins the path below
+    from fault_trials import Outcome, Trials
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "end_to_end"))
 
@@ -25,6 +29,7 @@ _SPARE = 1 << 16  # bytes of a disk that folders and the smallest files need
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", type=Path)
     p.add_argument("--kills", type=int, default=300)
@@ -40,6 +45,7 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Run the trials that are missing, and note the outcome of each."""
     from conftest import Workspace, shrink
     from fault_targets import make_base, targets
     from fault_trials import Trials
@@ -79,8 +85,8 @@ def run(args: argparse.Namespace) -> None:
             print(outcome, flush=True)
 
 
-def killed(one, rng: random.Random):
-    """At the first sight of a kind of file, at any moment of the disk's, or at any time."""
+def killed(one: "Trials", rng: random.Random) -> "Outcome":
+    """Kill at the first sight of a kind of file, at any moment of the disk's, or at any time."""
     fault = rng.choice(_KILLS)
     if fault == "time":
         return one.killed_after(rng.uniform(0.05, one.seconds))
@@ -89,13 +95,14 @@ def killed(one, rng: random.Random):
 
 
 def read(folder: Path) -> list[dict]:
+    """Return the outcomes of earlier trials."""
     file = folder / "outcomes.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def table(outcomes: list[dict]) -> str:
-    """Markdown: a row per command, and their sum."""
-    rows = defaultdict(lambda: [0] * 8)
+    """Return Markdown: a row per command, and their sum."""
+    rows: dict[str, list[int]] = defaultdict(lambda: [0] * 8)
     for outcome in outcomes:
         for name in (outcome["target"], "all"):
             row = rows[name]

@@ -48,14 +48,21 @@ class Untrained(nnUNetTrainerQSM):
     invert: Callable[..., torch.Tensor]
     parameters: Sequence[float]
 
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict,
+        device: torch.device = torch.device("cpu"),
+    ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         write_json(self.plans_manager.plans, Path(self.output_folder_base) / "plans.json")
         write_json(self.dataset_json, Path(self.output_folder_base) / "dataset.json")
         self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
 
     def reconstructed(self, case: PreprocessedCase, parameter: float) -> np.ndarray:
-        """Up to a constant, 0 outside the mask."""
+        """Return the map up to a constant, 0 outside the mask."""
         geometry = self.field.geometry(case.properties, case.target.shape, self.plans_manager.transpose_forward)
         mask = torch.from_numpy(case.mask)[None, None].to(self.device)
         # not cut to the mask, which may be a part of the brain: local fields are 0 outside the brain
@@ -63,7 +70,7 @@ class Untrained(nnUNetTrainerQSM):
         return type(self).invert(field, mask, *geometry, parameter)[0, 0].cpu().numpy()
 
     def method(self) -> Method:
-        """With the parameter of the least mean RMSE on training cases, and the constant that goes with it."""
+        """Return the inversion with the parameter of the least mean RMSE on training cases, and its constant."""
         names, _ = self.do_split()
         dataset = self.dataset_class(self.preprocessed_dataset_folder, names)
         names = names[: self.options.training_cases]
@@ -74,7 +81,7 @@ class Untrained(nnUNetTrainerQSM):
             constant = constants[parameter] = mean_difference(made, cases)
             each = [relative_error(found + constant, case.target, case.mask) for found, case in zip(made, cases)]
             errors[parameter] = float(np.mean(each))
-        chosen = min(errors, key=errors.get)
+        chosen = min(errors, key=errors.__getitem__)
         self.print_to_log_file(f"RMSE on {len(names)} training cases: {errors}; chosen: {chosen}")
         told = {"chosen": chosen, "constant": constants[chosen], "RMSE_percent": errors}
         write_json(told, Path(self.output_folder) / "parameter.json")
@@ -82,7 +89,7 @@ class Untrained(nnUNetTrainerQSM):
 
 
 def mean_difference(made: Sequence[np.ndarray], cases: Sequence[PreprocessedCase]) -> float:
-    """Of the maps from their reconstructions, in ppm: over the voxels of each mask, then over the cases."""
+    """Return maps minus reconstructions in ppm: the mean over the voxels of each mask, then over the cases."""
     return float(np.mean([(case.target - found)[case.mask].mean() for found, case in zip(made, cases)]))
 
 
@@ -101,6 +108,7 @@ METHODS = {"tkd": TKD, "tikhonov": Tikhonov}
 
 @one_sentence_errors
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", required=True, help="dataset, number or name")
     parser.add_argument("-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], help="folds (default: all five)")
@@ -116,6 +124,7 @@ def main() -> None:
 
 
 def untrained(method: type[Untrained], args: argparse.Namespace, number: int | str) -> Untrained:
+    """Make the trainer of a method, of one fold."""
     dataset = maybe_convert_to_dataset_name(int(args.d) if args.d.isdecimal() else args.d)
     preprocessed = Path(nnUNet_preprocessed) / dataset
     plans, dataset_json = (json.loads((preprocessed / f"{name}.json").read_text()) for name in (args.p, "dataset"))

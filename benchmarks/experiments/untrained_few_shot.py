@@ -22,6 +22,7 @@ from nnunet_xmodal.files.atomic import write_json
 
 @one_sentence_errors
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", required=True, help="dataset, number or name")
     parser.add_argument("-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], help="folds (default: all five)")

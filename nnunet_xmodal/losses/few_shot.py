@@ -30,7 +30,7 @@ class EpisodeLoss(nn.Module):
     their masks `(B, H, W)` and `(B, S, H, W)`, 0 and 1 → EpisodeTerms.
     """
 
-    def __init__(self, weights: Sequence[float] = (0.05, 1.0), alignment: float = 1.0):
+    def __init__(self, weights: Sequence[float] = (0.05, 1.0), alignment: float = 1.0) -> None:
         super().__init__()
         self.weights = tuple(weights)
         self.alignment = alignment
@@ -42,6 +42,7 @@ class EpisodeLoss(nn.Module):
         query_mask: torch.Tensor,
         support_mask: torch.Tensor,
     ) -> EpisodeTerms:
+        """Return the total and its two terms; see the class."""
         segmentation = self._cross_entropy(scores, query_mask)
         alignment = self._cross_entropy(alignment_scores, support_mask.flatten(0, 1))
         return EpisodeTerms(segmentation + self.alignment * alignment, segmentation, alignment)

@@ -23,7 +23,7 @@ class FeatureExtractor(nn.Sequential):
     Shape: `(B, 1, D, H, W)` → `(B, 32, ⌈D/2⌉, ⌈H/4⌉, ⌈W/4⌉)`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         for level, (channels, stride) in enumerate(((1, (2, 2, 2)), (_WIDTH, (1, 2, 2))), start=1):
             self.add_module(f"conv{level}", nn.Conv3d(channels, _WIDTH, 3, padding=1, bias=False))
@@ -55,7 +55,7 @@ class AttentionReg(nn.Module):
 
     input_channels = 2
 
-    def __init__(self, grid: Sequence[int], attention: Callable[[int], nn.Module] | None = None):
+    def __init__(self, grid: Sequence[int], attention: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
         self.grid = [int(side) for side in grid]
         _check_grid(self.grid)

@@ -46,7 +46,7 @@ class FusionBranch(nn.Module):
         num_classes: int,
         guidance: MaskGuidedAttention | None,
         attention: Callable[..., nn.Module] | None,
-    ):
+    ) -> None:
         super().__init__()
         width = encoder.output_channels[0]
         self.earlier = self._convolution(encoder, 2 * width, width)
@@ -132,7 +132,7 @@ class CMFFUNet(BranchesUNet):
         stream_dropout: StreamDropout | None = None,
         regions: bool = False,
         **architecture: Any,
-    ):
+    ) -> None:
         super().__init__(input_channels, num_classes, streams, deep_supervision, regions=regions, **architecture)
         self.fusion = FusionBranch(self._first_encoder, num_classes, guidance, attention)
         self.stream_dropout = stream_dropout

@@ -10,6 +10,7 @@ and noisier than T2W.
 Shapes are ellipsoids and contrasts are stronger than in patients, so that minutes of training suffice.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +74,9 @@ def prostate_phantom(rng: np.random.Generator) -> ProstatePhantom:
     return ProstatePhantom(images.astype(np.float32), (gland + lesions.astype(np.uint8)).astype(np.uint8), dark)
 
 
-def _foci(rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray):
+def _foci(
+    rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray
+) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
     """Pairs of a mask and the channels in which it is dark; lesions first, so that there is room for one."""
     kinds = [(_T2W, _ADC)] * rng.integers(1, 3) + [(_T2W,)] * rng.integers(0, 3) + [(_ADC,)] * rng.integers(0, 3)
     placed: list[tuple[np.ndarray, float]] = []

@@ -4,6 +4,7 @@ Every phantom is an organ, an ellipsoid, with dark blobs in it. A lesion is dark
 size and contrast is dark in one of them, so that either channel alone shows lesions and decoys alike.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,9 @@ def _organ(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return _ellipsoid(centre, radii), radii, centre
 
 
-def _blobs(rng: np.random.Generator, organ_centre: np.ndarray, organ_radii: np.ndarray):
+def _blobs(
+    rng: np.random.Generator, organ_centre: np.ndarray, organ_radii: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of a mask and the channels in which it is dark; the first is a lesion, so that no label is empty."""
     kinds = [_DARK_IN[0], *rng.permutation(np.repeat(_DARK_IN, rng.integers((0, 1, 1), (3, 4, 4)), axis=0))]
     placed: list[tuple[np.ndarray, float]] = []

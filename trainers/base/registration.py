@@ -8,7 +8,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xmodal.datasets.background_loading import started
+from nnunet_xmodal.datasets.background_loading import Augmenter, started
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
@@ -23,7 +23,7 @@ from nnunet_xmodal.tasks.registration.loader import FixedStartsLoader, Registrat
 from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
-from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
+from nnunet_xmodal.tasks.registration.validation import Method, Starts, validate_registration
 from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
 from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 
@@ -56,6 +56,7 @@ class RegistrationTrainer(OwnTaskTrainer):
     jitter = 10.0
     initial_lr, weight_decay = 1e-3, 0.0
     num_epochs, num_iterations_per_epoch = 300, 66
+    num_val_iterations_per_epoch: int  # set by nnU-Net
     milestones = (120 / 300, 170 / 300, 250 / 300)
     factor = 0.3
     starts_in_training = 5
@@ -114,7 +115,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         grid = self.configuration_manager.configuration["architecture"]["arch_kwargs"]["grid"]
         return RegistrationCases(dataset, self.plans_manager.transpose_forward, grid, sorted(labels))
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, FixedStartsLoader]:
         """Return random cases in the background; the validation's few grids stay in memory."""
         training, validation = map(self.cases_on_grid, self.get_tr_and_val_datasets())
         fixed_starts = FixedStartsLoader(validation, self.batch_size, self.sre_range, self.starts_in_training)
@@ -189,7 +190,7 @@ class RegistrationTrainer(OwnTaskTrainer):
             *self.ranks,
         )
 
-    def method(self) -> ByNetwork:
+    def method(self) -> Method:
         """Return the network as it is now, as a registration like any other."""
         return ByNetwork(
             self.plain_network.eval(), self.device, self.fixed_is_label, self.configuration_manager.batch_size

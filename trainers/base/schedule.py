@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 class EpochSchedule(LRScheduler):
     """Set every parameter group's learning rate to `rate(epoch)`, epochs counted from 0."""
 
-    def __init__(self, optimizer: Optimizer, rate: Callable[[int], float]):
+    def __init__(self, optimizer: Optimizer, rate: Callable[[int], float]) -> None:
         self.rate = rate
         super().__init__(optimizer)
 

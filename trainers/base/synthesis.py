@@ -1,6 +1,6 @@
 """What trainings of a pair of generators have in common; their checkpoints are what CMFF starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_xmodal.datasets.background_loading import in_background
+from nnunet_xmodal.datasets.background_loading import Augmenter, in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
@@ -52,7 +52,7 @@ class SynthesisTrainer(OwnTaskTrainer):
     score_name = "1 / (1 + mean absolute error)"
     predictor_class = SynthesisPredictor
     was_initialized: bool  # set by nnU-Net
-    loader_class: type[nnUNetDataLoader] = UnlabelledLoader
+    loader_class: Callable[..., nnUNetDataLoader] = UnlabelledLoader
     initial_lr, weight_decay = 1e-4, 0.0
     oversample_foreground_percent = 0.0
     betas = (0.9, 0.999)
@@ -62,10 +62,10 @@ class SynthesisTrainer(OwnTaskTrainer):
         self,
         plans: dict,
         configuration: str,
-        fold: int,
+        fold: int | str,
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
-    ):
+    ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.lr_schedulers: dict[str, PolyLRScheduler] = {}
@@ -149,7 +149,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         """Return nnU-Net's transforms without those that change intensities."""
         return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), CHANGE_INTENSITIES))
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, Augmenter]:
         """Return the loaders of training and validation patches."""
         patch_size = self.configuration_manager.patch_size
         rotation, dummy_2d, loaded_patch_size, mirror_axes = (

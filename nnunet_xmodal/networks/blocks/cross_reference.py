@@ -15,7 +15,7 @@ class ChannelGate(nn.Sequential):
     Shape: `(…, C)` → `(…, C)` in (0, 1).
     """
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int = 16) -> None:
         hidden = max(1, channels // reduction)
         super().__init__(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid())
 
@@ -37,7 +37,7 @@ class CrossReference(nn.Module):
     support and the query features, rescaled. `exists`, `(B, S)` bool, leaves shots out of the mean.
     """
 
-    def __init__(self, channels: int, reduction: int = 16, with_mask: bool = False):
+    def __init__(self, channels: int, reduction: int = 16, with_mask: bool = False) -> None:
         super().__init__()
         self.support_gate = ChannelGate(channels, reduction)
         self.query_gate = ChannelGate(channels, reduction)
@@ -46,27 +46,28 @@ class CrossReference(nn.Module):
     def forward(
         self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return support and query features, each rescaled by the gates; see the class."""
         return rescaled(support, query, self.gates(support, query, mask), exists)
 
     def gates(self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The product of both gates per shot, `(B, S, C)`."""
+        """Return the product of both gates per shot, `(B, S, C)`."""
         kept = masked(support, mask) if self.with_mask else support
         return self.support_gate(kept.mean((-2, -1))) * self.query_gate(query.mean((-2, -1)))[:, None]
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions, of which it has none."""
+        """Count the numbers in the outputs of its convolutions, of which it has none."""
         return 0
 
 
 def masked(support: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Support features `(B, S, C, h, w)`, multiplied by their mask `(B, S, h, w)`."""
+    """Multiply support features `(B, S, C, h, w)` by their mask `(B, S, h, w)`."""
     return support * mask[:, :, None].to(support.dtype)
 
 
 def rescaled(
     support: torch.Tensor, query: torch.Tensor, gates: torch.Tensor, exists: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Support features by the gates `(B, S, C)` of their shot, query features by the mean over the shots that exist."""
+    """Multiply support features by the gates `(B, S, C)` of their shot, query features by the mean of existing ones."""
     if exists is None:
         mean = gates.mean(1)
     else:

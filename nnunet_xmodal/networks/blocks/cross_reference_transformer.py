@@ -35,7 +35,7 @@ class CrossReferenceTransformer(nn.Module):
         XModalError: for heads that do not divide the channels.
     """
 
-    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16):
+    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16) -> None:
         super().__init__()
         if num_heads < 1 or channels % num_heads:
             raise XModalError(f"{num_heads} heads do not divide {channels} channels: take a divisor of {channels}.")
@@ -48,10 +48,11 @@ class CrossReferenceTransformer(nn.Module):
     def forward(
         self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return support and query features, each rescaled by the gates; see the class."""
         return rescaled(support, query, self.gates(support, query, mask), exists)
 
     def gates(self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The product of both gates per shot, `(B, S, C)`."""
+        """Return the product of both gates per shot, `(B, S, C)`."""
         shots = support.shape[1]
         q_s, k_s, v_s = self._tokens(self.support_qkv(masked(support, mask).flatten(0, 1)))  # B·S heads hw d
         q_q, k_q, v_q = (x.repeat_interleave(shots, 0) for x in self._tokens(self.query_qkv(query)))  # B·S heads h'w' d
@@ -63,7 +64,7 @@ class CrossReferenceTransformer(nn.Module):
         return gates.unflatten(0, (-1, shots))
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions for one support and one query map, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions for one support and one query map."""
         return 2 * self.query_qkv.out_channels * torch.Size(size).numel()
 
     def _tokens(self, qkv: torch.Tensor) -> tuple[torch.Tensor, ...]:

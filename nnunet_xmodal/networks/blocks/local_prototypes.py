@@ -62,7 +62,7 @@ class LocalPrototypes(nn.Module):
     out shots.
     """
 
-    def __init__(self, training_window: int = 4, window: int = 2, threshold: float = 0.95):
+    def __init__(self, training_window: int = 4, window: int = 2, threshold: float = 0.95) -> None:
         super().__init__()
         self.training_window, self.window = training_window, window
         self.threshold = threshold
@@ -70,11 +70,12 @@ class LocalPrototypes(nn.Module):
     def forward(
         self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """Score the query by the prototypes of the support; see the class."""
         with full_precision(query):
             return _scores(self.prototypes(support, mask, exists), query)
 
     def prototypes(self, support: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None) -> Prototypes:
-        """All windows of all shots and the class prototype, K = S·⌈h/window⌉·⌈w/window⌉ + 1."""
+        """Return all windows of all shots and the class prototype, K = S·⌈h/window⌉·⌈w/window⌉ + 1."""
         support = _in_full_precision(support)
         masks = _both_masks(mask.to(support.dtype), exists)  # B 2 S h w
         window = self.training_window if self.training else self.window
@@ -102,11 +103,12 @@ class ClassPrototypes(nn.Module):
     def forward(
         self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """Score the query by the prototypes of the support; see the class."""
         with full_precision(query):
             return _scores(self.prototypes(support, mask, exists), query)
 
     def prototypes(self, support: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None) -> Prototypes:
-        """The class prototypes, K = 1."""
+        """Return the class prototypes, K = 1."""
         support = _in_full_precision(support)
         of_class, has_class = _class_prototypes(support, _both_masks(mask.to(support.dtype), exists))
         return Prototypes(of_class[:, :, None], has_class[..., None])

@@ -54,7 +54,7 @@ class EpisodeLoader(DataLoader):
         batch_size: int = 1,
         transform_query: Transform = ALPNET,
         transform_support: Transform = unchanged,
-    ):
+    ) -> None:
         super().__init__(dataset, batch_size, infinite=True)
         slices = {case: np.flatnonzero(maps.counts[case]) for case in dataset.identifiers}
         self.slices = {case: indices for case, indices in slices.items() if len(indices)}

@@ -130,7 +130,7 @@ class FewShotPredictor(WholeFilesPredictor):
 class _AtPosition(nn.Module):
     """A network as nnU-Net calls it, one tile at a time."""
 
-    def __init__(self, network: nn.Module, position: float):
+    def __init__(self, network: nn.Module, position: float) -> None:
         super().__init__()
         self.network, self.position = network, position
 
@@ -149,7 +149,7 @@ class _Preprocessed:
         label_manager: LabelManager,
         cases: list[Case],
         progress: bool,
-    ):
+    ) -> None:
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         plans = (predictor.plans_manager, predictor.configuration_manager, dataset_json)
         self.cases = {}

@@ -30,7 +30,7 @@ class RegistrationLoader(DataLoader):
         keys      names of the cases
     """
 
-    def __init__(self, cases: RegistrationCases, batch_size: int, jitter: float = 10.0):
+    def __init__(self, cases: RegistrationCases, batch_size: int, jitter: float = 10.0) -> None:
         super().__init__(cases, batch_size, infinite=True)
         self.indices = cases.identifiers
         self.jitter = jitter
@@ -53,7 +53,7 @@ class FixedStartsLoader:
         starts: per case.
     """
 
-    def __init__(self, cases: RegistrationCases, batch_size: int, sre: SRE, starts: int = 5):
+    def __init__(self, cases: RegistrationCases, batch_size: int, sre: SRE, starts: int = 5) -> None:
         cut = {case: cases.cut(case) for case in cases.identifiers}
         drawn = {case: fixed_perturbations(case, on_grid.points, sre, starts) for case, on_grid in cut.items()}
         samples = [(case, drawn[case][start]) for start in range(starts) for case in cut]

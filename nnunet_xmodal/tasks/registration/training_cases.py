@@ -47,7 +47,7 @@ class RegistrationCases:
 
     def __init__(
         self, dataset: CasesOnDisk, transpose_forward: Sequence[int], grid: Sequence[int], labels: Sequence[int]
-    ):
+    ) -> None:
         self.dataset, self.labels = dataset, list(labels)
         self.identifiers = list(dataset.identifiers)
         self._chains: dict[str, GridChain] = {}
