@@ -13,12 +13,8 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel  # torch does not count what the CPU's fused kernel does
-from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.comparison.cost import network_cost
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.networks import resnet_backbone
 from nnunet_xmodal.phantoms.organs import organ_phantom
@@ -95,10 +91,6 @@ def batch_for(trainer, seed=0):
     }
 
 
-def state_of(trainer):
-    return deepcopy((trainer.network.state_dict(), trainer.optimizer.state_dict()))
-
-
 def with_support(trainer):
     """One slice for every label, in the middle chunk."""
     for label in range(trainer.plain_network.labels):
@@ -108,30 +100,19 @@ def with_support(trainer):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_builds_learns_saves_and_loads(make, name, tmp_path, assert_equal):
+def test_builds_learns_saves_and_loads(make, name, own_task):
     trainer = with_support(make(name))
     trainer.network.train()
     batch = batch_for(trainer)
     losses = [trainer.train_step(batch)["loss"] for _ in range(8)]
     assert losses[-1] < 0.7 * losses[0]
-    for key, parameter in trainer.network.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+    assert not own_task.without_gradient(trainer.network)
     trainer.network.eval()
     score = trainer.validation_step(batch)["score"]
     assert 0 <= score <= 1
 
-    x = batch["data"]
-    expected = trainer.network(x)
-    assert expected.shape == (1, 3, *SIZE)
-    file = str(tmp_path / "checkpoint_final.pth")
-    trainer.save_checkpoint(file)
-    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint_final.pth"]
-    other = make(name)
-    other.load_checkpoint(file)
-    assert torch.equal(other.network.eval()(x), expected)
-    assert_equal(state_of(other), state_of(trainer))
-    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
-    assert torch.equal(pickle.loads(pickle.dumps(trainer.network))(x), expected)
+    assert trainer.network(batch["data"]).shape == (1, 3, *SIZE)
+    own_task.is_saved_and_loaded(trainer, lambda: make(name), batch["data"])
 
 
 def build(name, trainer):
@@ -203,50 +184,17 @@ def test_what_tells_the_trainers_apart(make):
 
 
 @pytest.mark.parametrize("name, killed_after", [("nnUNetTrainerCRTPR18", 1), ("nnUNetTrainerALPR18", 2)])  # Adam, SGD
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
-    epochs, steps = 3, 2
-
-    def epoch(trainer, number):
-        trainer.current_epoch = number
-        trainer.lr_scheduler.step(number)
-        trainer.network.train()
-        return [trainer.train_step(batch_for(trainer, seed=10 * number + step)) for step in range(steps)]
-
-    whole = make(name)
-    start = deepcopy(whole.network.state_dict())
-    expected = [epoch(whole, number) for number in range(epochs)]
-    killed = make(name)
-    killed.network.load_state_dict(start)
-    losses = [epoch(killed, number) for number in range(killed_after)]
-    file = str(tmp_path / "checkpoint_latest.pth")
-    killed.save_checkpoint(file)
-    del killed
-    resumed = make(name)
-    resumed.load_checkpoint(file)
-    assert resumed.current_epoch == killed_after
-    losses += [epoch(resumed, number) for number in range(killed_after, epochs)]
-    assert losses == expected
-    assert_equal(state_of(resumed), state_of(whole))
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
+    own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=3, steps=2, killed_after=killed_after)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_autocast_to_bfloat16_is_finite(make, name, monkeypatch):
-    trainer = make(name)
-    trainer.network.train()
-    monkeypatch.setattr(trainer, "mixed_precision", lambda: torch.autocast("cpu", torch.bfloat16))
-    assert np.isfinite([trainer.train_step(batch_for(trainer))["loss"] for _ in range(3)]).all()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.network.parameters())
+def test_autocast_to_bfloat16_is_finite(make, name, own_task):
+    own_task.is_finite_in_bfloat16(make(name), batch_for)
 
 
-def test_gradients_that_a_grad_scaler_scales_are_the_same(make):
-    plain, scaled = make("nnUNetTrainerALPR18"), make("nnUNetTrainerALPR18")
-    scaled.network.load_state_dict(plain.network.state_dict())
-    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    for trainer in (plain, scaled):
-        trainer.network.train()
-        trainer.train_step(batch_for(trainer))
-    for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters()):
-        torch.testing.assert_close(ours, theirs)
+def test_gradients_that_a_grad_scaler_scales_are_the_same(make, own_task):
+    own_task.has_the_same_gradients_when_scaled(lambda: make("nnUNetTrainerALPR18"), batch_for)
 
 
 @pytest.mark.slow
@@ -303,28 +251,14 @@ def test_further_shots_are_a_class_attribute(make):
     assert make("nnUNetTrainerALPR18").network.support.exists.shape == (2, 3, 1)
 
 
-def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
-    with pytest.raises(
-        XModalError, match="support sets, which the plans nnUNetPlans do not have: .* -pl FewShotPlanner and train"
-    ):
-        make_trainer("nnUNetTrainerCRTPR18", make_plans(channels=1))
+def test_nan_in_a_batch_names_the_case(make, own_task):
+    own_task.names_the_case_with_nan(make("nnUNetTrainerALPR18"), batch_for)
 
 
-def test_nan_in_a_batch_names_the_case(make):
+def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make("nnUNetTrainerALPR18")
-    batch = batch_for(trainer)
-    batch["data"][0, 0, 3, 3] = float("nan")
-    with pytest.raises(XModalError, match="the preprocessed case anna holds NaN or infinite voxels"):
-        trainer.train_step(batch)
-
-
-def test_a_loss_that_turns_nan_stops_the_training(make):
-    trainer = make("nnUNetTrainerALPR18")
-    trainer.network.train()
-    with torch.no_grad():
-        trainer.network.backbone.project.weight.fill_(float("nan"))
-    with pytest.raises(XModalError, match="turned NaN or infinite in epoch 0: go on from"):
-        trainer.train_step(batch_for(trainer))
+    weight = trainer.network.backbone.project.weight
+    own_task.stops_at_nan(trainer, weight, batch_for, "turned NaN or infinite in epoch 0: go on from")
 
 
 def test_every_gpu_has_episodes_of_its_own(make, monkeypatch):
@@ -360,20 +294,16 @@ class TestWeights:
         trainer.network.train()
         assert np.isfinite(trainer.train_step(batch_for(trainer))["loss"])
 
-    def test_nothing_but_a_training_asks_for_weights(self, attempts, make, make_dataset_json, tmp_path):
+    def test_nothing_but_a_training_asks_for_weights(self, attempts, make, own_task):
         trainer = make("nnUNetTrainerCRTPR18", initialize=False)
         trainer.num_input_channels = 1
         trainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, 3, False)
-        write_json(trainer.plans_manager.plans, tmp_path / "plans.json")
-        write_json(make_dataset_json(channels=1), tmp_path / "dataset.json")
-        parameters, flops = network_cost(tmp_path, "nnUNetTrainerCRTPR18", "2d")
+        parameters, flops = own_task.cost(trainer)
         assert not attempts
         trainer.initialize()
         assert len(attempts) == 1
         assert parameters == sum(p.numel() for p in trainer.network.parameters())
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            trainer.network.eval()(torch.zeros(1, 1, *SIZE))
-        assert flops == counter.get_total_flops()
+        assert flops == own_task.counted_flops(trainer.network, 1, 1, *SIZE)
 
     def test_a_file_of_weights_is_a_class_attribute(self, attempts, make, tmp_path):
         torch.save(NarrowResNet18().state_dict(), tmp_path / "own.pth")

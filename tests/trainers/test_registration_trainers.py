@@ -1,23 +1,14 @@
 """Trainers of registration networks: what every trainer must do, and that they learn to undo perturbations."""
 
-import pickle
-from copy import deepcopy
-
-import numpy as np
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel  # torch does not count what the CPU's fused kernel does
-from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.comparison.cost import network_cost
 from nnunet_xmodal.datasets.joint_min_max import joint_min_max, label_in_range_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import padded, sre, surface_points
 from nnunet_xmodal.geometry.warp import warp
-from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.trainers import TRAINERS
@@ -76,64 +67,24 @@ def same_perturbation(monkeypatch):
     monkeypatch.setattr(registration_base, "random_perturbations", once)
 
 
-def state_of(trainer):
-    return deepcopy((trainer.network.state_dict(), trainer.optimizer.state_dict()))
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_builds_learns_saves_and_loads(make, name, same_perturbation, tmp_path, assert_equal):
+def test_builds_learns_saves_and_loads(make, name, same_perturbation, own_task):
     trainer = make(name)
     trainer.network.train()
     batch = batch_for(trainer)
     losses = [trainer.train_step(batch)["loss"] for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
-    for parameter_name, parameter in trainer.network.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
+    assert not own_task.without_gradient(trainer.network)
 
     x = joint_min_max(batch["data"])
-    expected = trainer.network.eval()(x)
-    assert expected.shape == (4, 6)
-    file = str(tmp_path / "checkpoint_final.pth")
-    trainer.save_checkpoint(file)
-    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint_final.pth"]
-    other = make(name)
-    other.load_checkpoint(file)
-    assert torch.equal(other.network.eval()(x), expected)
-    assert_equal(state_of(other), state_of(trainer))
-    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
-    assert torch.equal(pickle.loads(pickle.dumps(trainer.network))(x), expected)
+    assert trainer.network.eval()(x).shape == (4, 6)
+    own_task.is_saved_and_loaded(trainer, lambda: make(name), x)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("killed_after", [1, 3])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
-    epochs, steps = 4, 2
-
-    def epoch(trainer, number):
-        trainer.current_epoch = number
-        trainer.lr_scheduler.step(number)
-        trainer.network.train()
-        losses = []
-        for step in range(steps):
-            torch.manual_seed(10 * number + step)  # perturbations are drawn anew
-            losses.append(trainer.train_step(batch_for(trainer, seed=10 * number + step)))
-        return losses
-
-    whole = make(name)
-    start = deepcopy(whole.network.state_dict())
-    expected = [epoch(whole, number) for number in range(epochs)]
-    killed = make(name)
-    killed.network.load_state_dict(start)
-    losses = [epoch(killed, number) for number in range(killed_after)]
-    file = str(tmp_path / "checkpoint_latest.pth")
-    killed.save_checkpoint(file)
-    del killed
-    resumed = make(name)
-    resumed.load_checkpoint(file)
-    assert resumed.current_epoch == killed_after
-    losses += [epoch(resumed, number) for number in range(killed_after, epochs)]
-    assert losses == expected
-    assert_equal(state_of(resumed), state_of(whole))
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
+    own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=4, steps=2, killed_after=killed_after)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -166,38 +117,20 @@ def test_a_perfect_network_has_no_error(make, name):
     assert trainer.validation_step(batch)["sre"] == pytest.approx(before, rel=1e-5)
 
 
-def test_the_learning_rate_falls_three_times_to_three_tenths(make):
+def test_the_learning_rate_falls_three_times_to_three_tenths(make, own_task):
     trainer = make("nnUNetTrainerAttentionReg")
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (300, 66)
-    rates = {}
-    for epoch in (0, 119, 120, 169, 170, 249, 250, 299):
-        trainer.lr_scheduler.step(epoch)
-        rates[epoch] = trainer.optimizer.param_groups[0]["lr"]
-    assert rates == pytest.approx(
-        {epoch: 1e-3 * 0.3**drops for epoch, drops in zip(rates, (0, 0, 1, 1, 2, 2, 3, 3))}, rel=1e-9
-    )
+    rates = own_task.rates(trainer, (0, 119, 120, 169, 170, 249, 250, 299))
+    assert rates == pytest.approx([1e-3 * 0.3**drops for drops in (0, 0, 1, 1, 2, 2, 3, 3)], rel=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_autocast_to_bfloat16_is_finite(make, name, monkeypatch):
-    trainer = make(name)
-    trainer.network.train()
-    monkeypatch.setattr(trainer, "mixed_precision", lambda: torch.autocast("cpu", torch.bfloat16))
-    batch = batch_for(trainer)
-    assert np.isfinite([trainer.train_step(batch)["loss"] for _ in range(3)]).all()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.network.parameters())
+def test_autocast_to_bfloat16_is_finite(make, name, own_task):
+    own_task.is_finite_in_bfloat16(make(name), batch_for)
 
 
-def test_gradients_that_a_grad_scaler_scales_are_the_same(make):
-    plain, scaled = make("nnUNetTrainerFeatureReg"), make("nnUNetTrainerFeatureReg")
-    scaled.network.load_state_dict(plain.network.state_dict())
-    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    for trainer in (plain, scaled):
-        torch.manual_seed(1)
-        trainer.network.train()
-        trainer.train_step(batch_for(trainer))
-    for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters()):
-        torch.testing.assert_close(ours, theirs)
+def test_gradients_that_a_grad_scaler_scales_are_the_same(make, own_task):
+    own_task.has_the_same_gradients_when_scaled(lambda: make("nnUNetTrainerFeatureReg"), batch_for)
 
 
 def test_weights_are_what_tells_the_trainers_apart(make):
@@ -208,17 +141,11 @@ def test_weights_are_what_tells_the_trainers_apart(make):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, make_dataset_json, tmp_path):
-    trainer = make(name, grid=(32, 96, 96), initialize=False)
-    write_json(trainer.plans_manager.plans, tmp_path / "plans.json")
-    write_json(make_dataset_json(), tmp_path / "dataset.json")
-    parameters, flops = network_cost(tmp_path, name, "3d_fullres")
+def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, own_task):
+    parameters, flops = own_task.cost(make(name, grid=(32, 96, 96), initialize=False))
     assert parameters == (1_244_393 if "Feature" in name else 1_248_777)
     small = make(name)
-    write_json(small.plans_manager.plans, tmp_path / "plans.json")
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        small.network.eval()(torch.zeros(1, 2, *GRID))
-    assert network_cost(tmp_path, name, "3d_fullres")[1] == counter.get_total_flops() < flops
+    assert own_task.cost(small)[1] == own_task.counted_flops(small.network, 1, 2, *GRID) < flops
 
 
 def test_another_number_of_channels_is_refused(make):
@@ -226,37 +153,21 @@ def test_another_number_of_channels_is_refused(make):
         make("nnUNetTrainerAttentionReg", channels=3)
 
 
-def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
-    with pytest.raises(XModalError, match="fixed grid, which the plans nnUNetPlans do not have: .*RegistrationPlanner"):
-        make_trainer("nnUNetTrainerFeatureReg", make_plans(dimensions=3))
+def test_nan_in_a_batch_names_the_case(make, own_task):
+    own_task.names_the_case_with_nan(make("nnUNetTrainerAttentionReg"), batch_for)
 
 
-def test_nan_in_a_batch_names_the_case(make):
+def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make("nnUNetTrainerAttentionReg")
-    batch = batch_for(trainer)
-    batch["data"][1, 0, 3, 3, 3] = float("nan")
-    with pytest.raises(XModalError, match="the preprocessed case case_1 holds NaN or infinite voxels"):
-        trainer.train_step(batch)
-
-
-def test_a_loss_that_turns_nan_stops_the_training(make):
-    trainer = make("nnUNetTrainerAttentionReg")
-    trainer.network.train()
-    with torch.no_grad():
-        trainer.network.regressor[-1].bias.fill_(float("nan"))
-    with pytest.raises(XModalError, match=r"the loss \(loss\) turned NaN or infinite in epoch 0: go on from"):
-        trainer.train_step(batch_for(trainer))
+    message = r"the loss \(loss\) turned NaN or infinite in epoch 0: go on from"
+    own_task.stops_at_nan(trainer, trainer.network.regressor[-1].bias, batch_for, message)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nnunets_prediction_says_which_command_to_use(make, name):
+def test_nnunets_prediction_says_which_command_to_use(make, name, own_task):
     trainer = make(name)
     assert trainer.predictor_class is RegistrationPredictor
-    build = (trainer.plans_manager, trainer.configuration_manager, 2, 2, False)
-    with pytest.raises(XModalError, match=f"{name} predict transforms, .* use nnUNetXModal_predict"):
-        trainer.build_network_architecture(*build)
-    with building("predictor"):
-        trainer.build_network_architecture(*build).load_state_dict(trainer.network.state_dict())
+    own_task.refuses_stock_prediction(trainer, "transforms")
 
 
 def test_deep_supervision_cannot_be_switched(make):

@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-import numpy as np
 import torch
 from torch import nn
 
 from nnunet_xmodal.datasets.joint_min_max import joint_min_max, label_in_range_of
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.warp import warp
+from nnunet_xmodal.tasks.registration.method import RegistrationMethod, Volume
 from nnunet_xmodal.tasks.registration.registered import Registered
-from nnunet_xmodal.tasks.registration.start_check import check_overlap
 
 
 def network_input(
@@ -36,7 +35,7 @@ def network_input(
 
 
 @dataclass
-class ByNetwork:
+class ByNetwork(RegistrationMethod):
     """A network as a method: its result is M(output)·base, see the package for the interface.
 
     Attributes:
@@ -51,30 +50,13 @@ class ByNetwork:
     fixed_is_label: bool = False
     batch_size: int = 8
 
-    def __call__(
-        self,
-        fixed: torch.Tensor | np.ndarray,
-        moving: torch.Tensor | np.ndarray,
-        spacing: Sequence[float],
-        base: torch.Tensor | np.ndarray,
-    ) -> Registered:
-        """Register two images from one start.
-
-        Raises:
-            XModalError: for images that do not overlap at the start.
-        """
-        began = perf_counter()
-        base = torch.as_tensor(base, dtype=torch.float64).cpu()
-        check_overlap(fixed.shape, spacing, base)
+    def find(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: torch.Tensor) -> torch.Tensor:
+        """Return the matrix of the one start, from one forward pass."""
         (matrix,) = self.of_starts(fixed, moving, spacing, base[None])[0]
-        return Registered(matrix, perf_counter() - began)
+        return matrix
 
     def of_starts(
-        self,
-        fixed: torch.Tensor | np.ndarray,
-        moving: torch.Tensor | np.ndarray,
-        spacing: Sequence[float],
-        bases: torch.Tensor,
+        self, fixed: Volume, moving: Volume, spacing: Sequence[float], bases: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Register two images from several starts at once.
 
@@ -106,13 +88,7 @@ class InTurn:
         self.methods = methods
         self.fixed_is_label = getattr(methods[0], "fixed_is_label", False)
 
-    def __call__(
-        self,
-        fixed: torch.Tensor | np.ndarray,
-        moving: torch.Tensor | np.ndarray,
-        spacing: Sequence[float],
-        base: torch.Tensor | np.ndarray,
-    ) -> Registered:
+    def __call__(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: Volume) -> Registered:
         """Register two images by one method after the other."""
         seconds = 0.0
         for method in self.methods:

@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.warp import warp
-from nnunet_xmodal.tasks.registration.registered import Registered
+from nnunet_xmodal.tasks.registration.method import RegistrationMethod, Volume
 from nnunet_xmodal.tasks.registration.resolution_levels import factors_of_levels
-from nnunet_xmodal.tasks.registration.start_check import check_overlap
 
 _NEIGHBOURS = tuple((axis, step) for axis in range(3) for step in (-1, 1))
 
@@ -50,7 +47,7 @@ def mind(image: torch.Tensor, sigma: float = 0.5) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class MIND:
+class MIND(RegistrationMethod):
     """Registration by the mean squared difference of descriptors (Eq. 9), coarse to fine, over six rigid parameters.
 
     Descriptors are those of the moving image *after* resampling, computed anew at every step: they are no invariants of
@@ -69,32 +66,19 @@ class MIND:
     iterations: Sequence[int] = (60, 30, 10)
     step: float = 1.0
 
-    def __call__(
-        self,
-        fixed: torch.Tensor | np.ndarray,
-        moving: torch.Tensor | np.ndarray,
-        spacing: Sequence[float],
-        base: torch.Tensor | np.ndarray,
-    ) -> Registered:
-        """See the package; runs on the device of the images.
-
-        Raises:
-            XModalError: for images that do not overlap at the start.
-        """
-        began = perf_counter()
-        fixed, moving = (torch.as_tensor(image).detach().float()[None, None] for image in (fixed, moving))
-        base = torch.as_tensor(base, dtype=torch.float32, device=fixed.device)
-        check_overlap(fixed.shape[2:], spacing, base)
-        found = torch.zeros(1, 6, device=fixed.device)
-        factors = factors_of_levels(fixed.shape[2:], spacing, self.levels)
+    def find(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: torch.Tensor) -> torch.Tensor:
+        """Return the matrix, found on the device of the images."""
+        images = [torch.as_tensor(image).detach().float()[None, None] for image in (fixed, moving)]
+        shape, device = images[0].shape[2:], images[0].device
+        start, found = base.float().to(device), torch.zeros(1, 6, device=device)
+        factors = factors_of_levels(shape, spacing, self.levels)
         for level, of_axes, iterations in zip(self.levels, factors, self.iterations):
-            images = [_coarsened(image, of_axes) for image in (fixed, moving)]
-            sides = zip(spacing, fixed.shape[2:], images[0].shape[2:])
-            voxels = fixed.new_tensor([mm * whole / coarse for mm, whole, coarse in sides])
+            coarse = [_coarsened(image, of_axes) for image in images]
+            sides = zip(spacing, shape, coarse[0].shape[2:])
+            voxels = start.new_tensor([mm * whole / fewer for mm, whole, fewer in sides])
             step = self.step * level / max(self.levels)
-            found = self._refined(images[0], images[1], voxels, base, found, step, iterations)
-        matrix = rigid_transform.matrix(found[0].double()) @ base.double()
-        return Registered(matrix.cpu(), perf_counter() - began)
+            found = self._refined(coarse[0], coarse[1], voxels, start, found, step, iterations)
+        return rigid_transform.matrix(found[0].double()).cpu() @ base
 
     def _refined(
         self,

@@ -4,14 +4,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 
 from nnunet_xmodal.evaluation.registration_error import DIRECTIONS, registration_error, warped_dice
-from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.evaluation.validation_summary import CaseResult, gather_results, mean_metrics, write_summary
 from nnunet_xmodal.files.labels import organ_key
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.tasks.registration.perturbations import SRE, fixed_perturbations
@@ -102,7 +99,7 @@ def validate_registration(
     """
     folder, key = Path(fold_folder) / "validation", organ_key(dataset_json)
     folder.mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
+    results: list[CaseResult] = []
     for case in cases.identifiers[rank::ranks]:
         log(f"predicting {case}")
         metrics, of_starts = measure_case(method, case, cases.cut(case), starts)
@@ -114,23 +111,14 @@ def validate_registration(
                 "starts": of_starts,
             }
         )
-    if ranks > 1:
-        gathered: list[list[dict[str, Any]]] = [[] for _ in range(ranks)]
-        dist.all_gather_object(gathered, results)
-        results = sorted((result for part in gathered for result in part), key=lambda result: result["prediction_file"])
-    per_case = [result["metrics"][key] for result in results]
-    means = {name: float(np.mean([metrics[name] for metrics in per_case])) for name in per_case[0]}
+    results = gather_results(results, ranks)
+    means = mean_metrics(results, key)
     if rank == 0:
         lower = {name: "lower" for name in means if name.startswith("SRE_from_") or name == "seconds"}
-        summary = {
-            "metric_per_case": results,
-            "mean": {key: means},
-            "foreground_mean": means,
-            "xmodal": {
-                "directions": DIRECTIONS | lower,
-                "starts": {"SRE_mm": starts.sre, "count": starts.count, "exact_count": starts.exact_count},
-                "where": "a case's value is the mean over its starts",
-            },
+        notes = {
+            "directions": DIRECTIONS | lower,
+            "starts": {"SRE_mm": starts.sre, "count": starts.count, "exact_count": starts.exact_count},
+            "where": "a case's value is the mean over its starts",
         }
-        write_json(summary, folder / "summary.json")
+        write_summary(folder, results, key, notes)
     return means
