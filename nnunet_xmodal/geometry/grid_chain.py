@@ -119,6 +119,14 @@ class GridChain:
         start = [round(float(middle) - (side - 1) / 2) for middle, side in zip(centre, self.size)]
         return replace(self, start=tuple(start))
 
+    def enlarged(self, voxels: Sequence[int]) -> "GridChain":
+        """Return the same with a grid that reaches so many voxels further, on both sides of each axis."""
+        return replace(
+            self,
+            size=tuple(side + 2 * more for side, more in zip(self.size, voxels)),
+            start=tuple(start - more for start, more in zip(self.start, voxels)),
+        )
+
     @property
     def effective_spacing(self) -> tuple[float, ...]:
         """Return the mm along the axes of the preprocessed array and of the grid."""

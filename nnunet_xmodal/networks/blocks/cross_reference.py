@@ -34,7 +34,8 @@ class CrossReference(nn.Module):
         with_mask: the support features are multiplied by the mask before they are averaged.
 
     Shape: support features `(B, S, C, h, w)`, query features `(B, C, h', w')` and support mask `(B, S, h, w)` → the
-    support and the query features, rescaled. `exists`, `(B, S)` bool, leaves shots out of the mean.
+    support and the query features, rescaled. `exists`, `(B, S)` bool, leaves shots out of the mean. With `pair`,
+    `(N,)`, masks are `(N, S, h, w)`, each about the support and query of this number, and so are results.
     """
 
     def __init__(self, channels: int, reduction: int = 16, with_mask: bool = False) -> None:
@@ -44,9 +45,15 @@ class CrossReference(nn.Module):
         self.with_mask = with_mask
 
     def forward(
-        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None
+        self,
+        support: torch.Tensor,
+        query: torch.Tensor,
+        mask: torch.Tensor,
+        exists: torch.Tensor | None = None,
+        pair: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return support and query features, each rescaled by the gates; see the class."""
+        """Return both maps, rescaled; see the class."""
+        support, query = of_pairs(support, query, pair)
         return rescaled(support, query, self.gates(support, query, mask), exists)
 
     def gates(self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -59,15 +66,22 @@ class CrossReference(nn.Module):
         return 0
 
 
+def of_pairs(
+    support: torch.Tensor, query: torch.Tensor, pair: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return support and query of each pair, `(N, …)`; None takes them as they are."""
+    return (support, query) if pair is None else (support[pair], query[pair])
+
+
 def masked(support: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Multiply support features `(B, S, C, h, w)` by their mask `(B, S, h, w)`."""
+    """Return support features `(B, S, C, h, w)`, multiplied by their mask `(B, S, h, w)`."""
     return support * mask[:, :, None].to(support.dtype)
 
 
 def rescaled(
     support: torch.Tensor, query: torch.Tensor, gates: torch.Tensor, exists: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Multiply support features by the gates `(B, S, C)` of their shot, query features by the mean of existing ones."""
+    """Rescale support features by the gates `(B, S, C)` of their shot, query features by the mean of existing shots."""
     if exists is None:
         mean = gates.mean(1)
     else:

@@ -22,6 +22,7 @@ from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttent
 from nnunet_xmodal.tasks.registration.grad_cam import attention_heat, on_image
 from nnunet_xmodal.tasks.registration.grid import GridCutter
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
+from nnunet_xmodal.tasks.registration.surroundings import amid
 
 GRID = (12, 28, 24)
 SIZE, SPACING, CENTRE = (40, 36, 18), (1.1, 1.1, 2.5), np.array([-31.0, 45.5, 210.0])
@@ -112,6 +113,7 @@ def _made_once(size, spacing, direction, centre, back):
 def make_predictor(make_plans, monkeypatch):
     """`(*answers or networks, spacing)` → predictor; several answers are folds."""
     monkeypatch.setattr(RegistrationPredictor, "fixed_is_label", False)
+    monkeypatch.setattr(RegistrationPredictor, "turns_about_corner", False)
 
     def make(*answers, network=None, spacing=SPACING[::-1], grid=GRID):
         plans = make_plans(3, channels=2, patch_size=grid)
@@ -264,7 +266,7 @@ def test_the_second_stage_begins_where_the_first_one_ended(make_predictor, write
     (seen,) = second.network.seen
     cutter = GridCutter(second.plans_manager, second.configuration_manager, second.dataset_json)
     grid = cutter(fixed, moving, euler_transform(x1, CENTRE), CENTRE)
-    both = np.stack((grid.fixed, grid.moving))
+    both = np.stack((grid.fixed, amid(grid.moving, GRID)))
     np.testing.assert_allclose(seen[0], (both - both.min()) / (both.max() - both.min()), atol=2e-4)
 
 
@@ -409,7 +411,7 @@ def test_a_heat_map_is_the_sum_of_channels_weighted_by_their_mean_gradients(make
     grid = step.cut(fixed_of(), moving_of(np.eye(4)), sitk.Euler3DTransform(), CENTRE)
     kept = []
     hook = network.moving_attention.register_forward_hook(lambda module, inputs, output: kept.append(output))
-    both = torch.from_numpy(np.stack((grid.fixed, grid.moving)))[None]
+    both = torch.from_numpy(np.stack((grid.fixed, amid(grid.moving, GRID))))[None]
     length = network((both - both.min()) / (both.max() - both.min())).norm()
     hook.remove()
     (features,) = kept  # 1 32 d h w
