@@ -45,8 +45,8 @@ def configuration_with(
     data_identifier: str,
     patch_size: Sequence[int],
     batch_size: int,
-    spacing: Sequence[float],
-    median_shape: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
+    median_shape: Sequence[float] | np.ndarray,
 ) -> dict:
     """Return the configuration that trains a network.
 

