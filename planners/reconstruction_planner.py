@@ -183,7 +183,7 @@ class ReconstructionPlanner(UnchangedImages):
         if len(spacing) == 2:
             return {}  # left out when plans are saved
         patch = self.patch_for(median_shape)
-        return configuration_with(
+        plan = configuration_with(
             self,
             f"{QSMUNet.__module__}.{QSMUNet.__name__}",
             {"widths": list(WIDTHS)},
@@ -193,6 +193,7 @@ class ReconstructionPlanner(UnchangedImages):
             spacing=spacing,
             median_shape=median_shape,
         )
+        return plan | {"spacing": np.asarray(spacing)}  # nnU-Net divides by it before it writes the plans
 
     def batch_size(self, patch: Sequence[int]) -> int:
         """Return how many samples fit by nnU-Net's own reference, at most the paper's sixteen."""
