@@ -116,8 +116,8 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
             data_identifier=self.generate_data_identifier("2d"),
             patch_size=self.size,
             batch_size=1,
-            spacing=spacing,
-            median_shape=np.median(new_shapes, 0),
+            spacing=spacing.tolist(),
+            median_shape=np.median(new_shapes, 0).tolist(),
         )
         self.plans = plans_with(self, {"2d": configuration | {"batch_dice": True}}, shapes, spacings)
         print(f"Patch {self.size}, spacing {spacing.round(4).tolist()} mm")

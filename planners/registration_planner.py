@@ -127,8 +127,8 @@ class RegistrationPlanner(UnchangedImages):
             data_identifier=self.generate_data_identifier("3d_fullres"),
             patch_size=self.grid,
             batch_size=self.batch_size(),
-            spacing=spacing,
-            median_shape=np.median(new_shapes, 0),
+            spacing=spacing.tolist(),
+            median_shape=np.median(new_shapes, 0).tolist(),
         )
         self.plans = plans_with(self, {"3d_fullres": configuration | {"batch_dice": False}}, shapes, spacings)
         print(f"Grid {self.grid}, spacing {spacing.round(4).tolist()} mm")

@@ -60,13 +60,11 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
             plans["xmodal"]["slice_size"] = list(self.slice_size)
 
     @classmethod
-    def build_network_architecture(
-        cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager, *args: Any, **kwargs: Any
-    ) -> nn.Module:
+    def network_from_plans(cls, plans: PlansManager, configuration: ConfigurationManager, *args: Any) -> nn.Module:
         """Build the network, which reads slices of the paper's size."""
-        network = super().build_network_architecture(plans_manager, configuration_manager, *args, **kwargs)
-        size = plans_manager.plans.get("xmodal", {}).get("slice_size")
-        if size is not None and len(configuration_manager.patch_size) == len(size):
+        network = super().network_from_plans(plans, configuration, *args)
+        size = plans.plans.get("xmodal", {}).get("slice_size")
+        if size is not None and len(configuration.patch_size) == len(size):
             network.encoder.slice_size = tuple(size)
         return network
 

@@ -65,8 +65,8 @@ class Untrained(nnUNetTrainerQSM):
             errors[parameter] = float(np.mean(each))
         chosen = min(errors, key=errors.__getitem__)
         self.print_to_log_file(f"RMSE on {len(names)} training cases: {errors}; chosen: {chosen}")
-        told = {"chosen": chosen, "constant": constants[chosen], "RMSE_percent": errors}
-        write_json(told, Path(self.output_folder) / "parameter.json")
+        record = {"chosen": chosen, "constant": constants[chosen], "RMSE_percent": errors}
+        write_json(record, Path(self.output_folder) / "parameter.json")
         return lambda case: self.reconstructed(case, chosen) + constants[chosen]
 
 

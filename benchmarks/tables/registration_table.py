@@ -63,7 +63,7 @@ def main() -> None:
     models = {name: results / f"{name}__{args.p}__3d_fullres" for name in args.tr}
     rows = {name: starts_of(model, args.f) for name, model in models.items()}
     cases = sorted(set.intersection(*(set(of_case) for of_case, _ in rows.values())))
-    metrics = sorted({m for of_case, _ in rows.values() for told in of_case.values() for m in told} - set(RANDOM))
+    metrics = sorted({m for of_case, _ in rows.values() for values in of_case.values() for m in values} - set(RANDOM))
     counts = {
         metric: min(
             len(of_case[case][metric]) for of_case, _ in rows.values() for case in cases if metric in of_case[case]

@@ -236,16 +236,12 @@ class PrototypeNetwork(nn.Module):
         return with_background(x) if self.padded_by_background else x
 
     def _referred(
-        self,
-        support: torch.Tensor,
-        query: torch.Tensor,
-        mask: torch.Tensor,
-        exists: torch.Tensor | None = None,
-        pair: torch.Tensor | None = None,
+        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, **shots: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both maps behind the cross-reference, if there is one; `exists` and `pair` as it takes them."""
         if self.cross_reference is None:
-            return of_pairs(support, query, pair)
-        return self.cross_reference(support, query, mask, exists, pair)
+            return of_pairs(support, query, shots.get("pair"))
+        return self.cross_reference(support, query, mask, **shots)
 
     def _margin(
         self,
@@ -261,7 +257,8 @@ class PrototypeNetwork(nn.Module):
         choices = answering.shape[1]
         index = answering.flatten()  # B·choices
         exists = self.support.exists[label, index]  # B·choices S
-        ours, theirs = self._referred(features[index], query.repeat_interleave(choices, 0), masks[index], exists)
+        repeated = query.repeat_interleave(choices, 0)
+        ours, theirs = self._referred(features[index], repeated, masks[index], exists=exists)
         scores = self.prototypes(ours, masks[index], theirs, exists)  # B·choices 2 h w
         margin = self._enlarged(scores[:, 1:] - scores[:, :1])  # B·choices 1 H W
         margin = torch.where(exists.any(1)[:, None, None, None], margin, NEVER)

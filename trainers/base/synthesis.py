@@ -8,7 +8,6 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -62,10 +61,10 @@ class SynthesisTrainer(OwnTaskTrainer):
     checkpoint_activations = False
 
     @classmethod
-    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
+    def network_from_plans(cls, *args: Any) -> nn.Module:
         """Build the pair of generators, and refuse stock prediction."""
         refuse_stock_prediction(cls.__name__, "images")
-        return super().build_network_architecture(plans_manager, *args, **kwargs)
+        return super().network_from_plans(*args)
 
     def initialize(self) -> None:
         """Build networks, optimisers and schedules.
