@@ -119,6 +119,10 @@ class GridChain:
         start = [round(float(middle) - (side - 1) / 2) for middle, side in zip(centre, self.size)]
         return replace(self, start=tuple(start))
 
+    def shifted(self, millimetres: Sequence[float]) -> "GridChain":
+        """The same with a grid shifted along its axes, rounded to whole voxels."""
+        return self.around((self._grid_centre + np.divide(millimetres, self.effective_spacing)).tolist())
+
     def enlarged(self, voxels: Sequence[int]) -> "GridChain":
         """Return the same with a grid that reaches so many voxels further, on both sides of each axis."""
         return replace(

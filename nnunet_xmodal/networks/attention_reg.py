@@ -97,8 +97,8 @@ class AttentionReg(nn.Module):
         """
         return self.fixed_features(x[:, :1]), self.moving_features(x[:, 1:])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the six numbers of the transform, `(B, 6)`; see the class."""
+    def forward(self, x: torch.Tensor, spacing: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the six numbers of the transform, `(B, 6)`; see the class. It learns the spacing and needs none."""
         check_input(x, self.input_channels, (), self.training)
         if list(x.shape[2:]) != self.grid:
             raise XModalError(

@@ -1,6 +1,6 @@
 """What trainings of registration networks have in common: perturbed pairs in, six numbers out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -84,7 +84,12 @@ class RegistrationTrainer(OwnTaskTrainer):
                 f"{cls.__name__} reads two channels, the fixed image and then the moving one, and the dataset has "
                 f"{inputs}: make a dataset of these two."
             )
-        return AttentionReg(arguments["grid"], cls.attention)
+        return cls.network_on_grid(arguments["grid"])
+
+    @classmethod
+    def network_on_grid(cls, grid: Sequence[int]) -> nn.Module:
+        """Build a network of images `(B, 2, *grid)` and spacing → `(B, 6)` in mm and degrees."""
+        return AttentionReg(grid, cls.attention)
 
     def _build_loss(self) -> nn.Module:
         return SurfaceDisplacement()
@@ -155,7 +160,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         base = matrix_about(perturbation, point)
         x = self.network_input(batch, base)
         with self.mixed_precision():
-            output = self.network(x)  # B 6
+            output = self.network(x, batch["spacing"])  # B 6
         loss = self.loss_of(output.float(), base, batch)
         self.descend(loss, self.optimizer)
         self.end_step()
@@ -175,7 +180,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         base = matrix_about(batch["perturbation"], self.turning_point(batch))
         x = self.network_input(batch, base)
         with self.mixed_precision():
-            output = self.plain_network(x).float()  # B 6
+            output = self.plain_network(x, batch["spacing"]).float()  # B 6
         found = matrix_about(output, self.turning_point(batch)) @ base
         error = sre(found, batch["points"], batch["exists"]).mean().item()
         return {"loss": self.loss_of(output, base, batch).item(), "score": 1 / (1 + error), "sre": error}
