@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # `run` imports them from the folder that joins the path belo
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "end_to_end"))
 
-_KILLS = ("kill", "main", "term", "time")
+_KILLS = ("kill", "main", "worker", "term", "int", "ints", "time")
+_TOLD = ("worker", "term", "int", "ints", "full", "disk")  # after which a command can still say something
 _SPARE = 1 << 16  # bytes of a disk that folders and the smallest files need
 
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         one = trials[number % len(trials)]
         kills = sum(outcome["fault"] in _KILLS for outcome in done)
         if one.target.seconds is not None:
-            outcome = one.killed_after(rng.uniform(0.05, one.seconds))
+            outcome = one.killed_after(rng.uniform(0.05, one.seconds), rng.choice(("time", "main", "term", "int")))
         elif kills < args.kills and (number // len(trials)) % 5 < 3 or len(done) - kills >= args.disks:
             outcome = killed(one, rng)
         elif mountable and rng.random() < 0.5:
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
 
 def killed(one: "Trials", rng: random.Random) -> "Outcome":
     """Kill at the first sight of a kind of file, at any moment of the disk's, or at any time."""
-    fault = rng.choice(_KILLS)
+    fault = rng.choice([fault for fault in _KILLS if fault != "worker" or one.target.workers])
     if fault == "time":
         return one.killed_after(rng.uniform(0.05, one.seconds))
     moments = one.first_sights() if rng.random() < 0.5 else range(len(one.moments))
@@ -102,7 +103,7 @@ def read(folder: Path) -> list[dict]:
 
 def table(outcomes: list[dict]) -> str:
     """Return Markdown: a row per command, and their sum."""
-    rows: dict[str, list[int]] = defaultdict(lambda: [0] * 8)
+    rows: dict[str, list[int]] = defaultdict(lambda: [0] * 9)
     for outcome in outcomes:
         for name in (outcome["target"], "all"):
             row = rows[name]
@@ -113,8 +114,10 @@ def table(outcomes: list[dict]) -> str:
             row[4] += bool(outcome["lost"])
             row[5] += bool(outcome["wrong"])
             row[6] += bool(outcome["left"])
-            row[7] += outcome["traceback"] and outcome["fault"] in ("full", "disk")
+            row[7] += outcome["traceback"] and outcome["fault"] in _TOLD
+            row[8] += not outcome["met"]
     heads = ("command", "kills", "file limits", "full disks", "cut for a while", "lost", "wrong", "left", "tracebacks")
+    heads += ("too late",)
     names = sorted(rows, key=lambda name: name == "all")
     lines = [heads, ["---"] * len(heads), *([name, *map(str, rows[name])] for name in names)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

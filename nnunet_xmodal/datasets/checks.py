@@ -117,7 +117,7 @@ def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
             return raw_folder / os.path.expandvars(name)
 
         cases = [
-            Case(name, [path(image) for image in files["images"]], path(files["label"]), labels)
+            Case(name, [path(image) for image in files["images"]], path(files.get("label", "")), labels)
             for name, files in listed.items()
         ]
         n_channels = len(channel_names_of(dataset_json))

@@ -89,7 +89,7 @@ def as_stored(array: np.ndarray, properties: dict) -> tuple[np.ndarray, dict]:
         properties: as it noted them.
 
     Returns:
-        Both as if the case had never been turned.
+        Both as if the case had never been turned; what the preprocessor has noted about its cropping stays.
     """
     noted = properties.get(AS_STORED)
     if noted is None:
