@@ -116,8 +116,8 @@ def table(outcomes: list[dict]) -> str:
             row[6] += bool(outcome["left"])
             row[7] += outcome["traceback"] and outcome["fault"] in _TOLD
             row[8] += not outcome["met"]
-    heads = ("command", "kills", "file limits", "full disks", "cut for a while", "lost", "wrong", "left", "tracebacks")
-    heads += ("too late",)
+    counted = "kills", "file limits", "full disks", "cut for a while", "lost", "wrong", "left", "tracebacks", "too late"
+    heads = ["command", *counted]
     names = sorted(rows, key=lambda name: name == "all")
     lines = [heads, ["---"] * len(heads), *([name, *map(str, rows[name])] for name in names)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -120,7 +120,7 @@ class GridChain:
         return replace(self, start=tuple(start))
 
     def shifted(self, millimetres: Sequence[float]) -> "GridChain":
-        """The same with a grid shifted along its axes, rounded to whole voxels."""
+        """Return the same with a grid shifted along its axes, rounded to whole voxels."""
         return self.around((self._grid_centre + np.divide(millimetres, self.effective_spacing)).tolist())
 
     def enlarged(self, voxels: Sequence[int]) -> "GridChain":

@@ -36,7 +36,7 @@ class DescriptorExtractor(nn.Module):
     Shape: `(B, 1, *grid)` → `(B, 16, *lattice)`, of length 1.
     """
 
-    def __init__(self, grid: Sequence[int]):
+    def __init__(self, grid: Sequence[int]) -> None:
         super().__init__()
         layers, channels = [_convolution(1, _WIDTH, (1, 1, 1))], _WIDTH
         for stride in _strides(grid):
@@ -48,6 +48,7 @@ class DescriptorExtractor(nn.Module):
         self.descriptor = nn.Conv3d(3 * _WIDTH, _WIDTH, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Describe each position of a grid; see the class."""
         fine = self.fine(image)
         coarse = F.interpolate(self.coarse(fine), size=fine.shape[2:], mode="trilinear", align_corners=False)
         return F.normalize(self.descriptor(torch.cat((fine, coarse), 1)), dim=1)
@@ -81,7 +82,7 @@ class CorrespondenceReg(nn.Module):
     points: torch.Tensor
     shifts: torch.Tensor
 
-    def __init__(self, grid: Sequence[int]):
+    def __init__(self, grid: Sequence[int]) -> None:
         super().__init__()
         self.grid = [int(side) for side in grid]
         self.fixed_features = DescriptorExtractor(self.grid)
