@@ -46,7 +46,7 @@ def configuration_with(
     patch_size: Sequence[int],
     batch_size: int,
     spacing: Sequence[float] | np.ndarray,
-    median_shape: Sequence[float],
+    median_shape: Sequence[float] | np.ndarray,
 ) -> dict:
     """Return the configuration that trains a network.
 

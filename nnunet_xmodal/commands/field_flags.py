@@ -24,7 +24,7 @@ class FieldFlags:
     told at the end of the flag's help.
     """
 
-    def __init__(self, container: Container, request: type):
+    def __init__(self, container: Container, request: type) -> None:
         self.container = container
         self.fields = {field.name: field for field in fields(request)}
 

@@ -73,7 +73,7 @@ class PrototypeNetwork(nn.Module):
         size: Sequence[int] = (256, 256),
         background: bool = True,
         padded_by_background: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.prototypes = prototypes
@@ -198,7 +198,7 @@ class PrototypeNetwork(nn.Module):
             self._features.forget()
         return super().train(mode)
 
-    def _apply(self, *args, **kwargs):
+    def _apply(self, *args: Any, **kwargs: Any) -> nn.Module:
         before = self._places()
         result = super()._apply(*args, **kwargs)
         if self._places() != before:  # nnU-Net moves the network to its device before every case
@@ -220,9 +220,9 @@ class PrototypeNetwork(nn.Module):
             torch.equal(value, state_dict[name].to(value)) for name, value in own.items()
         )
 
-    def _load_from_state_dict(self, *args, **kwargs):
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._features.forget()
-        return super()._load_from_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _check(self, x: torch.Tensor) -> None:
         check_input(x, self.input_channels, (), self.training)

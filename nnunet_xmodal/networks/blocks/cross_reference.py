@@ -17,7 +17,7 @@ class ChannelGate(nn.Sequential):
     Shape: `(…, C)` → `(…, C)` in (0, 1).
     """
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int = 16) -> None:
         hidden = max(1, channels // reduction)
         super().__init__(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid())
 
@@ -62,7 +62,7 @@ class CrossReference(MutualGates):
     `(N,)`, masks are `(N, S, h, w)`, each about the support and query of this number, and so are results.
     """
 
-    def __init__(self, channels: int, reduction: int = 16, with_mask: bool = False):
+    def __init__(self, channels: int, reduction: int = 16, with_mask: bool = False) -> None:
         super().__init__()
         self.support_gate = ChannelGate(channels, reduction)
         self.query_gate = ChannelGate(channels, reduction)

@@ -36,7 +36,7 @@ class CrossReferenceTransformer(MutualGates):
         XModalError: for heads that do not divide the channels.
     """
 
-    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16):
+    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16) -> None:
         super().__init__()
         if num_heads < 1 or channels % num_heads:
             raise XModalError(f"{num_heads} heads do not divide {channels} channels: take a divisor of {channels}.")

@@ -82,7 +82,7 @@ class LocalPrototypes(PrototypeScores):
     out shots.
     """
 
-    def __init__(self, training_window: int | None = None, window: int | None = None, threshold: float = 0.95):
+    def __init__(self, training_window: int | None = None, window: int | None = None, threshold: float = 0.95) -> None:
         super().__init__()
         self.training_window, self.window = training_window, window
         self.threshold = threshold

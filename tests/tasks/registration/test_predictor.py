@@ -21,6 +21,7 @@ from nnunet_xmodal.networks.attention_reg import AttentionReg
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
 from nnunet_xmodal.tasks.registration.grad_cam import attention_heat, on_image
 from nnunet_xmodal.tasks.registration.grid import GridCutter
+from nnunet_xmodal.tasks.registration.mutual_information import MutualInformation
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.tasks.registration.surroundings import amid
 
@@ -44,7 +45,7 @@ class Known(nn.Module):
         self.answer = nn.Parameter(torch.tensor([float(x) for x in answer]))
         self.seen = []
 
-    def forward(self, x):
+    def forward(self, x, spacing):
         self.seen.append(x)
         return self.answer.expand(len(x), 6)
 
@@ -237,7 +238,8 @@ def test_the_network_sees_both_images_on_the_grid_in_one_range(make_predictor, w
     predictor = make_predictor(ANSWER)
     run(predictor, tmp_path)
     (x,) = predictor.network.seen
-    assert x.shape == (1, 2, *GRID) and (x.min(), x.max()) == (0, 1)
+    assert x.shape == (5, 2, *GRID)  # this grid, and four that tell how sure the network is
+    assert (x[0].min(), x[0].max()) == (0, 1)
     onto = sitk.Resample(moving, fixed, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkLinear, 0.0)
     cut = [slice((side - grid) // 2, (side + grid) // 2) for side, grid in zip(SIZE[::-1], GRID)]
     both = np.stack([sitk.GetArrayFromImage(image)[tuple(cut)] for image in (fixed, onto)])
@@ -571,3 +573,115 @@ def test_the_first_of_several_faulty_cases_is_described(make_predictor, write, t
         write(fixed_of(), shifted(moving_of(np.eye(4)), 300, 0, 0) if case != "ben" else moving_of(np.eye(4)), case)
     with pytest.raises(XModalError, match=r"anna_0001.nii.gz does not overlap .*\(1 other cases have faults, too.\)"):
         run(make_predictor(ANSWER), tmp_path)
+
+
+# more than the images is known
+
+
+def landmarks_of(points, file):
+    rows = [f"{x},{y},{z},p{number}" for number, (x, y, z) in enumerate(points)]
+    file.write_text("\n".join(["x,y,z,label", *rows]) + "\n")
+
+
+@pytest.mark.parametrize("kind", ["transform", "landmarks"])
+def test_a_given_start_is_part_of_the_result(make_predictor, write, tmp_path, kind):
+    """The images lie far apart and one is turned by 100°, so that no other start would do."""
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [20, -15, 100], degrees=True).as_matrix()
+    turn[:3, 3] = 300, -20, 50
+    x = resampling_matrix(ANSWER, np.eye(3), turn)
+    write(fixed_of(), moving_of(x))
+    (tmp_path / "starts").mkdir()
+    if kind == "transform":
+        sitk.WriteTransform(euler_transform(turn, (5.0, 6.0, 7.0)), str(tmp_path / "starts" / "anna.tfm"))
+    else:
+        for number, points in enumerate((CENTRE + BLOBS[:4], applied(turn, CENTRE + BLOBS[:4]))):
+            landmarks_of(points, tmp_path / "starts" / f"anna_{number:04d}.csv")
+    run(make_predictor(ANSWER), tmp_path, "--init", tmp_path / "starts")
+    assert_same_transform(written(tmp_path), x)
+    row = rows(tmp_path)["anna"]
+    assert row["init"] == str(tmp_path / "starts")
+    assert float(row["found_displacement"]) == pytest.approx(np.linalg.norm(ANSWER[:3]), abs=1e-2)
+    assert row["warning"] == "" and float(row["disagreement"]) < 10
+
+
+def test_errors_are_told_where_the_truth_is_known(make_predictor, write, tmp_path):
+    x = resampling_matrix(ANSWER, np.eye(3))
+    fixed = fixed_of()
+    write(fixed, moving_of(x))
+    (tmp_path / "truth").mkdir()
+    for number, points in enumerate((CENTRE + BLOBS[:5], applied(x, CENTRE + BLOBS[:5]))):
+        landmarks_of(points, tmp_path / "truth" / f"anna_{number:04d}.csv")
+    mark(tmp_path, "labels", fixed, (5, 14, 16), (8, 8, 8))
+    truth = euler_transform(x, CENTRE)
+    (tmp_path / "moving_labels").mkdir()
+    label = sitk.ReadImage(str(tmp_path / "labels" / "anna.nii.gz"))
+    onto = sitk.Resample(label, moving_of(x), truth.GetInverse(), sitk.sitkNearestNeighbor, 0.0)
+    sitk.WriteImage(onto, str(tmp_path / "moving_labels" / "anna.mha"))
+    flags = ["--reference", tmp_path / "truth", "--labels", tmp_path / "labels"]
+    run(make_predictor(ANSWER), tmp_path, *flags, "--moving_labels", tmp_path / "moving_labels")
+    row = rows(tmp_path)["anna"]
+    assert float(row["TRE_mm"]) < 1e-2 < 3 < float(row["TRE_before_mm"])
+    assert float(row["SRE_mm"]) < 1e-2 < 3 < float(row["SRE_before_mm"])
+    assert float(row["Dice"]) > 0.85 > float(row["Dice_before"])
+    assert row["centre_from"] == "non-zero region"  # what measures does not help
+
+
+def test_moving_images_lie_in_a_folder_of_their_own_with_their_own_ending(make_predictor, write, tmp_path):
+    x = resampling_matrix(ANSWER, OBLIQUE)
+    write(fixed_of(OBLIQUE), moving_of(x))
+    (tmp_path / "us").mkdir()
+    with pytest.raises(XModalError, match="anna_0001.nii.gz is there although --moving .*us is the folder of"):
+        run(make_predictor(ANSWER), tmp_path, "--moving", tmp_path / "us")
+    (tmp_path / "in" / "anna_0001.nii.gz").unlink()
+    with pytest.raises(XModalError, match="us holds no moving image of anna: name it anna_0001 or anna, and .nii.gz"):
+        run(make_predictor(ANSWER), tmp_path, "--moving", tmp_path / "us")
+    sitk.WriteImage(moving_of(x), str(tmp_path / "us" / "anna.nrrd"))
+    run(make_predictor(ANSWER), tmp_path, "--moving", tmp_path / "us")
+    assert_same_transform(written(tmp_path), x)
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--init", "centre"], "--init centre is no folder: take none, geometry, moments, or a folder"),
+        (["--init", "."], "--init .* holds no alignment of anna"),
+        (["--reference", "."], "--reference .* holds no alignment of anna"),
+        (["--moving_labels", "."], "are compared with the labels of the fixed images: give --labels, too"),
+    ],
+)
+def test_faulty_starts_and_references(make_predictor, write, tmp_path, flags, sentence):
+    write(fixed_of(), moving_of(np.eye(4)))
+    with pytest.raises(XModalError, match=sentence):
+        run(make_predictor(ANSWER), tmp_path, *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_that_disagree_are_a_warning(make_predictor, write, tmp_path):
+    write(fixed_of(), moving_of(np.eye(4)))
+    run(make_predictor((8.0, 0, 0, 0, 0, 0), (-8.0, 0, 0, 0, 0, 0)), tmp_path)
+    row = rows(tmp_path)["anna"]
+    assert float(row["disagreement"]) == pytest.approx(8) and "disagree by 8.0 mm" in row["warning"]
+
+
+def test_a_refinement_without_gain_is_left_out(make_predictor, write, tmp_path, monkeypatch):
+    """Mutual information that finds a way from a result that was right."""
+    away = rigid_transform.matrix(torch.tensor([4.0, -3, 5, 6, 0, 8]).double())
+    monkeypatch.setattr(MutualInformation, "find", lambda *_: away)
+    x = resampling_matrix(ANSWER, OBLIQUE)
+    write(fixed_of(OBLIQUE), moving_of(x))
+    run(make_predictor(ANSWER), tmp_path, "--refine", "mi")
+    assert_same_transform(written(tmp_path), x)
+    steps = "nnUNetTrainerAttentionReg + mutual information (no gain, left out)"
+    assert rows(tmp_path)["anna"]["steps"] == steps
+
+
+def test_six_numbers_about_the_corner(make_predictor, write, tmp_path, monkeypatch):
+    """Of a model that was trained as published."""
+    monkeypatch.setattr(RegistrationPredictor, "turns_about_corner", True)
+    corner = -(np.array(GRID[::-1]) - 1) / 2 * SPACING
+    t = rigid_transform.about(rigid_transform.matrix(torch.tensor(ANSWER).double()), torch.from_numpy(-corner))
+    x = resampling_matrix(rigid_transform.parameters(t).tolist(), OBLIQUE)
+    write(fixed_of(OBLIQUE), moving_of(x))
+    run(make_predictor(ANSWER), tmp_path)
+    assert_same_transform(written(tmp_path), x)
