@@ -12,7 +12,7 @@ from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 
 class _ResNet18:
-    """A mixin before a trainer, for CPUs: an episode of CRTPNet takes 1.0 s at 256² and 0.3 s at 128² on one core."""
+    """A mixin before a trainer, for CPUs."""
 
     backbone = "resnet18"
     weights: str | None = "imagenet"  # COCO's are those of ResNet-101 alone
