@@ -51,6 +51,12 @@ class _OneSuperpixel:
     padded_by_background = False
 
 
+class _OneSuperpixelInWindows(_OneSuperpixel):
+    """The same with the windows that all maps had then."""
+
+    prototypes = partial(LocalPrototypes, 4, 2)
+
+
 class nnUNetTrainerCRTP(FewShotTrainer):
     """CRTPNet: cross-reference transformer, support mask, adaptive local prototypes."""
 
@@ -119,29 +125,25 @@ class nnUNetTrainerPANetLite(_Lite, nnUNetTrainerPANet):
     """SSL-PANet on EfficientNet-Lite0."""
 
 
-class nnUNetTrainerCRTPOneSuperpixel(_OneSuperpixel, nnUNetTrainerCRTP):
+class nnUNetTrainerCRTPOneSuperpixel(_OneSuperpixelInWindows, nnUNetTrainerCRTP):
     """CRTPNet as it was trained here at first."""
 
-    prototypes = partial(LocalPrototypes, 4, 2)
 
-
-class nnUNetTrainerALPOneSuperpixel(_OneSuperpixel, nnUNetTrainerALP):
+class nnUNetTrainerALPOneSuperpixel(_OneSuperpixelInWindows, nnUNetTrainerALP):
     """ALPNet as it was trained here at first."""
-
-    prototypes = partial(LocalPrototypes, 4, 2)
 
 
 class nnUNetTrainerPANetOneSuperpixel(_OneSuperpixel, nnUNetTrainerPANet):
     """SSL-PANet as it was trained here at first."""
 
 
-class nnUNetTrainerCRTPOneSuperpixelR18(_ResNet18, nnUNetTrainerCRTPOneSuperpixel):
+class nnUNetTrainerCRTPOneSuperpixelR18(_ResNet18, _OneSuperpixelInWindows, nnUNetTrainerCRTP):
     """The same on ResNet-18."""
 
 
-class nnUNetTrainerALPOneSuperpixelR18(_ResNet18, nnUNetTrainerALPOneSuperpixel):
+class nnUNetTrainerALPOneSuperpixelR18(_ResNet18, _OneSuperpixelInWindows, nnUNetTrainerALP):
     """The same on ResNet-18."""
 
 
-class nnUNetTrainerPANetOneSuperpixelR18(_ResNet18, nnUNetTrainerPANetOneSuperpixel):
+class nnUNetTrainerPANetOneSuperpixelR18(_ResNet18, _OneSuperpixel, nnUNetTrainerPANet):
     """The same on ResNet-18."""
