@@ -1,6 +1,9 @@
 """CRTPNet, its ablations, ALPNet and PANet on superpixels (Huang et al., 2023, Tables 1 and 2), on three backbones."""
 
+from collections.abc import Callable
 from functools import partial
+
+from torch import nn
 
 from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
 from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
@@ -54,7 +57,7 @@ class _OneSuperpixel:
 class _OneSuperpixelInWindows(_OneSuperpixel):
     """The same with the windows that all maps had then."""
 
-    prototypes = partial(LocalPrototypes, 4, 2)
+    prototypes: Callable[[], nn.Module] = partial(LocalPrototypes, 4, 2)
 
 
 class nnUNetTrainerCRTP(FewShotTrainer):
