@@ -1,6 +1,9 @@
 """CRTPNet, its ablations, ALPNet and PANet on superpixels (Huang et al., 2023, Tables 1 and 2), on three backbones."""
 
+from collections.abc import Callable
 from functools import partial
+
+from torch import nn
 
 from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
 from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
@@ -12,7 +15,7 @@ from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 
 class _ResNet18:
-    """A mixin before a trainer, for CPUs: an episode of CRTPNet takes 1.0 s at 256² and 0.3 s at 128² on one core."""
+    """A mixin before a trainer, for CPUs."""
 
     backbone = "resnet18"
     weights: str | None = "imagenet"  # COCO's are those of ResNet-101 alone
@@ -54,7 +57,7 @@ class _OneSuperpixel:
 class _OneSuperpixelInWindows(_OneSuperpixel):
     """The same with the windows that all maps had then."""
 
-    prototypes = partial(LocalPrototypes, 4, 2)
+    prototypes: Callable[[], nn.Module] = partial(LocalPrototypes, 4, 2)
 
 
 class nnUNetTrainerCRTP(FewShotTrainer):
