@@ -65,7 +65,7 @@ class InMemory:
 
 
 @pytest.fixture
-def make_model(nnunet_folders, make_plans, make_dataset_json):
+def make_model(write_model, make_plans, make_dataset_json):
     """`(kind, *supports, channels, labels)` → folder of a model with a fold for each support, a dataset in memory."""
 
     def make(*supports, kind="labels", channels=1, tints=(1.0,) * 5):
@@ -80,29 +80,15 @@ def make_model(nnunet_folders, make_plans, make_dataset_json):
             "_kw_requires_import": [],
         }
         plans["xmodal"] = {"streams": [[c] for c in range(channels)], "regions": kind.startswith("regions")}
-        folder = nnunet_folders / "nnUNet_results" / DATASET / f"{TRAINER}__{PLANS}__2d"
-        for name, content in (("plans", plans), ("dataset", dataset_json)):
-            write_json_in(folder, f"{name}.json", content)
         manager = PlansManager(plans)
         labels = manager.get_label_manager(dataset_json)
-        for fold, support in enumerate(supports):
-            network = trainers.nnUNetTrainerPANetR18.build_network_architecture(
-                manager, manager.get_configuration("2d"), channels, labels.num_segmentation_heads, False
-            )
-            nn.init.constant_(network.backbone.tint, tints[fold])
+        build = (manager, manager.get_configuration("2d"), channels, labels.num_segmentation_heads, False)
+        networks = [trainers.nnUNetTrainerPANetR18.build_network_architecture(*build) for _ in supports]
+        for network, support, tint in zip(networks, supports, tints):
+            nn.init.constant_(network.backbone.tint, tint)
             if support is not None:
                 fill_support(network, support, labels)
-            (folder / f"fold_{fold}").mkdir()
-            torch.save(
-                {
-                    "network_weights": network.state_dict(),
-                    "trainer_name": TRAINER,
-                    "init_args": {"plans": plans, "configuration": "2d", "fold": fold},
-                    "inference_allowed_mirroring_axes": None,
-                },
-                folder / f"fold_{fold}" / "checkpoint_final.pth",
-            )
-        return folder
+        return write_model(TRAINER, plans, dataset_json, networks)
 
     return make
 
