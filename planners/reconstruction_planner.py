@@ -15,7 +15,8 @@ from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground, ignore_label, inside
 from nnunet_xmodal.networks.qsm_unet import WIDTHS, QSMUNet
 from nnunet_xmodal.physics.measured_field import MeasuredField
-from nnunet_xmodal.planners.unchanged_images import UnchangedImages, normalisation_and_resampling
+from nnunet_xmodal.planners.own_configuration import configuration_with
+from nnunet_xmodal.planners.unchanged_images import UnchangedImages
 from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty, first_fault
 
 PATCH = (32, 64, 64)
@@ -175,32 +176,22 @@ class ReconstructionPlanner(UnchangedImages):
         return patch
 
     def get_plans_for_configuration(
-        self,
-        spacing: Sequence[float],
-        median_shape: Sequence[float],
-        data_identifier: str,
-        approximate_n_voxels: float,
-        _cache: dict,
+        self, spacing: Sequence[float], median_shape: Sequence[float], data_identifier: str, *_: Any
     ) -> dict:
         """Return the plan of a configuration, as nnU-Net asks for it; none for 2d."""
         if len(spacing) == 2:
             return {}  # left out when plans are saved
         patch = self.patch_for(median_shape)
-        plan = {
-            "data_identifier": data_identifier,
-            "preprocessor_name": self.preprocessor_name,
-            "batch_size": self.batch_size(patch),
-            "patch_size": patch,
-            "median_image_size_in_voxels": list(median_shape),
-            "spacing": spacing,
-            **normalisation_and_resampling(self),
-        }
-        architecture = {
-            "network_class_name": f"{QSMUNet.__module__}.{QSMUNet.__name__}",
-            "arch_kwargs": {"widths": list(WIDTHS)},
-            "_kw_requires_import": [],
-        }
-        return plan | {"architecture": architecture}
+        return configuration_with(
+            self,
+            f"{QSMUNet.__module__}.{QSMUNet.__name__}",
+            {"widths": list(WIDTHS)},
+            data_identifier=data_identifier,
+            patch_size=patch,
+            batch_size=self.batch_size(patch),
+            spacing=spacing,
+            median_shape=median_shape,
+        )
 
     def batch_size(self, patch: Sequence[int]) -> int:
         """Return how many samples fit by nnU-Net's own reference, at most the paper's sixteen."""
@@ -262,22 +253,13 @@ class ReconstructionUNetPlanner(ReconstructionPlanner):
                 f"--patch {' '.join(map(str, patch))} is too small for a U-Net, or its sides are no multiples of four."
             )
 
-    def get_plans_for_configuration(
-        self,
-        spacing: Sequence[float],
-        median_shape: Sequence[float],
-        data_identifier: str,
-        approximate_n_voxels: float,
-        _cache: dict,
-    ) -> dict:
+    def get_plans_for_configuration(self, spacing: Sequence[float], median_shape: Sequence[float], *rest: Any) -> dict:
         """Return the plan of a configuration, as nnU-Net asks for it; none for 2d."""
         if len(spacing) == 2:
             return {}
-        patch = self.patch_for(median_shape)
         # nnU-Net begins with a patch as large as the image; its estimate counts the target's channel as an input
-        plan = ExperimentPlanner.get_plans_for_configuration(
-            self, spacing, np.array(patch), data_identifier, approximate_n_voxels, _cache
-        )
+        patch = np.array(self.patch_for(median_shape))
+        plan = ExperimentPlanner.get_plans_for_configuration(self, spacing, patch, *rest)
         return plan | {
             "median_image_size_in_voxels": list(median_shape),
             "batch_size": max(_SMALLEST_BATCH, min(_BATCH_SIZE, plan["batch_size"])),

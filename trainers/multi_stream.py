@@ -8,13 +8,13 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
+from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
 from nnunet_xmodal.tasks.segmentation.attention_places import is_alive
@@ -68,11 +68,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
 
     @classmethod
     def _check_streams(cls, plan: UNetPlan) -> None:
-        if len(plan.streams) < 2:
-            raise XModalError(
-                f"{cls.__name__} fuses two or more streams but the plans hold one, {plan.streams}: give dataset.json "
-                "two streams, or train nnUNetTrainerMultiStream."
-            )
+        check_several_streams(plan.streams, cls.__name__, "fuses two or more streams", "train nnUNetTrainerMultiStream")
 
     @classmethod
     def measured_paths(cls) -> DistillationPaths:
@@ -89,6 +85,11 @@ class nnUNetTrainerMultiStream(XModalTrainer):
     def segmentation_loss(self) -> nn.Module:
         """Return nnU-Net's loss."""
         return self.loss
+
+    @property
+    def distillation_weight(self) -> float:
+        """Return α as the report of the attention maps takes it."""
+        return self.alpha
 
     def on_train_start(self) -> None:
         """Report the attention maps before the first epoch."""
@@ -133,7 +134,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
                 self.segmentation_loss,
                 self.measured_paths(),
                 AttentionDistillationLoss(self.distillation_scale),
-                self.alpha,
+                self.distillation_weight,
                 data,
                 levels if self.enable_deep_supervision else levels[0],
                 self.foreground(levels[0]),

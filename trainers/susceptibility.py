@@ -55,18 +55,14 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
     gradient_weight = 0.1
     against_measured_field = False
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Read from the plans in which unit the field was measured."""
+        super().set_up(plans, configuration, dataset_json)
         self.field = MeasuredField.of_entry(plans["xmodal"].get("field"))
         self.geometries: dict[str, FieldGeometry] = {}
-        self.dipole_loss = DipoleInversionLoss(self.model_weight, self.gradient_weight)
+
+    def _build_loss(self) -> DipoleInversionLoss:
+        return DipoleInversionLoss(self.model_weight, self.gradient_weight)
 
     @classmethod
     def scales(cls, plans: dict, target: TargetChannel) -> tuple[list[float], float]:
@@ -136,9 +132,7 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
     def losses(self, prediction: torch.Tensor, patches: FieldPatches) -> dict[str, torch.Tensor]:
         """Return the total, and its three terms without their weights; in ppm, the gradient in ppm/mm."""
         field = patches.inputs[:, :1] if self.against_measured_field else None
-        terms = self.dipole_loss(
-            prediction[:, :1], patches.target, patches.mask, patches.spacing, patches.direction, field
-        )
+        terms = self.loss(prediction[:, :1], patches.target, patches.mask, patches.spacing, patches.direction, field)
         return {"loss": terms.total, "L1": terms.l1, "model": terms.model, "gradient": terms.gradient}
 
 

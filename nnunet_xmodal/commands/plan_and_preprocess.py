@@ -1,9 +1,13 @@
-"""`nnUNetXModal_plan_and_preprocess`: nnU-Net's command with our planners, streams and checks."""
+"""`nnUNetXModal_plan_and_preprocess`: nnU-Net's command with our planners, streams and checks.
+
+nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and a check of every file
+before anything is written.
+"""
 
 import argparse
 
+from nnunet_xmodal.commands.field_flags import description_of, request_fields
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
-from nnunet_xmodal.commands.request_fields import request_fields
 from nnunet_xmodal.planning_request import PlanRequest
 
 _FIELDS = {
@@ -24,11 +28,7 @@ _FIELDS = {
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser: all flags of `nnUNetv2_plan_and_preprocess`, its defaults, and those of our planners."""
-    p = argparse.ArgumentParser(
-        prog="nnUNetXModal_plan_and_preprocess",
-        description="nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and "
-        "a check of every file before anything is written.",
-    )
+    p = argparse.ArgumentParser("nnUNetXModal_plan_and_preprocess", description=description_of(__doc__))
     p.add_argument("-d", nargs="+", type=int, required=True, help="dataset IDs, e.g. 2 4 5")
     p.add_argument(
         "--streams",

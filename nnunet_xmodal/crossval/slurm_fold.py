@@ -9,7 +9,7 @@ from time import sleep, time
 
 from submitit.helpers import DelayedSubmission
 
-from nnunet_xmodal.crossval.beginning import CHECKPOINTS
+from nnunet_xmodal.crossval.checkpoints import CHECKPOINTS
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
 from nnunet_xmodal.crossval.owner import owner_of

@@ -118,6 +118,14 @@ class GridChain:
         start = [round(float(middle) - (side - 1) / 2) for middle, side in zip(centre, self.size)]
         return replace(self, start=tuple(start))
 
+    def enlarged(self, voxels: Sequence[int]) -> "GridChain":
+        """The same with a grid around the same centre that has so many voxels more on both sides of every axis."""
+        return replace(
+            self,
+            size=tuple(side + 2 * more for side, more in zip(self.size, voxels)),
+            start=tuple(start - more for start, more in zip(self.start, voxels)),
+        )
+
     @property
     def effective_spacing(self) -> tuple[float, ...]:
         """mm along the axes of the preprocessed array and of the grid."""

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from nnunet_xmodal.losses.levels import Levels
+
 SCALES = ("positions", "pairs")
 
 
@@ -56,9 +58,7 @@ class DistilledSegmentationLoss(nn.Module):
         self.alpha = alpha
         self.share = 1.0
 
-    def forward(
-        self, output: torch.Tensor | list[torch.Tensor] | tuple, target: torch.Tensor | list[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, output: Levels | tuple, target: Levels) -> torch.Tensor:
         if not isinstance(output, tuple):
             return self.segmentation_loss(output, target)
         logits, pairs = output

@@ -17,7 +17,6 @@ Sources outside the mask are none of the local field: maps are cut to it before 
 absolute values of derivatives, which a map and its negative share; here they keep their sign.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,8 +55,8 @@ class DipoleInversionLoss(nn.Module):
         prediction: torch.Tensor,
         target: torch.Tensor,
         mask: torch.Tensor,
-        spacing: Sequence[float] | torch.Tensor,
-        direction: Sequence[float] | torch.Tensor,
+        spacing: dipole.Vector,
+        direction: dipole.Vector,
         field: torch.Tensor | None = None,
     ) -> DipoleInversionTerms:
         """
@@ -84,9 +83,7 @@ def mean_inside(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (error.abs() * mask).sum() / mask.sum().clamp(min=1)
 
 
-def derivatives_inside(
-    error: torch.Tensor, mask: torch.Tensor, spacing: Sequence[float] | torch.Tensor
-) -> torch.Tensor:
+def derivatives_inside(error: torch.Tensor, mask: torch.Tensor, spacing: dipole.Vector) -> torch.Tensor:
     """Means of |∂error| along every axis over neighbours that both lie in the mask, added up → scalar.
 
     Args:

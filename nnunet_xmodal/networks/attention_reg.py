@@ -82,6 +82,7 @@ class AttentionReg(nn.Module):
             nn.Linear(32, 6),
         )
         # the features' layout follows the weights'; pooling and attention read it without a copy
+        self.apply(_initialised_as_published)
         self.to(memory_format=torch.channels_last_3d)
 
     @property
@@ -118,6 +119,12 @@ class AttentionReg(nn.Module):
         blocks = (self.fixed_attention, self.moving_attention)
         attention = sum(block.compute_conv_feature_map_size(self.feature_size) for block in blocks if block is not None)
         return 2 * _WIDTH * (whole + half) + attention + (16 + 4 + 1) * positions
+
+
+def _initialised_as_published(module: nn.Module) -> None:
+    """Convolutions by He et al.'s normal distribution over their outputs, as in the paper's published code."""
+    if isinstance(module, nn.Conv3d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _check_grid(grid: Sequence[int]) -> None:

@@ -122,18 +122,14 @@ class CMFFUNet(BranchesUNet):
 
     def __init__(
         self,
-        input_channels: int,
-        num_classes: int,
-        streams: list[list[int]],
-        deep_supervision: bool = False,
         *,
+        num_classes: int,
         guidance: MaskGuidedAttention | None = None,
         attention: Callable[..., nn.Module] | None = None,
         stream_dropout: StreamDropout | None = None,
-        regions: bool = False,
-        **architecture: Any,
+        **branches: Any,
     ):
-        super().__init__(input_channels, num_classes, streams, deep_supervision, regions=regions, **architecture)
+        super().__init__(num_classes=num_classes, **branches)
         self.fusion = FusionBranch(self._first_encoder, num_classes, guidance, attention)
         self.stream_dropout = stream_dropout
 

@@ -9,6 +9,22 @@ from torch import nn
 from nnunet_xmodal.errors import XModalError
 
 
+def check_several_streams(streams: Sequence[Sequence[int]], trainer: str, purpose: str, way_out: str) -> None:
+    """Check that there are streams to choose from.
+
+    Args:
+        purpose: what the trainer does with them, "fuses two or more streams".
+        way_out: what to do where there is one, beside giving dataset.json two.
+
+    Raises:
+        XModalError: for one stream.
+    """
+    if len(streams) < 2:
+        raise XModalError(
+            f"{trainer} {purpose} but the plans hold one, {streams}: give dataset.json two streams, or {way_out}."
+        )
+
+
 def check_two_streams(streams: Sequence[Sequence[int]]) -> None:
     """Check that there are exactly two streams.
 

@@ -12,6 +12,7 @@ ends inside the grid, so that a moved ultrasound has no other border than an ali
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.phantoms.raw_dataset import RawCase, Split, write_raw_dataset
+from nnunet_xmodal.phantoms.ellipsoids import millimetres_from_centre
+from nnunet_xmodal.phantoms.raw_dataset import cases_of, write_raw_dataset
 
 SHAPE = (40, 64, 64)
 """Voxels along z, y, x."""
@@ -68,8 +70,7 @@ def mr_us_phantom(
             f"a phantom needs {_SMALLEST:g} mm along every axis, and {list(shape)} voxels of {list(spacing)} mm are "
             f"{extent}: take more or larger voxels."
         )
-    axes = [(np.arange(side) - (side - 1) / 2) * mm for side, mm in zip(shape, spacing)]
-    mm = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)  # 3 z y x, from the centre of the grid
+    mm = millimetres_from_centre(shape, spacing).astype(np.float32)  # 3 z y x
     tissue, organ, rectum = _anatomy(rng, mm)
     mr = _magnetic_resonance(rng, tissue, mm, spacing)
     us, fan = _ultrasound(rng, tissue, mm, spacing, rectum)
@@ -233,8 +234,5 @@ def write_mr_us_dataset(
         XModalError: as mr_us_phantom.
     """
 
-    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
-        phantom = mr_us_phantom(rng, shape, spacing)
-        return RawCase(phantom.images, phantom.label, spacing)
-
+    make = cases_of(partial(mr_us_phantom, shape=shape, spacing=spacing), spacing)
     write_raw_dataset(folder, make, n_train, n_test, seed, "mrus", CHANNELS, {"background": 0, "prostate": 1})

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.phantoms.ellipsoids import millimetres_from_centre
 from nnunet_xmodal.phantoms.raw_dataset import RawCase, Split, write_raw_dataset
 
 SHAPE = (24, 128, 128)
@@ -74,8 +75,7 @@ def organ_phantom(rng: np.random.Generator, contrast: str = "ct", shape: Sequenc
             f"{'×'.join(map(str, _SMALLEST))}."
         )
     spacing = spacing_of(shape)
-    axes = [(np.arange(side) - (side - 1) / 2) * mm for side, mm in zip(shape, spacing)]
-    mm = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)  # 3 z y x, from the centre of the grid
+    mm = millimetres_from_centre(shape, spacing).astype(np.float32)  # 3 z y x
     tissue, label = _anatomy(rng, mm, spacing)
     return OrganPhantom(_acquired(rng, tissue, contrast, spacing), label)
 

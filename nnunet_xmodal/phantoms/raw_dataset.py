@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -31,6 +31,30 @@ class RawCase:
     spacing: Sequence[float]
     direction: np.ndarray | None = None
     beside: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class LabelledPhantom(Protocol):
+    """A phantom with nothing but images and a label."""
+
+    @property
+    def images(self) -> np.ndarray:
+        """Return one volume per channel, `(C, z, y, x)`."""
+
+    @property
+    def label(self) -> np.ndarray:
+        """Return the label, `(z, y, x)`."""
+
+
+def cases_of(
+    phantom: Callable[[np.random.Generator], LabelledPhantom], spacing: Sequence[float]
+) -> Callable[[np.random.Generator, Split, int], RawCase]:
+    """Return what `write_raw_dataset` makes cases with, the same in both splits; `spacing` in mm along z, y, x."""
+
+    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
+        made = phantom(rng)
+        return RawCase(made.images, made.label, spacing)
+
+    return make
 
 
 def write_raw_dataset(

@@ -25,6 +25,7 @@ three times the size.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from scipy.fft import next_fast_len
 
 from nnunet_xmodal.errors import XModalError
 
+Vector: TypeAlias = Sequence[float] | torch.Tensor
+"""Along z, y, x: `(3,)`, or `(B, 3)`, one for every sample."""
 PADDING = 2.0
 """How many times the size of the image the padded one has at least."""
 
@@ -68,8 +71,8 @@ def field_direction(direction_cosines: Sequence[float] | np.ndarray, b0: Sequenc
 
 def dipole_kernel(
     size: Sequence[int],
-    spacing: Sequence[float] | torch.Tensor,
-    direction: Sequence[float] | torch.Tensor,
+    spacing: Vector,
+    direction: Vector,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> torch.Tensor:
@@ -103,8 +106,8 @@ def dipole_kernel(
 
 def forward(
     susceptibility: torch.Tensor,
-    spacing: Sequence[float] | torch.Tensor,
-    direction: Sequence[float] | torch.Tensor,
+    spacing: Vector,
+    direction: Vector,
     padding: float = PADDING,
 ) -> torch.Tensor:
     """The field of a map, in the map's unit; linear, differentiable, and its own adjoint.
@@ -123,8 +126,8 @@ def forward(
 
 def in_k_space(
     image: torch.Tensor,
-    spacing: Sequence[float] | torch.Tensor,
-    direction: Sequence[float] | torch.Tensor,
+    spacing: Vector,
+    direction: Vector,
     transfer: Callable[[torch.Tensor], torch.Tensor],
     padding: float = PADDING,
 ) -> torch.Tensor:
@@ -150,6 +153,6 @@ def in_k_space(
     return result[..., : size[0], : size[1], : size[2]]
 
 
-def _per_axis(vector: Sequence[float] | torch.Tensor, dtype: torch.dtype, device) -> torch.Tensor:
+def _per_axis(vector: Vector, dtype: torch.dtype, device) -> torch.Tensor:
     """`(3,)` or `(B, 3)` → `(3, …, 1, 1, 1)`."""
     return torch.as_tensor(vector, dtype=dtype, device=device).movedim(-1, 0)[..., None, None, None]

@@ -70,7 +70,7 @@ WRITERS: dict[str, Callable[..., Any]] = {"export_prediction_from_logits": expor
 """What stands in for nnU-Net's functions, see `files.stand_ins`; worker processes get them with their task."""
 
 
-def _signed_like(theirs: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def signed_like(theirs: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a method the signature of nnU-Net's that it stands for."""
     return wraps(theirs)
 
@@ -81,13 +81,13 @@ class WholeFilesPredictor(GuardedPredictor):
     Signatures stay nnU-Net's, which looks at them for a record of its arguments.
     """
 
-    @_signed_like(nnUNetPredictor.predict_from_files)
+    @signed_like(nnUNetPredictor.predict_from_files)
     def predict_from_files(self, *args: Any, **kwargs: Any) -> Any:
         """Predict cases given by their files, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):
             return super().predict_from_files(*args, **kwargs)
 
-    @_signed_like(nnUNetPredictor.predict_from_files_sequential)
+    @signed_like(nnUNetPredictor.predict_from_files_sequential)
     def predict_from_files_sequential(self, *args: Any, **kwargs: Any) -> Any:
         """Predict cases given by their files in this process alone, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):

@@ -116,8 +116,9 @@ def test_an_episode_is_what_its_parts_give(method):
             torch.testing.assert_close(ours, F.interpolate(theirs, size=SIZE, mode="bilinear"))
 
 
-def test_in_training_windows_are_4_wide_and_in_evaluation_2():
+def test_in_training_windows_are_wider_than_in_evaluation():
     network = network_of("ALPNet")
+    network.prototypes = LocalPrototypes(4, 2)
     batch = episode_of(network)
     network.backbone.norm.eval()
     training = network(*batch)[0]
@@ -146,6 +147,39 @@ def test_with_ideal_features_a_support_finds_itself_and_every_label_its_own(meth
     scores, alignment = network(labels[None, None], labels[None, None, None], mask)
     for answer in (scores, alignment):
         assert dice(answer.argmax(1)[0] == 1, labels == 1) >= 0.95
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_episodes_of_one_pair_share_its_pass_and_are_what_they_are_alone(method):
+    network = network_of(method)
+    network.backbone.norm.eval()
+    query, support, _ = episode_of(network, batch=2, shots=2)
+    masks = torch.stack([torch.stack([block_mask(8 * n, 8 * s) for s in range(2)]) for n in range(5)])
+    pair = torch.tensor([0, 1, 1, 0, 1])
+    before = network.backbone.images
+    together = network(query, support, masks, pair)
+    assert network.backbone.images == before + 2 * (1 + 2)
+    for n, of in enumerate(pair):
+        alone = network(query[of : of + 1], support[of : of + 1], masks[n : n + 1])
+        torch.testing.assert_close(together[0][n : n + 1], alone[0])
+        torch.testing.assert_close(together[1][2 * n : 2 * n + 2], alone[1])
+
+
+def test_a_frame_of_zeros_is_seen_as_background():
+    """As if the slice went on as dark as it is at its darkest; also around the support."""
+    network = network_of(labels=1, chunks=1, size=(96, 96))
+    former = copy.deepcopy(network)
+    former.padded_by_background = False
+    image, framed, dark = torch.randn(1, 64, 80), torch.zeros(1, 96, 96), torch.zeros(1, 96, 96)
+    dark += image.min()
+    for padded in (framed, dark):
+        padded[:, 20:84, 8:88] = image
+    answers = []
+    for one, x in ((network, framed), (network, dark), (former, framed), (former, dark)):
+        one.set_support(0, 0, 0, x, block_mask(32, 24, size=(96, 96)))
+        answers.append(one.eval()(x[None]))
+    assert torch.equal(answers[0], answers[1]) and torch.equal(answers[1], answers[3])
+    assert not torch.equal(answers[2], answers[3])
 
 
 def test_permuted_labels_permute_the_logits():
@@ -203,6 +237,15 @@ def test_a_slice_without_a_position_lies_in_the_middle_of_its_chunk():
     torch.testing.assert_close(network.support.positions[0, :, 0], torch.tensor([1 / 6, 1 / 2, 5 / 6]))
     x = query_of(network)
     assert torch.equal(network.segment(x, position=0.55), network.segment(x, 1))
+
+
+def test_a_chunk_of_its_own_may_answer_for_a_label_or_none():
+    network = filled(network_of(labels=3, chunks=3)).eval()
+    x = query_of(network)
+    for others in ({}, {"chunk": 1}, {"position": 0.9}):
+        plain, logits = network.segment(x, **others), network.segment(x, **others, of_label={0: 2, 2: None})
+        torch.testing.assert_close(logits[:, 1:2], network.margins(x, 0, 2))
+        assert torch.equal(logits[:, 2], plain[:, 2]) and (logits[:, 3] == -40).all()
 
 
 def test_one_label_alone_has_the_margins_that_it_has_among_others():

@@ -7,26 +7,34 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal import trainers
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
-from nnunet_xmodal.networks import resnet_backbone
+from nnunet_xmodal.networks import lite_backbone, resnet_backbone
+from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes
 from nnunet_xmodal.phantoms.organs import organ_phantom
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET, unchanged
 from nnunet_xmodal.tasks.few_shot.episodes import on_patch
 from nnunet_xmodal.tasks.few_shot.predictor import FewShotPredictor
 from nnunet_xmodal.trainers import TRAINERS
 from nnunet_xmodal.trainers.base import few_shot as few_shot_base
+from nnunet_xmodal.trainers.base import few_shot_validation
 from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), FewShotTrainer)]
-SMALL = [name for name in NAMES if name.endswith("R18")]
+FORMER = [name for name in NAMES if "OneSuperpixel" in name]
+LITE = [name for name in NAMES if name.endswith("Lite")]
+SMALL = [name for name in NAMES if name.endswith("R18") and name not in FORMER]
+LARGE = [name for name in NAMES if not name.endswith(("R18", "Lite")) and name not in FORMER]
 SIZE = (64, 64)
 SUPPORT = "support."
 DOWNLOADED = resnet_backbone._downloaded
@@ -52,6 +60,17 @@ def narrow(monkeypatch):
 @pytest.fixture(autouse=True)
 def no_download(monkeypatch):
     monkeypatch.setattr(resnet_backbone, "_downloaded", lambda name, weights: None)
+
+
+@pytest.fixture(autouse=True)
+def random_lite(monkeypatch):
+    monkeypatch.setattr(lite_backbone, "_package_weights", lambda weights: random_state())
+
+
+def random_state():
+    """As the package's file: the same layers in the same order, under other names."""
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    return {f"_{number}": value for number, value in enumerate(state.values())}
 
 
 def few_shot_plans(plans: dict, size=SIZE) -> dict:
@@ -87,6 +106,7 @@ def batch_for(trainer, seed=0):
         "query_mask": masks[1:],
         "support": support[None, None],
         "support_mask": masks[None, :1],
+        "pair": torch.tensor([0]),
         "keys": ["anna"],
     }
 
@@ -127,9 +147,7 @@ def build(name, trainer):
         )
 
 
-@pytest.mark.parametrize(
-    "name, channels", [*((name, 1) for name in NAMES if name not in SMALL), ("nnUNetTrainerCRTP", 3)]
-)
+@pytest.mark.parametrize("name, channels", [*((name, 1) for name in LARGE), ("nnUNetTrainerCRTP", 3)])
 def test_on_resnet_101_and_on_resnet_18_it_is_the_same_method(make, name, channels):
     trainer = make(f"{name}R18", channels, size=(256, 256))
     large, small = build(name, trainer), trainer.network
@@ -241,6 +259,88 @@ def test_labels_and_regions_have_the_outputs_that_nnunet_expects(make, kind):
     )
     rebuilt.load_state_dict(trainer.network.state_dict())
     assert torch.equal(rebuilt.eval()(batch_for(trainer)["data"]), out)
+
+
+@pytest.mark.parametrize("name", LITE)
+def test_on_efficientnet_lite_it_is_the_same_method(make, name):
+    lite, resnet = make(name), make(name.replace("Lite", "R18"))
+    for network in (lite.network, resnet.network):
+        assert network.backbone.features == 256
+    shapes = [
+        {key: value.shape for key, value in one.network.state_dict().items() if not key.startswith("backbone.")}
+        for one in (lite, resnet)
+    ]
+    assert shapes[0] == shapes[1] and type(lite.optimizer) is type(resnet.optimizer)
+    assert type(lite).transform_support is type(resnet).transform_support
+    lite.network.train()
+    losses = [lite.train_step(batch_for(lite))["loss"] for _ in range(6)]
+    assert losses[-1] < losses[0]
+
+
+def test_what_was_done_at_first_has_names_of_its_own(make):
+    """One superpixel, windows of fixed size, weights in both terms, 0 as padding; nothing else differs."""
+    for name in FORMER:
+        kind = getattr(trainers, name)
+        now = getattr(trainers, name.replace("OneSuperpixel", ""))
+        assert (kind.superpixels_per_pair, now.superpixels_per_pair) == (1, 8)
+        assert (kind.alignment_weights, now.alignment_weights) == ((0.05, 1.0), (1.0, 1.0))
+        assert (kind.padded_by_background, now.padded_by_background) == (False, True)
+        for prototypes, windows in ((kind.prototypes(), (4, 2)), (now.prototypes(), (None, None))):
+            if "PANet" in name:
+                assert type(prototypes) is ClassPrototypes
+            else:
+                assert (prototypes.training_window, prototypes.window) == windows
+        others = set(dir(FewShotTrainer)) - {"superpixels_per_pair", "alignment_weights", "padded_by_background"}
+        for attribute in ("initial_lr", "decay", "momentum", "weight_decay", "transform_support", "backbone"):
+            assert attribute in others and getattr(kind, attribute) == getattr(now, attribute)
+    trainer = make("nnUNetTrainerCRTPOneSuperpixelR18")
+    assert trainer.loss.alignment_weights == (0.05, 1.0) and not trainer.network.padded_by_background
+    assert np.isfinite(trainer.train_step(batch_for(trainer))["loss"])
+
+
+def built_from(trainer, plans):
+    """The network as prediction builds it from the plans of a model folder."""
+    manager = PlansManager(pickle.loads(pickle.dumps(plans)))
+    return trainer.build_network_architecture(manager, manager.get_configuration("2d"), 1, 3, False)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerCRTPR18", "nnUNetTrainerCRTPOneSuperpixelR18"])
+def test_models_from_before_predict_as_they_were_trained(make, name, tmp_path):
+    """Their plans say nothing about how slices are seen."""
+    trainer = with_support(make(name))
+    plans = trainer.plans_manager.plans
+    as_now = built_from(trainer, plans)
+    assert as_now.padded_by_background == ("One" not in name)
+    assert as_now.prototypes.window == (2 if "One" in name else None)
+
+    old_plans = {**plans, "xmodal": {key: plans["xmodal"][key] for key in ("streams", "regions")}}
+    as_before = built_from(trainer, old_plans)
+    assert (as_before.prototypes.training_window, as_before.prototypes.window) == (4, 2)
+    assert not as_before.padded_by_background
+
+    file = tmp_path / "checkpoint_final.pth"
+    trainer.save_checkpoint(str(file))
+    checkpoint = torch.load(file, weights_only=False)
+    assert checkpoint["init_args"]["plans"]["xmodal"]["few_shot_sight"] == 2
+    del checkpoint["init_args"]["plans"]["xmodal"]["few_shot_sight"]
+    torch.save(checkpoint, file)
+    resumed = make(name)
+    resumed.load_checkpoint(str(file))
+    assert (resumed.network.prototypes.window, resumed.network.padded_by_background) == (2, False)
+    assert "few_shot_sight" not in resumed.plans_manager.plans["xmodal"]
+    x = batch_for(trainer)["data"]
+    as_before.load_state_dict(trainer.network.state_dict())
+    assert torch.equal(resumed.network.eval()(x), as_before.eval()(x))
+
+
+def test_old_and_new_folds_do_not_share_a_folder(make):
+    trainer = make("nnUNetTrainerPANetR18")
+    model = Path(trainer.output_folder_base)
+    (model / "fold_3").mkdir(parents=True)
+    (model / "fold_3" / "checkpoint_final.pth").touch()
+    write_json({"xmodal": {}}, model / "plans.json")
+    with pytest.raises(XModalError, match="fold_3 was trained with windows of fixed size and 0 as padding"):
+        trainer.on_train_start()
 
 
 def test_further_shots_are_a_class_attribute(make):
@@ -442,6 +542,55 @@ def test_nnunets_own_folder_stays_nnunets_and_fold_all_has_all_cases(write_datas
     assert {path.suffix for path in folder.iterdir()} == {".b2nd", ".pkl"}
     assert len(list(Path(f"{folder}_superpixels").glob("*/*.b2nd"))) == CASES
     assert trainer.network.support.exists.all()
+
+
+def validated(trainer, monkeypatch):
+    """Cases that nnU-Net's final validation and the protocol are about, with the former left out."""
+    seen = {}
+
+    def nnunets(trainer, save_probabilities):
+        seen["nnU-Net"] = trainer.do_split()[1]
+
+    def protocol(network, device, dataset, *others):
+        seen["protocol"] = list(dataset.identifiers)
+        return 0.5
+
+    monkeypatch.setattr(few_shot_validation.XModalTrainer, "perform_actual_validation", nnunets)
+    monkeypatch.setattr(few_shot_validation, "add_protocol", protocol)
+    trainer.perform_actual_validation()
+    return seen
+
+
+def test_fold_all_does_not_score_the_scan_of_the_support(write_dataset, monkeypatch, capsys):
+    plans, dataset_json = write_dataset(1)
+    trainer = trainers.nnUNetTrainerPANetR18(plans, "2d", "all", dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    trainer.choose_support()
+    said = [line for line in capsys.readouterr().out.splitlines() if "Support: label" in line]
+    (support,) = {case for case in (f"case{index}" for index in range(CASES)) if f" {case} " in "".join(said)}
+    left = Path(trainer.output_folder) / "validation" / f"{support}.nii.gz"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    others = sorted(f"case{index}" for index in range(CASES) if f"case{index}" != support)
+    seen = validated(trainer, monkeypatch)
+    assert sorted(seen["nnU-Net"]) == sorted(seen["protocol"]) == others and not left.exists()
+    assert f"Not validated, because the support is of them: {support}" in capsys.readouterr().out
+    assert sorted(trainer.do_split()[1]) == sorted([*others, support])  # trained on as before
+
+
+def test_other_folds_score_all_their_cases(write_dataset, monkeypatch):
+    trainer = trainer_on(write_dataset(1), "nnUNetTrainerPANetR18")
+    seen = validated(trainer, monkeypatch)
+    assert seen["nnU-Net"] == seen["protocol"] == trainer.do_split()[1]
+
+
+def test_where_the_support_is_all_there_is_it_is_scored_and_that_is_told(write_dataset, monkeypatch, capsys):
+    plans, dataset_json = write_dataset(1)
+    trainer = trainers.nnUNetTrainerPANetR18(plans, "2d", "all", dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    monkeypatch.setattr(nnUNetTrainer, "do_split", lambda self: (["case1"], ["case1"]))
+    assert validated(trainer, monkeypatch) == {"nnU-Net": ["case1"], "protocol": ["case1"]}
+    assert "The support is of all validation cases" in capsys.readouterr().out
 
 
 def test_a_fold_without_a_labelled_training_case_says_what_it_can_do(write_dataset, capsys):

@@ -1,6 +1,6 @@
 """Parts of nnU-Net's augmentation, to leave some of it out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
@@ -23,7 +23,7 @@ CHANGE_INTENSITIES = (
 """Those that change intensities; the others move voxels."""
 
 
-def without(transforms: ComposeTransforms, kinds: Sequence[type[BasicTransform]]) -> list[BasicTransform]:
+def without(transforms: ComposeTransforms, kinds: Collection[type[BasicTransform]]) -> list[BasicTransform]:
     """Return nnU-Net's transforms without those of some kinds, whether or not they are applied at random."""
     return [transform for transform in transforms.transforms if not isinstance(_inner(transform), tuple(kinds))]
 

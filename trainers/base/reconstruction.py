@@ -77,16 +77,14 @@ class ReconstructionTrainer(OwnTaskTrainer):
     milestones = (0.5, 0.7, 0.9)
     factor = 0.1
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Read from the plans which channel is the target.
+
+        Raises:
+            XModalError: for plans without a target.
+        """
         self.target = TargetChannel.of_plans(plans, type(self).__name__)
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().set_up(plans, configuration, dataset_json)
 
     @classmethod
     def attention(cls) -> SkipAttention | None:
@@ -110,13 +108,8 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return deviations[:-1], deviations[-1]
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
+    def network_from_plans(
+        cls, plans: PlansManager, configuration: ConfigurationManager, inputs: int, outputs: int, deep_supervision: bool
     ) -> nn.Module:
         """Build the network by the plans' target, not by nnU-Net's numbers of channels and labels.
 
@@ -124,13 +117,13 @@ class ReconstructionTrainer(OwnTaskTrainer):
             XModalError: from stock prediction, and for plans without a target.
         """
         refuse_stock_prediction(cls.__name__, "images")
-        target = TargetChannel.of_plans(plans_manager.plans, cls.__name__)
-        network = cls.backbone(configuration_manager, target.index, target.outputs)
+        target = TargetChannel.of_plans(plans.plans, cls.__name__)
+        network = cls.backbone(configuration, target.index, target.outputs)
         if hasattr(network, "initialize"):
             network.apply(network.initialize)
-        return Rescaled(network, *cls.scales(plans_manager.plans, target))
+        return Rescaled(network, *cls.scales(plans.plans, target))
 
-    def _build_loss(self) -> None:
+    def _build_loss(self) -> nn.Module | None:
         """None: see `losses`."""
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
@@ -269,16 +262,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
 
     def method(self) -> Method:
         """Return the network as it is now, as a reconstruction like any other; see `reconstruction_validation`."""
-        predictor = self.predictor_class(device=self.device, allow_tqdm=False)
-        predictor.manual_initialization(
-            self.plain_network.eval(),
-            self.plans_manager,
-            self.configuration_manager,
-            None,
-            self.dataset_json,
-            type(self).__name__,
-            self.inference_allowed_mirroring_axes,
-        )
+        predictor = self.make_predictor()
         return lambda case: predictor.on_network_grid(case.inputs, case.properties)[0]
 
     def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:

@@ -52,24 +52,14 @@ class SynthesisTrainer(OwnTaskTrainer):
     score_name = "1 / (1 + mean absolute error)"
     predictor_class = SynthesisPredictor
     was_initialized: bool  # set by nnU-Net
+    optimizers: dict[str, torch.optim.Optimizer]
+    lr_schedulers: dict[str, PolyLRScheduler]
+    generators: dict[str, nn.Module]  # by the stream that they read, as the step calls them
     loader_class: type[nnUNetDataLoader] = UnlabelledLoader
     initial_lr, weight_decay = 1e-4, 0.0
     oversample_foreground_percent = 0.0
     betas = (0.9, 0.999)
     checkpoint_activations = False
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
-        self.lr_schedulers: dict[str, PolyLRScheduler] = {}
-        self.generators: dict[str, nn.Module] = {}  # by the stream that they read, as the step calls them
 
     @classmethod
     def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
@@ -102,6 +92,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         if self.is_ddp and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.generators = {name: self.prepared(branch) for name, branch in self.network.branches.items()}
+        self.optimizers, self.lr_schedulers = {}, {}
         self.add_optimizer("generators", self.network)
         self.optimizer, self.lr_scheduler = self.optimizers["generators"], self.lr_schedulers["generators"]
         self._untrained_fusion = self._fusion_branch()
@@ -219,16 +210,7 @@ class SynthesisTrainer(OwnTaskTrainer):
 
     def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Synthesise every validation case; see `validate_synthesis` for what it writes."""
-        predictor = self.predictor_class(device=self.device, allow_tqdm=False)
-        predictor.manual_initialization(
-            self.network.eval(),
-            self.plans_manager,
-            self.configuration_manager,
-            None,
-            self.dataset_json,
-            type(self).__name__,
-            self.inference_allowed_mirroring_axes,
-        )
+        predictor = self.make_predictor()
         return validate_synthesis(predictor, dataset, cases, self.output_folder, self.print_to_log_file, *self.ranks)
 
     def save_checkpoint(self, filename: str) -> None:

@@ -68,15 +68,22 @@ class XModalTrainer(nnUNetTrainer):
         tie_workers()  # a training that is killed leaves no loaders behind
         keep_sockets_in_a_swept_folder()
         plans.setdefault("continue_training", False)
+        self.set_up(plans, configuration, dataset_json)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = self.deep_supervision
+        for name in SETTINGS:
+            setattr(self, name, getattr(type(self), name, getattr(self, name)))
+
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Read what the trainer needs from the plans, and add to them what its models need, before anything is written.
+
+        Subclasses extend this and leave `__init__` alone, whose five parameters nnU-Net wants to see.
+        """
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
             **plans.get("xmodal", {}),
             "streams": streams_of(plans, _architecture(plans, configuration), dataset_json),
         }
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.enable_deep_supervision = self.deep_supervision
-        for name in SETTINGS:
-            setattr(self, name, getattr(type(self), name, getattr(self, name)))
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
@@ -92,11 +99,22 @@ class XModalTrainer(nnUNetTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Build and initialise the network from the plans, as nnU-Net asks for it."""
-        streams = streams_of(plans_manager.plans, configuration_manager.configuration["architecture"], None)
-        plan = UNetPlan.from_configuration(
-            configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision, streams
+        """Build and initialise the network, as nnU-Net asks for it; see `network_from_plans`."""
+        return cls.network_from_plans(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
         )
+
+    @classmethod
+    def network_from_plans(
+        cls, plans: PlansManager, configuration: ConfigurationManager, inputs: int, outputs: int, deep_supervision: bool
+    ) -> nn.Module:
+        """Build and initialise the network: a U-Net unless a subclass builds something else.
+
+        Args:
+            inputs, outputs: channels and heads, as nnU-Net counts them.
+        """
+        streams = streams_of(plans.plans, configuration.configuration["architecture"], None)
+        plan = UNetPlan.from_configuration(configuration, inputs, outputs, deep_supervision, streams)
         network = cls.build_network(plan)
         if hasattr(network, "initialize"):
             network.apply(network.initialize)

@@ -43,3 +43,19 @@ class StreamDropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"probability={self.probability}"
+
+
+class SomeStreams(nn.Module):
+    """Draws per sample which streams are present, never none and never all; every such subset is equally likely.
+
+    For trainings that see every sample with all streams as well. Without parameters.
+
+    Shape: `(B, …)` and S ≥ 2 → bool `(B, S)` on the device of the input; in eval mode None, which means all.
+    """
+
+    def forward(self, x: torch.Tensor, n_streams: int) -> torch.Tensor | None:
+        if not self.training:
+            return None
+        # the binary digits of 1 to 2^S - 2 are the subsets between the empty and the full one
+        subset = torch.randint(1, 2**n_streams - 1, (len(x), 1), device=x.device)
+        return (subset >> torch.arange(n_streams, device=x.device)) % 2 == 1

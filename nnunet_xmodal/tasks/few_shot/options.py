@@ -24,3 +24,12 @@ class FewShotOptions:
         choices=["position", "best"],
         group=_GROUP,
     )
+    extents: str | None = option(
+        "table with the columns case, label, first and last: between which slices of its file, counted from 0, an "
+        "organ lies; it is looked for there alone, by the support slices from its own relative place",
+        metavar="CSV",
+        group=_GROUP,
+    )
+    largest_component: bool | None = option(
+        "keep of every label the largest piece that hangs together", flag=True, group=_GROUP
+    )

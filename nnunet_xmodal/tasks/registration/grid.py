@@ -9,6 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.files.whole_labels import rounded_labels
 from nnunet_xmodal.geometry.grid_chain import GridChain
+from nnunet_xmodal.tasks.registration.surroundings import voxels_around
 
 OUTSIDE = 0.0
 """What the moving image has beyond its border. In training, too, warped images and grids that reach beyond a case are
@@ -20,7 +21,8 @@ class RegistrationGrid:
     """Two images on one grid, as a registration network reads them.
 
     Attributes:
-        fixed, moving: float32 `(D, H, W)`.
+        fixed: float32 `(D, H, W)`.
+        moving: on the grid and its surroundings, as far as the fixed image reaches, float32 `(D', H', W')`.
         label: float32 `(D, H, W)` of the fixed image, 1 inside of the organ; or None.
         chain: from this grid to physical points.
     """
@@ -76,9 +78,10 @@ class GridCutter:
             properties, self.plans.transpose_forward, data.shape[1:], self.configuration.patch_size
         )
         chain = chain.around(chain.to_preprocessed(centre).tolist())
-        on_fixed, on_moving = chain.cut(np.asarray(data, np.float32), OUTSIDE)
+        data = np.asarray(data, np.float32)
+        around = chain.enlarged(voxels_around(chain.size, chain.effective_spacing))
         organ = None if label is None else is_organ(chain.cut(seg)[0], self.dataset_json).astype(np.float32)
-        return RegistrationGrid(on_fixed, on_moving, organ, chain)
+        return RegistrationGrid(chain.cut(data, OUTSIDE)[0], around.cut(data, OUTSIDE)[1], organ, chain)
 
 
 def is_organ(label: np.ndarray, dataset_json: dict) -> np.ndarray:

@@ -79,8 +79,15 @@ class RegistrationPredictor(GuardedPredictor):
     @property
     def fixed_is_label(self) -> bool:
         """Return whether the model's trainer says that its networks read a label as their fixed image."""
-        trainer = recursive_find_trainer_class_by_name(self.trainer_name)
-        return getattr(trainer, "fixed_is_label", False)
+        return self._of_trainer("fixed_is_label")
+
+    @property
+    def turns_about_corner(self) -> bool:
+        """Return whether the networks' six numbers turn about the grid's corner; see `turning_point`."""
+        return self._of_trainer("turns_about_corner")
+
+    def _of_trainer(self, attribute: str) -> bool:
+        return getattr(recursive_find_trainer_class_by_name(self.trainer_name), attribute, False)
 
     def predict_folder(self, request: PredictionRequest) -> None:
         """Register every case.
@@ -148,7 +155,15 @@ class RegistrationPredictor(GuardedPredictor):
         """Return all folds of the model as one step."""
         cut = GridCutter(self.plans_manager, self.configuration_manager, self.dataset_json)
         network = unwrapped(self.network)  # compiling takes longer than many cases
-        return NetworkStep(self.trainer_name, cut, network, self.list_of_parameters, self.device, self.fixed_is_label)
+        return NetworkStep(
+            self.trainer_name,
+            cut,
+            network,
+            self.list_of_parameters,
+            self.device,
+            self.fixed_is_label,
+            self.turns_about_corner,
+        )
 
     def _second_stage(self, request: PredictionRequest, trainer: str) -> "RegistrationPredictor":
         folder = find_model(replace(request, trainer=trainer))

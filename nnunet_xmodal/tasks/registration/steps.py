@@ -29,6 +29,7 @@ class NetworkStep:
         network: `(1, 2, D, H, W)` → `(1, 6)` in mm and degrees.
         parameters: one state per fold.
         fixed_is_label: whether it reads a label as its fixed image.
+        turns_about_corner: whether its six numbers turn about the grid's corner, see `turning_point`.
     """
 
     name: str
@@ -37,6 +38,7 @@ class NetworkStep:
     parameters: Sequence[dict]
     device: torch.device
     fixed_is_label: bool = False
+    turns_about_corner: bool = False
 
     def __call__(self, grid: RegistrationGrid) -> Registered:
         """Register by the networks.
@@ -45,7 +47,7 @@ class NetworkStep:
             XModalError: where a network returns NaN or infinity.
         """
         self.network.to(self.device).eval()
-        method = ByNetwork(self.network, self.device, self.fixed_is_label)
+        method = ByNetwork(self.network, self.device, self.fixed_is_label, turns_about_corner=self.turns_about_corner)
         found = []
         for parameters in self.parameters:
             self.network.load_state_dict(parameters)

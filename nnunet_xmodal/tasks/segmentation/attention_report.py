@@ -53,7 +53,9 @@ def distillation_report(
         one = slice(index, index + 1)
         of_sample = [level[one] for level in targets]
         of_sample = of_sample if isinstance(target, list) else of_sample[0]
-        measured = _gradients(network, segmentation_loss, paths, distillation_loss, alpha, data[one], of_sample)
+        measured = gradients_of_losses(
+            network, segmentation_loss, paths, distillation_loss, alpha, data[one], of_sample
+        )
         per_sample.append({**measured, **_places(network, paths, data[one], foreground[one])})
     report = {key: _median([sample[key] for sample in per_sample]) for key in per_sample[0]}
     peaks = torch.tensor([sample["peaks_in_a_corner"] for sample in per_sample], dtype=torch.float)
@@ -61,7 +63,7 @@ def distillation_report(
     return {**report, "samples": len(data)}
 
 
-def _gradients(
+def gradients_of_losses(
     network: nn.Module,
     segmentation_loss: nn.Module,
     paths: DistillationPaths,
@@ -70,6 +72,10 @@ def _gradients(
     data: torch.Tensor,
     target: torch.Tensor | list[torch.Tensor],
 ) -> dict:
+    """Measure both losses of a batch and the norms of their gradients in the streams' encoders.
+
+    Arguments as of `distillation_report`, which says what the keys of the result are.
+    """
     parameters = [p for p in network.encoder.streams.parameters() if p.requires_grad]
     output = network(data)
     loss = segmentation_loss(output[0] if isinstance(output, tuple) else output, target)

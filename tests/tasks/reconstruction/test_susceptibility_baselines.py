@@ -1,7 +1,7 @@
 """Division in k-space is compared with networks on equal terms: benchmarks/experiments/susceptibility_baselines.py."""
 
-import importlib.util
 import json
+import runpy
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +22,9 @@ FILE = Path(__file__).parents[3] / "benchmarks" / "experiments" / "susceptibilit
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("susceptibility_baselines", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FILE.parent)  # as when it is run
+        return SimpleNamespace(**runpy.run_path(str(FILE)))
 
 
 class Heads:

@@ -13,6 +13,7 @@ from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 def make_predictor(make_plans, monkeypatch):
     """`(*answers or networks, spacing)` → predictor; several answers are folds."""
     monkeypatch.setattr(RegistrationPredictor, "fixed_is_label", False)
+    monkeypatch.setattr(RegistrationPredictor, "turns_about_corner", False)
 
     def make(*answers, network=None, spacing=SPACING[::-1], grid=GRID):
         plans = make_plans(3, channels=2, patch_size=grid)

@@ -12,6 +12,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.attention_reg import AttentionReg
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
 from nnunet_xmodal.tasks.registration.grad_cam import attention_heat, on_image
+from nnunet_xmodal.tasks.registration.surroundings import amid
 
 
 def test_heat_maps_of_the_attention_blocks(make_predictor, write, tmp_path, run):
@@ -38,7 +39,7 @@ def test_a_heat_map_is_the_sum_of_channels_weighted_by_their_mean_gradients(make
     grid = step.cut(fixed_of(), moving_of(np.eye(4)), sitk.Euler3DTransform(), CENTRE)
     kept = []
     hook = network.moving_attention.register_forward_hook(lambda module, inputs, output: kept.append(output))
-    both = torch.from_numpy(np.stack((grid.fixed, grid.moving)))[None]
+    both = torch.from_numpy(np.stack((grid.fixed, amid(grid.moving, GRID))))[None]
     length = network((both - both.min()) / (both.max() - both.min())).norm()
     hook.remove()
     (features,) = kept  # 1 32 d h w

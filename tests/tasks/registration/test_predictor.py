@@ -26,6 +26,7 @@ from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import euler_transform, physical_matrix
 from nnunet_xmodal.tasks.registration.grid import GridCutter
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
+from nnunet_xmodal.tasks.registration.surroundings import amid
 
 
 def rows(tmp_path, name="registration.csv"):
@@ -137,7 +138,7 @@ def test_the_second_stage_begins_where_the_first_one_ended(make_predictor, write
     (seen,) = second.network.seen
     cutter = GridCutter(second.plans_manager, second.configuration_manager, second.dataset_json)
     grid = cutter(fixed, moving, euler_transform(x1, CENTRE), CENTRE)
-    both = np.stack((grid.fixed, grid.moving))
+    both = np.stack((grid.fixed, amid(grid.moving, GRID)))
     np.testing.assert_allclose(seen[0], (both - both.min()) / (both.max() - both.min()), atol=2e-4)
 
 
