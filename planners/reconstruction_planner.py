@@ -62,7 +62,7 @@ class ReconstructionPlanner(UnchangedImages):
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
         **others: Any,
-    ):
+    ) -> None:
         super().__init__(dataset_name_or_id, **{"plans_name": self.plans_name, **others})
         self.check_dataset_json(self.dataset_json)
         self.lowres_creation_threshold = 0  # no 3d_lowres
@@ -125,6 +125,7 @@ class ReconstructionPlanner(UnchangedImages):
         B0: float | None = None,
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
+        **options: Any,
     ) -> None:
         """Check the raw dataset before anything is written.
 
@@ -182,7 +183,7 @@ class ReconstructionPlanner(UnchangedImages):
         if len(spacing) == 2:
             return {}  # left out when plans are saved
         patch = self.patch_for(median_shape)
-        return configuration_with(
+        plan = configuration_with(
             self,
             f"{QSMUNet.__module__}.{QSMUNet.__name__}",
             {"widths": list(WIDTHS)},
@@ -192,6 +193,7 @@ class ReconstructionPlanner(UnchangedImages):
             spacing=spacing,
             median_shape=median_shape,
         )
+        return plan | {"spacing": np.asarray(spacing)}  # nnU-Net divides by it before it writes the plans
 
     def batch_size(self, patch: Sequence[int]) -> int:
         """Return how many samples fit by nnU-Net's own reference, at most the paper's sixteen."""

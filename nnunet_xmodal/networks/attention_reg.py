@@ -23,7 +23,7 @@ class FeatureExtractor(nn.Sequential):
     Shape: `(B, 1, D, H, W)` → `(B, 32, ⌈D/2⌉, ⌈H/4⌉, ⌈W/4⌉)`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         for level, (channels, stride) in enumerate(((1, (2, 2, 2)), (_WIDTH, (1, 2, 2))), start=1):
             self.add_module(f"conv{level}", nn.Conv3d(channels, _WIDTH, 3, padding=1, bias=False))
@@ -55,7 +55,7 @@ class AttentionReg(nn.Module):
 
     input_channels = 2
 
-    def __init__(self, grid: Sequence[int], attention: Callable[[int], nn.Module] | None = None):
+    def __init__(self, grid: Sequence[int], attention: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
         self.grid = [int(side) for side in grid]
         _check_grid(self.grid)
@@ -97,8 +97,8 @@ class AttentionReg(nn.Module):
         """
         return self.fixed_features(x[:, :1]), self.moving_features(x[:, 1:])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the six numbers of the transform, `(B, 6)`; see the class."""
+    def forward(self, x: torch.Tensor, spacing: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the six numbers of the transform, `(B, 6)`; see the class. It learns the spacing and needs none."""
         check_input(x, self.input_channels, (), self.training)
         if list(x.shape[2:]) != self.grid:
             raise XModalError(

@@ -25,6 +25,7 @@ class Target:
         variable: of nnU-Net's, that is to point at `{out}`.
         needed: files, as patterns, that there must be at the end; where results are random, instead of a comparison.
         ignored: patterns of files that differ from run to run.
+        workers: whether there are processes of multiprocessing that do a part of the work.
         seconds: that it takes about, where its work is done by processes that are no forks and cannot be watched.
     """
 
@@ -36,6 +37,7 @@ class Target:
     needed: Sequence[str] = ()
     ignored: Sequence[str] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    workers: bool = False
     seconds: float | None = None
 
 
@@ -46,7 +48,12 @@ def targets(root: Path) -> list[Target]:
     segment = [*images, *predict, "-d", "901", "-c", "2d", "-tr", TRAINER]
     settings = ("predict_from_raw_data_args.json",)
     fold = f"{SEGMENTATION}/*__2d/fold_0"
-    trained = (f"{fold}/checkpoint_final.pth", f"{fold}/validation/summary.json", f"{fold}/progress.png")
+    trained = (
+        f"{fold}/validation/*.nii.gz",
+        f"{fold}/checkpoint_final.pth",
+        f"{fold}/validation/summary.json",
+        f"{fold}/progress.png",
+    )
     scans = ["-i", f"{root}/scans", "-o", "Dataset910_Kill", "--channels", "T1=*t1*", "T2=*t2*", "--label", "*seg*"]
     plan = ["-d", "901", "-c", "2d", "-np", "2", "-npfp", "2", "--no_pbar"]
     go_on = ("--continue_prediction",)
@@ -57,9 +64,22 @@ def targets(root: Path) -> list[Target]:
         return Target(name, "nnUNetXModal_predict", arguments, go_on, ignored=settings)
 
     return [
-        Target("prepare", "nnUNetXModal_prepare", [*scans, "--labels", "lesion=1", "-np", "2"], variable="nnUNet_raw"),
-        Target("plan", "nnUNetXModal_plan_and_preprocess", plan, variable="nnUNet_preprocessed"),
-        Target("predict", "nnUNetXModal_predict", [*segment, "-npp", "1", "-nps", "1"], go_on, ignored=settings),
+        Target(
+            "prepare",
+            "nnUNetXModal_prepare",
+            [*scans, "--labels", "lesion=1", "-np", "2"],
+            variable="nnUNet_raw",
+            workers=True,
+        ),
+        Target("plan", "nnUNetXModal_plan_and_preprocess", plan, variable="nnUNet_preprocessed", workers=True),
+        Target(
+            "predict",
+            "nnUNetXModal_predict",
+            [*segment, "-npp", "1", "-nps", "1"],
+            go_on,
+            ignored=settings,
+            workers=True,
+        ),
         Target(
             "predict, one process",
             "nnUNetXModal_predict",
@@ -73,6 +93,7 @@ def targets(root: Path) -> list[Target]:
             "compare",
             "nnUNetXModal_compare",
             ["-d", "901", "-c", "2d", "-tr", TRAINER, OTHER, "-f", "0", "-o", "{out}", "-np", "2", "--overlays", "1"],
+            workers=True,
         ),
         Target(
             "train",
@@ -82,6 +103,7 @@ def targets(root: Path) -> list[Target]:
             "nnUNet_results",
             needed=trained,
             environment=(("nnUNet_n_proc_DA", "1"),),
+            workers=True,
         ),
         Target(
             "crossval",

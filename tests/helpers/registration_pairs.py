@@ -1,5 +1,6 @@
 """Pairs of images of one organ on grids of their own, where the transform between them is known."""
 
+import csv
 from functools import cache
 
 import numpy as np
@@ -29,7 +30,7 @@ class Known(nn.Module):
         self.answer = nn.Parameter(torch.tensor([float(x) for x in answer]))
         self.seen = []
 
-    def forward(self, x):
+    def forward(self, x, spacing):
         self.seen.append(x)
         return self.answer.expand(len(x), 6)
 
@@ -94,6 +95,21 @@ def _made_once(size, spacing, direction, centre, back):
     return filled(image, lambda points: organ(applied(back, points)))
 
 
+def rows(tmp_path, name="registration.csv"):
+    with open(tmp_path / "out" / name, newline="") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def written(tmp_path, case="anna"):
+    return sitk.ReadTransform(str(tmp_path / "out" / f"{case}.tfm"))
+
+
+def assert_same_transform(transform, matrix):
+    points = CENTRE + np.random.default_rng(1).uniform(-40, 40, (30, 3))
+    theirs = np.array([transform.TransformPoint(point.tolist()) for point in points])
+    assert np.abs(theirs - applied(matrix, points)).max() < 1e-3  # mm
+
+
 def mark(tmp_path, folder, image, corner, size):
     """A box of ones in an image like this one, as CASE.nii.gz."""
     array = np.zeros(image.GetSize()[::-1], np.uint8)
@@ -102,3 +118,18 @@ def mark(tmp_path, folder, image, corner, size):
     mask.CopyInformation(image)
     (tmp_path / folder).mkdir(exist_ok=True)
     sitk.WriteImage(mask, str(tmp_path / folder / "anna.nii.gz"))
+
+
+def spoilt(image, **changes):
+    array = sitk.GetArrayFromImage(image)
+    for index, value in changes.pop("voxels", {}).items():
+        array[index] = value
+    made = sitk.GetImageFromArray(array[changes.pop("slices", slice(None))])
+    made.CopyInformation(image[:, :, : made.GetSize()[2]])
+    for name, value in changes.items():
+        getattr(made, f"Set{name}")(value)
+    return made
+
+
+def shifted(image, *mm):
+    return spoilt(image, Origin=np.add(image.GetOrigin(), mm).tolist())

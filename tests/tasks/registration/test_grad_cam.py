@@ -15,7 +15,7 @@ from nnunet_xmodal.tasks.registration.grad_cam import attention_heat, on_image
 from nnunet_xmodal.tasks.registration.surroundings import amid
 
 
-def test_heat_maps_of_the_attention_blocks(make_predictor, write, tmp_path, run):
+def test_heat_maps_of_the_attention_blocks(make_predictor, run, write, tmp_path):
     pytest.importorskip("captum", reason="captum is not installed: pip install captum")
     torch.manual_seed(3)
     network = AttentionReg(GRID, CrossModalAttention).eval()
@@ -49,7 +49,7 @@ def test_a_heat_map_is_the_sum_of_channels_weighted_by_their_mean_gradients(make
     np.testing.assert_allclose(found, expected / expected.max(), atol=1e-3)
 
 
-def test_without_captum_a_sentence_names_the_extra(make_predictor, write, tmp_path, monkeypatch, run):
+def test_without_captum_a_sentence_names_the_extra(make_predictor, run, write, tmp_path, monkeypatch):
     write(fixed_of(), moving_of(np.eye(4)))
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(XModalError, match=r"--grad_cam needs Captum: pip install .*\[gradcam\]"):

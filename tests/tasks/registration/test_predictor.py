@@ -1,6 +1,5 @@
 """The transform that is written, for networks whose answer is known."""
 
-import csv
 import json
 
 import numpy as np
@@ -15,33 +14,23 @@ from registration_pairs import (
     GRID,
     OBLIQUE,
     SIZE,
+    SPACING,
     applied,
+    assert_same_transform,
     fixed_of,
     mark,
     moving_of,
     resampling_matrix,
+    rows,
+    written,
 )
 
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import euler_transform, physical_matrix
 from nnunet_xmodal.tasks.registration.grid import GridCutter
+from nnunet_xmodal.tasks.registration.mutual_information import MutualInformation
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.tasks.registration.surroundings import amid
-
-
-def rows(tmp_path, name="registration.csv"):
-    with open(tmp_path / "out" / name, newline="") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
-
-
-def written(tmp_path, case="anna"):
-    return sitk.ReadTransform(str(tmp_path / "out" / f"{case}.tfm"))
-
-
-def assert_same_transform(transform, matrix):
-    points = CENTRE + np.random.default_rng(1).uniform(-40, 40, (30, 3))
-    theirs = np.array([transform.TransformPoint(point.tolist()) for point in points])
-    assert np.abs(theirs - applied(matrix, points)).max() < 1e-3  # mm
 
 
 def inner(image):
@@ -52,7 +41,7 @@ def inner(image):
 @pytest.mark.parametrize("init", ["none", "geometry"])
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_the_written_transform_resamples_the_moving_image_as_it_is(
-    make_predictor, write, tmp_path, direction, init, run
+    make_predictor, run, write, tmp_path, direction, init
 ):
     """Grids of other spacing, other axes and, with --init geometry, other coordinates altogether."""
     axes = DIRECTIONS[direction]
@@ -92,7 +81,7 @@ def test_the_written_transform_resamples_the_moving_image_as_it_is(
     assert 0 < float(row["seconds_network"]) < float(row["seconds"])
 
 
-def test_plans_of_another_spacing(make_predictor, write, tmp_path, run):
+def test_plans_of_another_spacing(make_predictor, run, write, tmp_path):
     """Sizes are rounded in preprocessing, so the grid's voxels are neither the fixed image's nor the plans'."""
     fixed = fixed_of(OBLIQUE)
     write(fixed, moving_of(resampling_matrix(ANSWER, OBLIQUE)))
@@ -103,20 +92,21 @@ def test_plans_of_another_spacing(make_predictor, write, tmp_path, run):
     assert_same_transform(written(tmp_path), resampling_matrix(ANSWER, OBLIQUE, centre=centre))
 
 
-def test_the_network_sees_both_images_on_the_grid_in_one_range(make_predictor, write, run):
+def test_the_network_sees_both_images_on_the_grid_in_one_range(make_predictor, run, write):
     fixed, moving = fixed_of(OBLIQUE), moving_of(resampling_matrix(ANSWER, OBLIQUE))
     write(fixed, moving)
     predictor = make_predictor(ANSWER)
     run(predictor)
     (x,) = predictor.network.seen
-    assert x.shape == (1, 2, *GRID) and (x.min(), x.max()) == (0, 1)
+    assert x.shape == (5, 2, *GRID)  # this grid, and four that tell how sure the network is
+    assert (x[0].min(), x[0].max()) == (0, 1)
     onto = sitk.Resample(moving, fixed, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkLinear, 0.0)
     cut = [slice((side - grid) // 2, (side + grid) // 2) for side, grid in zip(SIZE[::-1], GRID)]
     both = np.stack([sitk.GetArrayFromImage(image)[tuple(cut)] for image in (fixed, onto)])
     np.testing.assert_allclose(x[0], (both - both.min()) / (both.max() - both.min()), atol=2e-4)
 
 
-def test_folds_are_averaged_on_se3(make_predictor, write, tmp_path, run):
+def test_folds_are_averaged_on_se3(make_predictor, run, write, tmp_path):
     answers = [ANSWER, (1.0, 2, 3, 170, 10, 0), (0.0, 0, 0, -170, 0, 20)]
     write(fixed_of(), moving_of(np.eye(4)))
     run(make_predictor(*answers))
@@ -124,7 +114,7 @@ def test_folds_are_averaged_on_se3(make_predictor, write, tmp_path, run):
     assert_same_transform(written(tmp_path), resampling_matrix(rigid_transform.parameters(mean).tolist(), np.eye(3)))
 
 
-def test_the_second_stage_begins_where_the_first_one_ended(make_predictor, write, tmp_path, monkeypatch, run):
+def test_the_second_stage_begins_where_the_first_one_ended(make_predictor, run, write, tmp_path, monkeypatch):
     """From the original moving image, interpolated once."""
     second_answer = (-2.0, 1.0, 1.5, -4.0, 3.0, 5.0)
     x1 = resampling_matrix(ANSWER, OBLIQUE)
@@ -142,7 +132,7 @@ def test_the_second_stage_begins_where_the_first_one_ended(make_predictor, write
     np.testing.assert_allclose(seen[0], (both - both.min()) / (both.max() - both.min()), atol=2e-4)
 
 
-def test_mutual_information_refines_what_the_network_left(make_predictor, write, tmp_path, run):
+def test_mutual_information_refines_what_the_network_left(make_predictor, run, write, tmp_path):
     left = (2.0, -1.5, 2.0, 2.0, 3.0, -2.0)
     x1 = resampling_matrix(ANSWER, OBLIQUE)
     x = resampling_matrix(left, OBLIQUE, x1)
@@ -155,13 +145,13 @@ def test_mutual_information_refines_what_the_network_left(make_predictor, write,
     assert rows(tmp_path)["anna"]["steps"] == "nnUNetTrainerAttentionReg + mutual information"
 
 
-def test_the_moving_images_pixel_type_is_kept(make_predictor, write, tmp_path, run):
+def test_the_moving_images_pixel_type_is_kept(make_predictor, run, write, tmp_path):
     write(fixed_of(), sitk.Cast(moving_of(np.eye(4)), sitk.sitkInt16))
     run(make_predictor(ANSWER))
     assert sitk.ReadImage(str(tmp_path / "out" / "anna_registered.nii.gz")).GetPixelID() == sitk.sitkInt16
 
 
-def test_the_grid_lies_around_what_the_user_shows(make_predictor, write, tmp_path, monkeypatch, run):
+def test_the_grid_lies_around_what_the_user_shows(make_predictor, run, write, tmp_path, monkeypatch):
     fixed = fixed_of(OBLIQUE)
     write(fixed, moving_of(np.eye(4)))
     place = np.array(fixed.TransformContinuousIndexToPhysicalPoint((15.5, 22.5, 7.5)))
@@ -195,7 +185,7 @@ def test_the_grid_lies_around_what_the_user_shows(make_predictor, write, tmp_pat
     np.testing.assert_allclose(of_label, place, atol=1e-3)
 
 
-def test_without_a_region_the_grid_lies_amid_the_fixed_images_non_zero_voxels(make_predictor, write, tmp_path, run):
+def test_without_a_region_the_grid_lies_amid_the_fixed_images_non_zero_voxels(make_predictor, run, write, tmp_path):
     """nnU-Net's crop counts the moving image as well."""
     fixed = fixed_of()
     array = sitk.GetArrayFromImage(fixed)
@@ -210,7 +200,7 @@ def test_without_a_region_the_grid_lies_amid_the_fixed_images_non_zero_voxels(ma
 
 
 def test_a_network_that_reads_labels_gets_the_label_in_the_moving_images_range(
-    make_predictor, write, tmp_path, monkeypatch, run
+    make_predictor, run, write, tmp_path, monkeypatch
 ):
     fixed = fixed_of()
     write(fixed, moving_of(np.eye(4)))
@@ -225,7 +215,7 @@ def test_a_network_that_reads_labels_gets_the_label_in_the_moving_images_range(
     assert x[0, 1].min() == 0 and x[0, 1].max() == 1
 
 
-def test_what_is_there_is_not_registered_again(make_predictor, write, tmp_path, run):
+def test_what_is_there_is_not_registered_again(make_predictor, run, write, tmp_path):
     write(fixed_of(), moving_of(np.eye(4)), "anna")
     run(make_predictor(ANSWER))
     (before,) = rows(tmp_path).values()
@@ -240,10 +230,40 @@ def test_what_is_there_is_not_registered_again(make_predictor, write, tmp_path, 
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
-def test_calls_that_share_the_cases_write_tables_of_their_own(make_predictor, write, tmp_path, run):
+def test_calls_that_share_the_cases_write_tables_of_their_own(make_predictor, run, write, tmp_path):
     for case in ("anna", "ben", "eve"):
         write(fixed_of(), moving_of(np.eye(4)), case)
     for part in (0, 1):
         run(make_predictor(ANSWER), "-num_parts", 2, "-part_id", part)
     assert set(rows(tmp_path, "registration_part0of2.csv")) == {"anna", "eve"}
     assert set(rows(tmp_path, "registration_part1of2.csv")) == {"ben"}
+
+
+def test_folds_that_disagree_are_a_warning(make_predictor, run, write, tmp_path):
+    write(fixed_of(), moving_of(np.eye(4)))
+    run(make_predictor((8.0, 0, 0, 0, 0, 0), (-8.0, 0, 0, 0, 0, 0)))
+    row = rows(tmp_path)["anna"]
+    assert float(row["disagreement"]) == pytest.approx(8) and "disagree by 8.0 mm" in row["warning"]
+
+
+def test_a_refinement_without_gain_is_left_out(make_predictor, run, write, tmp_path, monkeypatch):
+    """Mutual information that finds a way from a result that was right."""
+    away = rigid_transform.matrix(torch.tensor([4.0, -3, 5, 6, 0, 8]).double())
+    monkeypatch.setattr(MutualInformation, "find", lambda *_: away)
+    x = resampling_matrix(ANSWER, OBLIQUE)
+    write(fixed_of(OBLIQUE), moving_of(x))
+    run(make_predictor(ANSWER), "--refine", "mi")
+    assert_same_transform(written(tmp_path), x)
+    steps = "nnUNetTrainerAttentionReg + mutual information (no gain, left out)"
+    assert rows(tmp_path)["anna"]["steps"] == steps
+
+
+def test_six_numbers_about_the_corner(make_predictor, run, write, tmp_path, monkeypatch):
+    """Of a model that was trained as published."""
+    monkeypatch.setattr(RegistrationPredictor, "turns_about_corner", True)
+    corner = -(np.array(GRID[::-1]) - 1) / 2 * SPACING
+    t = rigid_transform.about(rigid_transform.matrix(torch.tensor(ANSWER).double()), torch.from_numpy(-corner))
+    x = resampling_matrix(rigid_transform.parameters(t).tolist(), OBLIQUE)
+    write(fixed_of(OBLIQUE), moving_of(x))
+    run(make_predictor(ANSWER))
+    assert_same_transform(written(tmp_path), x)

@@ -2,26 +2,10 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-from registration_pairs import ANSWER, fixed_of, mark, moving_of
+from registration_pairs import ANSWER, fixed_of, mark, moving_of, shifted, spoilt
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
-
-
-def spoilt(image, **changes):
-    array = sitk.GetArrayFromImage(image)
-    for index, value in changes.pop("voxels", {}).items():
-        array[index] = value
-    made = sitk.GetImageFromArray(array[changes.pop("slices", slice(None))])
-    made.CopyInformation(image[:, :, : made.GetSize()[2]])
-    for name, value in changes.items():
-        getattr(made, f"Set{name}")(value)
-    return made
-
-
-def shifted(image, *mm):
-    return spoilt(image, Origin=np.add(image.GetOrigin(), mm).tolist())
 
 
 @pytest.mark.parametrize(
@@ -45,7 +29,7 @@ def shifted(image, *mm):
     ],
 )  # fmt: skip
 def test_refusals_before_anything_is_written(
-    make_predictor, write, tmp_path, spoil_fixed, spoil_moving, flags, sentence, run
+    make_predictor, run, write, tmp_path, spoil_fixed, spoil_moving, flags, sentence
 ):
     fixed, moving = fixed_of(), moving_of(np.eye(4))
     write(spoil_fixed(fixed) if spoil_fixed else fixed, spoil_moving(moving) if spoil_moving else moving)
@@ -64,7 +48,7 @@ def test_refusals_before_anything_is_written(
         ("anna.csv", "x,y,z\n31,-45.5,210\n", r"the centre \[31.0, -45.5, 210.0\] mm of .*anna.csv lies outside of"),
     ],
 )
-def test_faulty_points(make_predictor, write, tmp_path, name, content, sentence, run):
+def test_faulty_points(make_predictor, run, write, tmp_path, name, content, sentence):
     write(fixed_of(), moving_of(np.eye(4)))
     (tmp_path / "points").mkdir()
     (tmp_path / "points" / name).write_text(content)
@@ -73,7 +57,7 @@ def test_faulty_points(make_predictor, write, tmp_path, name, content, sentence,
     assert not (tmp_path / "out").exists()
 
 
-def test_faulty_masks_and_labels(make_predictor, write, tmp_path, monkeypatch, run):
+def test_faulty_masks_and_labels(make_predictor, run, write, tmp_path, monkeypatch):
     fixed = fixed_of()
     write(fixed, moving_of(np.eye(4)))
     mark(tmp_path, "empty", fixed, (0, 0, 0), (0, 0, 0))
@@ -93,7 +77,7 @@ def test_faulty_masks_and_labels(make_predictor, write, tmp_path, monkeypatch, r
     assert not (tmp_path / "out").exists()
 
 
-def test_axes_that_are_not_at_right_angles(make_predictor, write, tmp_path, run):
+def test_axes_that_are_not_at_right_angles(make_predictor, run, write, tmp_path):
     """SimpleITK would refuse such a NIfTI, or forget its shear."""
     import nibabel
 
@@ -113,7 +97,7 @@ def test_axes_that_are_not_at_right_angles(make_predictor, write, tmp_path, run)
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_and_superfluous_files(make_predictor, write, tmp_path, run):
+def test_missing_and_superfluous_files(make_predictor, run, write, tmp_path):
     write(fixed_of(), moving_of(np.eye(4)))
     with pytest.raises(XModalError, match="is the folder of the input images"):
         run(make_predictor(ANSWER), "-o", tmp_path / "in")
@@ -130,7 +114,7 @@ def test_missing_and_superfluous_files(make_predictor, write, tmp_path, run):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_first_of_several_faulty_cases_is_described(make_predictor, write, run):
+def test_the_first_of_several_faulty_cases_is_described(make_predictor, run, write):
     for case in ("anna", "ben", "eve"):
         write(fixed_of(), shifted(moving_of(np.eye(4)), 300, 0, 0) if case != "ben" else moving_of(np.eye(4)), case)
     with pytest.raises(XModalError, match=r"anna_0001.nii.gz does not overlap .*\(1 other cases have faults, too.\)"):
