@@ -33,12 +33,12 @@ _ANY_PROCESS: Any = BaseProcess  # its `start` is replaced and its `_target` rea
 class _Tied:
     """The target of a process, run after the process has been tied to the one that starts it; pickles."""
 
-    def __init__(self, target: Callable, ignores_interrupts: bool):
+    def __init__(self, target: Callable, ignores_interrupts: bool) -> None:
         self.target, self.ignores_interrupts = target, ignores_interrupts
         self.parent = os.getpid()
         self.by_main_thread = threading.current_thread() is threading.main_thread()
 
-    def __call__(self, *args, **kwargs) -> object:
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has its parent's
         if self.ignores_interrupts:  # a terminal sends Ctrl-C to all, and the parent ends its workers
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -50,6 +50,8 @@ _MODULE_OF = {
     "nnUNetTrainerAttentionRegLabel": "registration",
     "nnUNetTrainerAttentionRegPaper": "registration",
     "nnUNetTrainerFeatureReg": "registration",
+    "nnUNetTrainerCorrespondenceReg": "registration",
+    "nnUNetTrainerCorrespondenceRegStage2": "registration",
     "nnUNetTrainerAttentionRegStage2": "registration",
     "nnUNetTrainerQSM": "susceptibility",
     "nnUNetTrainerQSMFA": "susceptibility",

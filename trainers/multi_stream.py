@@ -18,7 +18,7 @@ from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
 from nnunet_xmodal.tasks.segmentation.attention_places import is_alive
-from nnunet_xmodal.tasks.segmentation.attention_report import distillation_report, symmetric_kl_of_tiles
+from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, distillation_report, symmetric_kl_of_tiles
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _SAMPLES = 4  # whose median is reported: single ones differ by a factor of ten at the start
@@ -128,17 +128,11 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         for module in self.plain_network.modules():
             if isinstance(module, StreamDropout):
                 module.eval()  # what is dropped would change the numbers from call to call
+        distillation = AttentionDistillationLoss(self.distillation_scale)
+        losses = WeighedLosses(self.segmentation_loss, self.measured_paths(), distillation, self.distillation_weight)
+        target = levels if self.enable_deep_supervision else levels[0]
         try:
-            report = distillation_report(
-                self.plain_network,
-                self.segmentation_loss,
-                self.measured_paths(),
-                AttentionDistillationLoss(self.distillation_scale),
-                self.distillation_weight,
-                data,
-                levels if self.enable_deep_supervision else levels[0],
-                self.foreground(levels[0]),
-            )
+            report = distillation_report(self.plain_network, losses, data, target, self.foreground(levels[0]))
         except torch.cuda.OutOfMemoryError:  # a report is not worth a training
             self.print_to_log_file(f"No attention report at the {when} of training: not enough GPU memory in float32.")
             return

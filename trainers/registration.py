@@ -1,12 +1,13 @@
 """Attention-Reg and Feature-Reg (Song et al., Cross-modal Attention for MRI and Ultrasound Volume …, 2021, Table 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
+from nnunet_xmodal.networks.correspondence_reg import CorrespondenceReg
 from nnunet_xmodal.tasks.registration.turning_point import parameters_about
 from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
 from nnunet_xmodal.trainers.base.schedule import milestones
@@ -53,6 +54,22 @@ class nnUNetTrainerAttentionRegPaper(nnUNetTrainerAttentionReg):
 
 class nnUNetTrainerFeatureReg(RegistrationTrainer):
     """Feature-Reg, the ablation: features are concatenated as they are."""
+
+
+class nnUNetTrainerCorrespondenceReg(RegistrationTrainer):
+    """Not of the paper: soft matches between descriptors of both images, and the rigid transform that fits them."""
+
+    @classmethod
+    def network_on_grid(cls, grid: Sequence[int]) -> nn.Module:
+        """Build the network of correspondences."""
+        return CorrespondenceReg(grid)
+
+
+class nnUNetTrainerCorrespondenceRegStage2(nnUNetTrainerCorrespondenceReg):
+    """The second stage of correspondences, for what the first one leaves: starts of 8 mm at most."""
+
+    sre_range = (0.0, 8.0)
+    exact_starts = (8.0,)
 
 
 class nnUNetTrainerAttentionRegStage2(nnUNetTrainerAttentionReg):

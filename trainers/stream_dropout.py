@@ -59,10 +59,13 @@ class nnUNetTrainerMultiStreamDropoutPaired(nnUNetTrainerMultiStreamDropout):
     A step costs a decoder more than one of nnUNetTrainerMultiStream: no complete sample is lost to the dropout.
 
     Attributes:
+        some_weight: share of the loss that is about samples with some of their streams, from 0 to 1: what is gained
+            without a stream costs where all are there.
         distillation_from_complete: γ, by how much what is said with some streams learns from what is said with all, see
             TwiceSeenLoss.
     """
 
+    some_weight = 0.2
     distillation_from_complete = 0.0
 
     @classmethod
@@ -71,7 +74,9 @@ class nnUNetTrainerMultiStreamDropoutPaired(nnUNetTrainerMultiStreamDropout):
         return TwiceDecodedUNet(**plan.arguments, **{**cls.blocks(plan), "stream_dropout": SomeStreams()})
 
     def _build_loss(self) -> nn.Module:
-        return TwiceSeenLoss(super()._build_loss(), self.distillation_from_complete, self.label_manager.has_regions)
+        return TwiceSeenLoss(
+            super()._build_loss(), self.some_weight, self.distillation_from_complete, self.label_manager.has_regions
+        )
 
 
 class nnUNetTrainerMultiStreamDropoutDistilled(nnUNetTrainerMultiStreamDropoutPaired):

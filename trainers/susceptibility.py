@@ -105,8 +105,9 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         inputs = torch.cat((patches.inputs[:, :1] / self.field.one_ppm, patches.inputs[:, 1:]), 1)
         return FieldPatches(inputs, patches.target, patches.mask, patches.keys, spacing, direction)
 
-    def augmented(self, patches: FieldPatches) -> FieldPatches:
+    def augmented(self, patches: Patches) -> FieldPatches:
         """Mirror and rotate the patches of a training step, and the main field with them."""
+        assert isinstance(patches, FieldPatches)  # `patches` makes no others
         volumes = torch.cat((patches.inputs, patches.target, patches.mask), 1)
         direction = patches.direction
         for axis in self.inference_allowed_mirroring_axes or ():
@@ -129,8 +130,9 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
             rotated_direction(direction, angle),
         )
 
-    def losses(self, prediction: torch.Tensor, patches: FieldPatches) -> dict[str, torch.Tensor]:
+    def losses(self, prediction: torch.Tensor, patches: Patches) -> dict[str, torch.Tensor]:
         """Return the total, and its three terms without their weights; in ppm, the gradient in ppm/mm."""
+        assert isinstance(patches, FieldPatches)
         field = patches.inputs[:, :1] if self.against_measured_field else None
         terms = self.loss(prediction[:, :1], patches.target, patches.mask, patches.spacing, patches.direction, field)
         return {"loss": terms.total, "L1": terms.l1, "model": terms.model, "gradient": terms.gradient}

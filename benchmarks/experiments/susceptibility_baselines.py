@@ -44,7 +44,7 @@ class Untrained(nnUNetTrainerQSM):
     parameters: Sequence[float]
 
     def reconstructed(self, case: PreprocessedCase, parameter: float) -> np.ndarray:
-        """Up to a constant, 0 outside the mask."""
+        """Return the map up to a constant, 0 outside the mask."""
         geometry = self.field.geometry(case.properties, case.target.shape, self.plans_manager.transpose_forward)
         mask = torch.from_numpy(case.mask)[None, None].to(self.device)
         # not cut to the mask, which may be a part of the brain: local fields are 0 outside the brain
@@ -52,7 +52,7 @@ class Untrained(nnUNetTrainerQSM):
         return type(self).invert(field, mask, *geometry, parameter)[0, 0].cpu().numpy()
 
     def method(self) -> Method:
-        """With the parameter of the least mean RMSE on training cases, and the constant that goes with it."""
+        """Return the inversion with the parameter of the least mean RMSE on training cases, and its constant."""
         names, _ = self.do_split()
         dataset = self.dataset_class(self.preprocessed_dataset_folder, names)
         names = names[: self.options.training_cases]
@@ -63,15 +63,15 @@ class Untrained(nnUNetTrainerQSM):
             constant = constants[parameter] = mean_difference(made, cases)
             each = [relative_error(found + constant, case.target, case.mask) for found, case in zip(made, cases)]
             errors[parameter] = float(np.mean(each))
-        chosen = min(errors, key=errors.get)
+        chosen = min(errors, key=errors.__getitem__)
         self.print_to_log_file(f"RMSE on {len(names)} training cases: {errors}; chosen: {chosen}")
-        told = {"chosen": chosen, "constant": constants[chosen], "RMSE_percent": errors}
-        write_json(told, Path(self.output_folder) / "parameter.json")
+        record = {"chosen": chosen, "constant": constants[chosen], "RMSE_percent": errors}
+        write_json(record, Path(self.output_folder) / "parameter.json")
         return lambda case: self.reconstructed(case, chosen) + constants[chosen]
 
 
 def mean_difference(made: Sequence[np.ndarray], cases: Sequence[PreprocessedCase]) -> float:
-    """Of the maps from their reconstructions, in ppm: over the voxels of each mask, then over the cases."""
+    """Return maps minus reconstructions in ppm: the mean over the voxels of each mask, then over the cases."""
     return float(np.mean([(case.target - found)[case.mask].mean() for found, case in zip(made, cases)]))
 
 
@@ -90,6 +90,7 @@ METHODS = {"tkd": TKD, "tikhonov": Tikhonov}
 
 @one_sentence_errors
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = parser_of_folds(__doc__, "nnUNetReconstructionPlans")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--training_cases", type=int, default=10, help="that the parameter is chosen on, at most")

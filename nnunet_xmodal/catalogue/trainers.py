@@ -167,6 +167,10 @@ TRAINERS = (
         what="rigid [registration](documentation/how-to/register.md) of two modalities by cross-modal attention; "
         "from labels; a second stage; without attention; the paper's own training",
     ),
+    _registration(
+        _named("CorrespondenceReg", "CorrespondenceRegStage2"),
+        what="not of the paper: the rigid transform that fits soft matches between both images; a second stage",
+    ),
     _qsm(
         _named("QSM", "QSMFA", "QSMSA", "QSMDualAttention", "QSMRSA"),
         what="[susceptibility maps](documentation/how-to/reconstruct.md) in ppm from field maps, without and with "

@@ -45,7 +45,7 @@ class SlurmFold:
         minutes: int,
         leader: Job | None = None,
         inputs: Sequence[Path] = (),
-    ):
+    ) -> None:
         self.inputs = tuple(inputs)
         self.job, self.environment, self.minutes, self.leader = job, environment, minutes, leader
         self._process: subprocess.Popen | None = None

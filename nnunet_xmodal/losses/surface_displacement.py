@@ -10,8 +10,8 @@ class SurfaceDisplacement(nn.Module):
     """The mean squared displacement of surface points, mean ‖T⁻¹m − m‖² in mm², and its mean over the batch.
 
     Its square root is what the surface registration error (SRE) measures, so that a degree weighs as much as the
-    surface moves by it, 0.21 to 0.26 mm on the phantoms' organs; the mean squared error of six numbers takes a degree
-    for a millimetre.
+    surface moves by it, about a quarter of a millimetre on the phantoms' organs; the mean squared error of six numbers
+    takes a degree for a millimetre.
     """
 
     def forward(self, matrix: torch.Tensor, points: torch.Tensor, exists: torch.Tensor | None = None) -> torch.Tensor:

@@ -23,7 +23,7 @@ class TurningPlans(PlansManager):
         axes: code of the orientation.
     """
 
-    def __init__(self, plans: dict, axes: str):
+    def __init__(self, plans: dict, axes: str) -> None:
         super().__init__(plans)
         self.axes = axes
 

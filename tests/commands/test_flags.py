@@ -15,7 +15,16 @@ MASKED = ("--mask", *RECONSTRUCTION[1:])
 SUPPORTED = ("--support", "--match", "--extents", "--largest_component")
 LACKING = ("--allow_missing", "--impute")
 ORGAN = ("--roi", "--roi_label", "--margin")
-REGISTRATION = ("--init", "--labels", "--stage2", "--refine", "--grad_cam")
+REGISTRATION = (
+    "--moving",
+    "--init",
+    "--labels",
+    "--moving_labels",
+    "--reference",
+    "--stage2",
+    "--refine",
+    "--grad_cam",
+)
 
 
 class Captured(Exception):

@@ -51,7 +51,7 @@ def test_paired_trainings_see_every_sample_twice_and_predict_as_the_others(make_
     trainer = make_trainer(f"nnUNetTrainerMultiStreamDropout{name}", make_plans())
     plain = make_trainer("nnUNetTrainerMultiStreamDropout", make_plans())
     assert isinstance(trainer.network.stream_dropout, SomeStreams)  # what --allow_missing asks for
-    assert trainer.loss.distillation == weight and not trainer.loss.regions
+    assert (trainer.loss.some_weight, trainer.loss.distillation, trainer.loss.regions) == (0.2, weight, False)
     assert [*plain.network.state_dict()] == [*trainer.network.state_dict()]
     batch = {"data": torch.randn(2, 2, 16, 16), "keys": ["a", "b"]}
     batch["target"] = [torch.randint(0, 3, (2, 1, side, side), dtype=torch.int16) for side in (16, 8)]

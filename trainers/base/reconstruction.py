@@ -1,6 +1,6 @@
 """From images to an image: what trainings of any regression have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xmodal.datasets.background_loading import in_background
+from nnunet_xmodal.datasets.background_loading import Augmenter, in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
@@ -178,7 +178,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         )
         return list(loaded), ComposeTransforms(without(transforms, CHANGE_INTENSITIES))
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, Augmenter]:
         """Return the loaders of training and validation patches, once all cases are checked."""
         training, validation = self.get_tr_and_val_datasets()
         for case in self.cases(training, validation):
@@ -186,7 +186,9 @@ class ReconstructionTrainer(OwnTaskTrainer):
         loaded, transforms = self.augmentation()
         patch_size = self.configuration_manager.patch_size
 
-        def loader(dataset: nnUNetBaseDataset, size, transforms) -> nnUNetDataLoader:
+        def loader(
+            dataset: nnUNetBaseDataset, size: Sequence[int], transforms: ComposeTransforms | None
+        ) -> nnUNetDataLoader:
             share = self.oversample_foreground_percent
             return nnUNetDataLoader(
                 dataset,

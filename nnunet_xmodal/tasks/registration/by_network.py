@@ -39,7 +39,7 @@ class ByNetwork(RegistrationMethod):
     """A network as a method: its result is M(output)·base, see the package for the interface.
 
     Attributes:
-        network: in eval mode; images → `(B, 6)` in mm and degrees.
+        network: in eval mode; images and spacing → `(B, 6)` in mm and degrees.
         device: of the network.
         fixed_is_label: the network was trained on labels in the place of fixed images: hand it the label.
         batch_size: starts that `of_starts` puts into one forward pass.
@@ -78,7 +78,7 @@ class ByNetwork(RegistrationMethod):
             base = base.double().cpu()
             with torch.no_grad():
                 x = network_input(some[0], some[1], base.float().to(self.device), millimetres, self.fixed_is_label)
-                output = self.network(x).double().cpu()  # B 6, in float32 as at prediction
+                output = self.network(x, millimetres).double().cpu()  # B 6, in float32 as at prediction
             matrices.append(matrix_about(output, point) @ base)
             seconds += [(perf_counter() - began) / len(base)] * len(base)
         return torch.cat(matrices), torch.tensor(seconds, dtype=torch.float64)
@@ -87,7 +87,7 @@ class ByNetwork(RegistrationMethod):
 class InTurn:
     """Methods in turn, each from where the one before ended: two stages, or a network and what refines it."""
 
-    def __init__(self, *methods: Callable[..., Registered]):
+    def __init__(self, *methods: Callable[..., Registered]) -> None:
         self.methods = methods
         self.fixed_is_label = getattr(methods[0], "fixed_is_label", False)
 

@@ -1,5 +1,6 @@
 """The grid of a registration network: two images that lie anywhere, on one grid, preprocessed by nnU-Net."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,21 +26,28 @@ class RegistrationGrid:
         moving: on the grid and its surroundings, as far as the fixed image reaches, float32 `(D', H', W')`.
         label: float32 `(D, H, W)` of the fixed image, 1 inside of the organ; or None.
         chain: from this grid to physical points.
+        shifted: the same images on grids around other centres near by.
     """
 
     fixed: np.ndarray
     moving: np.ndarray
     label: np.ndarray | None
     chain: GridChain
+    shifted: tuple["RegistrationGrid", ...] = ()
 
 
 @dataclass(frozen=True)
 class GridCutter:
-    """Preprocessing of two images onto one grid: the moving one is resampled once, then nnU-Net preprocesses both."""
+    """Preprocessing of two images onto one grid: the moving one is resampled once, then nnU-Net preprocesses both.
+
+    Attributes:
+        shifts: of further grids in mm along D, H, W, of which registrations tell how sure they are.
+    """
 
     plans: PlansManager
     configuration: ConfigurationManager
     dataset_json: dict
+    shifts: Sequence[Sequence[float]] = ()
 
     def __call__(
         self,
@@ -79,9 +87,13 @@ class GridCutter:
         )
         chain = chain.around(chain.to_preprocessed(centre).tolist())
         data = np.asarray(data, np.float32)
-        around = chain.enlarged(voxels_around(chain.size, chain.effective_spacing))
-        organ = None if label is None else is_organ(chain.cut(seg)[0], self.dataset_json).astype(np.float32)
-        return RegistrationGrid(chain.cut(data, OUTSIDE)[0], around.cut(data, OUTSIDE)[1], organ, chain)
+
+        def cut(at: GridChain, shifted: tuple[RegistrationGrid, ...] = ()) -> RegistrationGrid:
+            around = at.enlarged(voxels_around(at.size, at.effective_spacing))
+            organ = None if label is None else is_organ(at.cut(seg)[0], self.dataset_json).astype(np.float32)
+            return RegistrationGrid(at.cut(data, OUTSIDE)[0], around.cut(data, OUTSIDE)[1], organ, at, shifted)
+
+        return cut(chain, tuple(cut(chain.shifted(mm)) for mm in self.shifts))
 
 
 def is_organ(label: np.ndarray, dataset_json: dict) -> np.ndarray:

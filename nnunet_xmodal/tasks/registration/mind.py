@@ -88,18 +88,14 @@ class MIND(RegistrationMethod):
         step: float,
         iterations: int,
     ) -> torch.Tensor:
-        of_fixed, everywhere = mind(fixed.image, self.sigma), torch.ones_like(moving.image)
-        onto = {"size": fixed.image.shape[2:], "spacing_onto": fixed.spacing}
+        of_fixed = mind(fixed.image, self.sigma)
         parameters = begin.clone().requires_grad_()
         optimizer = torch.optim.Adam([parameters], lr=step)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations, eta_min=step / 10)
         best, best_loss = begin, float("inf")
         for _ in range(iterations):
             matrix = rigid_transform.matrix(parameters) @ base
-            warped = warp(moving.image, matrix, moving.spacing, padding="border", **onto)
-            covered = warp(everywhere, matrix.detach(), moving.spacing, **onto) > 0.99
-            difference = (mind(warped, self.sigma) - of_fixed).square().mean(1, keepdim=True)  # 1 1 D H W
-            loss = (difference * covered).sum() / covered.sum().clamp_min(1)
+            loss = _difference(of_fixed, fixed.spacing, moving, matrix, self.sigma)
             if loss.item() < best_loss:
                 best, best_loss = parameters.detach().clone(), loss.item()
             optimizer.zero_grad()
@@ -107,6 +103,32 @@ class MIND(RegistrationMethod):
             optimizer.step()
             schedule.step()
         return best
+
+
+def mind_distance(fixed: Volume, moving: Volume, spacing: Sequence[float], matrix: torch.Tensor) -> float:
+    """Return the mean squared difference of descriptors (Eq. 9) behind a transform, over what the moving image covers.
+
+    Args:
+        fixed, moving, spacing: as a `RegistrationMethod` takes them.
+        matrix: moving → fixed, `(4, 4)`.
+    """
+    images = [torch.as_tensor(image).detach().float()[None, None] for image in (fixed, moving)]
+    on_fixed, on_moving = (Coarsened.of(image, spacing, (1, 1, 1)) for image in images)
+    place = matrix.float().to(on_fixed.image.device)
+    return _difference(mind(on_fixed.image), on_fixed.spacing, on_moving, place, 0.5).item()
+
+
+def _difference(
+    of_fixed: torch.Tensor, spacing: torch.Tensor, moving: "Coarsened", matrix: torch.Tensor, sigma: float
+) -> torch.Tensor:
+    def onto_fixed(image: torch.Tensor, place: torch.Tensor, padding: str) -> torch.Tensor:
+        size = of_fixed.shape[2:]
+        return warp(image, place, moving.spacing, padding=padding, size=size, spacing_onto=spacing)
+
+    warped = onto_fixed(moving.image, matrix, "border")
+    covered = onto_fixed(torch.ones_like(moving.image), matrix.detach(), "zeros") > 0.99
+    difference = (mind(warped, sigma) - of_fixed).square().mean(1, keepdim=True)  # 1 1 D H W
+    return (difference * covered).sum() / covered.sum().clamp_min(1)
 
 
 def _smoothed(x: torch.Tensor, sigma: float) -> torch.Tensor:

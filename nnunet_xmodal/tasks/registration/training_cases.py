@@ -61,7 +61,7 @@ class RegistrationCases:
         grid: Sequence[int],
         labels: Sequence[int],
         farthest: float = FARTHEST,
-    ):
+    ) -> None:
         self.dataset, self.labels = dataset, list(labels)
         self.identifiers = list(dataset.identifiers)
         self._chains: dict[str, GridChain] = {}
@@ -97,8 +97,7 @@ class RegistrationCases:
         """
         chain = self._chains[case]
         if any(shift):
-            middle = np.add(chain.start, (np.array(chain.size) - 1) / 2)
-            chain = chain.around((middle + np.array(shift) / chain.effective_spacing).tolist())
+            chain = chain.shifted(shift)
         data, segmentation, _, _ = self.dataset.load_case(case)
         return CaseOnGrid(
             fixed=torch.from_numpy(chain.cut(data[:1]).astype(np.float32, copy=False)),

@@ -10,7 +10,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.rescaled import Rescaled
 from nnunet_xmodal.physics.units import one_ppm_in
@@ -78,13 +77,6 @@ def field():
     return volume
 
 
-def run(predictor, tmp_path, *flags):
-    args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "3d_fullres", "-npp", "0", *flags]
-    request = request_of(parser().parse_args([str(word) for word in args]))
-    predictor.take_options(request)
-    predictor.predict_folder(request)
-
-
 def read(file):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
 
@@ -96,10 +88,10 @@ def outputs(tmp_path):
 @pytest.mark.parametrize("network", [Scaled(), Rescaled(nn.Identity(), [0.008], 0.008)], ids=["plain", "rescaled"])
 @pytest.mark.parametrize("axes", [(), (0, 1, 2)], ids=str)
 def test_an_identity_network_returns_its_input_through_the_whole_prediction(
-    make_predictor, write, field, tmp_path, network, axes
+    make_predictor, write, field, tmp_path, network, axes, run
 ):
     write("anna_0000.nii.gz", field)
-    run(make_predictor(network, axes=axes), tmp_path)
+    run(make_predictor(network, axes=axes))
     assert outputs(tmp_path) == ["anna.nii.gz", "anna.png"]
     made = read(tmp_path / "out" / "anna.nii.gz")
     np.testing.assert_allclose(made, field, rtol=1e-5, atol=1e-5 * np.abs(field).max())
@@ -124,42 +116,42 @@ def test_an_identity_network_returns_its_input_through_the_whole_prediction(
     ],
 )
 def test_maps_are_in_ppm_whatever_the_unit_of_the_field(
-    make_predictor, write, field, tmp_path, of_training, flags, unit
+    make_predictor, write, field, tmp_path, of_training, flags, unit, run
 ):
     write("anna_0000.nii.gz", field * np.float32(one_ppm_in(*unit)))
-    run(make_predictor(field=of_training), tmp_path, *flags)
+    run(make_predictor(field=of_training), *flags)
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), field, rtol=1e-4, atol=1e-6)
 
 
-def test_only_the_field_is_in_the_fields_unit(make_predictor, write, field, tmp_path):
+def test_only_the_field_is_in_the_fields_unit(make_predictor, write, field, tmp_path, run):
     write("anna_0000.nii.gz", field * np.float32(one_ppm_in("Hz", 3.0)))
     write("anna_0001.nii.gz", np.full(SHAPE, 800, np.float32))
     network = Scaled()
-    run(make_predictor(network, channels=3), tmp_path, "--field_unit", "Hz", "--B0", 3)
+    run(make_predictor(network, channels=3), "--field_unit", "Hz", "--B0", 3)
     assert max(network.seen) == 800
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), field, rtol=1e-4, atol=1e-6)
 
 
-def test_outside_the_mask_there_is_nothing(make_predictor, write, field, tmp_path):
+def test_outside_the_mask_there_is_nothing(make_predictor, write, field, tmp_path, run):
     everywhere = field + np.float32(0.01)
     mask = np.zeros(SHAPE, np.uint8)
     mask[2:5, 5:9, 4:8] = 1
     write("anna_0000.nii.gz", everywhere), write("anna.nii.gz", mask, folder="masks")
-    run(make_predictor(), tmp_path, "--mask", tmp_path / "masks")
+    run(make_predictor(), "--mask", tmp_path / "masks")
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), everywhere * mask, rtol=1e-4, atol=1e-6)
 
 
-def test_a_soft_mask_counts_from_a_half_on(make_predictor, write, field, tmp_path):
+def test_a_soft_mask_counts_from_a_half_on(make_predictor, write, field, tmp_path, run):
     everywhere = field + 1
     mask = np.full(SHAPE, 0.001, np.float32)
     mask[1:6, 4:10, 3:9], mask[2:5, 5:9, 4:8] = 0.4, 0.9
     write("anna_0000.nii.gz", everywhere), write("anna.nii.gz", mask, folder="masks")
-    run(make_predictor(), tmp_path, "--mask", tmp_path / "masks")
+    run(make_predictor(), "--mask", tmp_path / "masks")
     inside = mask > 0.5
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), everywhere * inside, rtol=1e-4, atol=1e-6)
 
 
-def test_without_a_mask_the_region_of_the_field_with_its_holes_counts(make_predictor, write, field, tmp_path):
+def test_without_a_mask_the_region_of_the_field_with_its_holes_counts(make_predictor, write, field, tmp_path, run):
     field[4:6, 8:10, 6:8] = 0  # a hole
     write("anna_0000.nii.gz", field)
 
@@ -167,14 +159,14 @@ def test_without_a_mask_the_region_of_the_field_with_its_holes_counts(make_predi
         def forward(self, x):
             return x + 1
 
-    run(make_predictor(Plus()), tmp_path)
+    run(make_predictor(Plus()))
     result = read(tmp_path / "out" / "anna.nii.gz")
     expected = np.zeros(SHAPE)
     expected[1:-1, 3:-2, 2:-3] = field[1:-1, 3:-2, 2:-3] + 1
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
-def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor, write, field, tmp_path):
+def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor, write, field, run):
     along_z = np.eye(3)
     in_plane_of_z_and_y = Rotation.from_euler("x", 20, degrees=True).as_matrix()
     for name, direction in (("a", along_z), ("b", in_plane_of_z_and_y), ("c", OBLIQUE)):
@@ -184,7 +176,7 @@ def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor
         counts = []
         for number in range(3):
             network = Scaled()
-            run(make_predictor(network, axes=axes), tmp_path, "-num_parts", 3, "-part_id", number, *flags)
+            run(make_predictor(network, axes=axes), "-num_parts", 3, "-part_id", number, *flags)
             counts.append(len(network.seen))
         return np.array(counts)
 
@@ -195,34 +187,34 @@ def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor
     assert (calls((0, 1, 2), "--b0_direction", *x_of_b0) == tiles * (2, 8, 1)).all()
 
 
-def test_folds_are_averaged(make_predictor, write, field, tmp_path):
+def test_folds_are_averaged(make_predictor, write, field, tmp_path, run):
     write("anna_0000.nii.gz", field)
     predictor = make_predictor()
     predictor.list_of_parameters = [{"weight": torch.tensor(weight)} for weight in (1.0, 2.0, 6.0)]
-    run(predictor, tmp_path)
+    run(predictor)
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), 3 * field, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_there_is_not_made_again(make_predictor, write, field, tmp_path):
+def test_what_is_there_is_not_made_again(make_predictor, write, field, tmp_path, run):
     write("anna_0000.nii.gz", field)
-    run(make_predictor(), tmp_path)
+    run(make_predictor())
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
     write("ben_0000.nii.gz", field)
-    run(make_predictor(), tmp_path, "--continue_prediction")
+    run(make_predictor(), "--continue_prediction")
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert outputs(tmp_path) == ["anna.nii.gz", "anna.png", "ben.nii.gz", "ben.png"]
-    run(make_predictor(), tmp_path, "--continue_prediction")  # nothing is left
+    run(make_predictor(), "--continue_prediction")  # nothing is left
 
 
-def test_a_general_reconstruction_knows_nothing_of_fields(make_predictor, write, tmp_path):
+def test_a_general_reconstruction_knows_nothing_of_fields(make_predictor, write, tmp_path, run):
     image = np.random.default_rng(1).uniform(100, 900, SHAPE).astype(np.float32)
     write("anna_0000.nii.gz", image)
-    run(make_predictor(kind=ReconstructionPredictor), tmp_path)
+    run(make_predictor(kind=ReconstructionPredictor))
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), image, rtol=1e-5)
     assert "B0" not in {each.name for each in fields(ReconstructionPredictor.options_class)}
 
 
-def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, write, field, tmp_path):
+def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, write, field, tmp_path, run):
     sagittal = np.eye(3)[:, [1, 2, 0]]
     write("anna_0000.nii.gz", field, sagittal)
     write("anna.nii.gz", (field != 0).astype(np.uint8), sagittal, folder="masks")
@@ -230,7 +222,7 @@ def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, wr
     plans = predictor.plans_manager.plans
     plans["image_reader_writer"] = "SimpleITKIOWithReorient"
     plans["configurations"]["3d_fullres"]["spacing"] = [SPACING[1], SPACING[0], SPACING[2]]  # of the turned image
-    run(predictor, tmp_path, "--mask", tmp_path / "masks")
+    run(predictor, "--mask", tmp_path / "masks")
     image = sitk.ReadImage(str(tmp_path / "out" / "anna.nii.gz"))
     np.testing.assert_allclose(image.GetDirection(), sagittal.ravel(), atol=1e-6)
     np.testing.assert_allclose(sitk.GetArrayFromImage(image), field, atol=1e-6)
@@ -276,7 +268,7 @@ def empty(volume):
         ),
     ],
 )
-def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_path, files, flags, sentence):
+def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_path, files, flags, sentence, run):
     kinds = {
         "field": field,
         "zero": 0 * field,
@@ -295,11 +287,11 @@ def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_p
     before = sorted(path for path in tmp_path.rglob("*"))
     flags = [tmp_path / flag if flag in ("masks", "in") else flag for flag in flags]
     with pytest.raises(XModalError, match=sentence):
-        run(make_predictor(), tmp_path, *flags)
+        run(make_predictor(), *flags)
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
-def test_a_missing_input_is_named(make_predictor, write, field, tmp_path):
+def test_a_missing_input_is_named(make_predictor, write, field, run):
     write("anna_0000.nii.gz", field)
     with pytest.raises(XModalError, match=r"anna_0001.nii.gz is missing: case anna needs channel 1 \(magnitude\)"):
-        run(make_predictor(channels=3), tmp_path)
+        run(make_predictor(channels=3))

@@ -67,8 +67,8 @@ def test_it_does_not_matter_what_the_maps_of_a_dataset_are_counted_from(benchmar
         )
         case = read_case(heads, "2", TargetChannel(1), None)
         made = method.method()(case)
-        told = json.loads((tmp_path / "parameter.json").read_text())
-        assert told["constant"] == pytest.approx(-reference, abs=0.002)
+        record = json.loads((tmp_path / "parameter.json").read_text())
+        assert record["constant"] == pytest.approx(-reference, abs=0.002)
         assert relative_error(made, case.target, case.mask) < 80
         maps.append(made[case.mask] + reference)
     np.testing.assert_allclose(*maps, atol=1e-6)
