@@ -5,9 +5,11 @@ maps; `…CSADPrinted…` is the paper's letter. What differs is in `PrintedRead
 """
 
 from functools import partial
+from math import isfinite
 
 from torch import nn
 
+from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.losses.attention_distillation import DistilledSegmentationLoss
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
@@ -15,7 +17,11 @@ from nnunet_xmodal.networks.late_fusion_unet import LateFusionUNet
 from nnunet_xmodal.networks.multi_stream_encoder import Fusion
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, gradients_of_losses
 from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
+
+_STEPS_PER_MEASUREMENT = 10
+_OF_NEW = 0.2  # of a ratio in the moving average; single samples differ by a factor of ten
 
 
 class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
@@ -28,6 +34,9 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
         distillation_start: share of the training before which α counts as 0.
         distillation_ramp: share of the training over which it then grows to its value, linearly; 0 for at once. Both
             follow from the epoch and the step in it, so that a continued training goes on where it was.
+        distillation_gradient_share: size at which the gradient of α·L_CSAD in the streams' encoders is held, as a share
+            of the segmentation loss's, in place of a fixed α; None for `alpha`. Measured on one sample in every tenth
+            step.
         fuse: whether SCFF takes the place of concatenation at the bottleneck.
         softmax: reading of SCFF's spatial softmax, "dual", "row" or "all".
         correlation_scale: of SCFF, "channels" (1/C̃, as printed) or "sqrt" (1/√C̃).
@@ -36,10 +45,12 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
     scheme: str | None = "ILC"
     distillation_start = 0.3
     distillation_ramp = 0.2
+    distillation_gradient_share: float | None = None
     fuse = True
     softmax = "dual"
     correlation_scale = "channels"
     _step_of_epoch = 0
+    _gradient_ratio: float | None = None
 
     @classmethod
     def distillation(cls) -> DistillationPaths | None:
@@ -71,6 +82,11 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
         """Return the loss of the segmentation alone."""
         return self.loss.segmentation_loss
 
+    @property
+    def distillation_weight(self) -> float:
+        """Return α in force once the distillation has its full weight."""
+        return self.loss.alpha
+
     def distillation_share(self) -> float:
         """Return how much of α is in force in the coming step, from 0 to 1."""
         epochs = self.current_epoch + self._step_of_epoch / self.num_iterations_per_epoch
@@ -84,13 +100,39 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
         super().on_train_epoch_start()
         self._step_of_epoch = 0
         if self.scheme:
-            self.print_to_log_file(f"Weight of the distillation: {self.alpha * self.distillation_share():.4g}")
+            self.print_to_log_file(
+                f"Weight of the distillation: {self.distillation_weight * self.distillation_share():.4g}"
+            )
 
     def train_step(self, batch: dict) -> dict:
         """Train on one batch with the distillation's share of this step; return the loss."""
         self.loss.share = self.distillation_share()
+        held = self.distillation_gradient_share
+        if held is not None and self.loss.share and self._step_of_epoch % _STEPS_PER_MEASUREMENT == 0:
+            self._hold_gradient_share(held, batch)
         self._step_of_epoch += 1
         return super().train_step(batch)
+
+    def _hold_gradient_share(self, share: float, batch: dict) -> None:
+        """Set α so that its gradient is the wanted share, by a moving average that begins anew with every call."""
+        check_batch(batch)
+        target = batch["target"]
+        one = [level[:1].to(self.device) for level in (target if isinstance(target, list) else [target])]
+        network, data = self.plain_network, batch["data"][:1].to(self.device)
+        losses = WeighedLosses(self.segmentation_loss, network.distillation, self.loss.distillation_loss, alpha=1.0)
+        target = one if isinstance(target, list) else one[0]
+        measured = gradients_of_losses(network, losses, data, target)["gradient_ratio"]
+        if not measured or not isfinite(measured):  # nothing to weigh in this sample
+            return
+        before = measured if self._gradient_ratio is None else self._gradient_ratio
+        self._gradient_ratio = before ** (1 - _OF_NEW) * measured**_OF_NEW
+        self.loss.alpha = share / self._gradient_ratio
+
+
+class nnUNetTrainerCSADGradientShare(nnUNetTrainerCSAD):
+    """The proposal with α held where the distillation's gradient is a tenth of the segmentation's."""
+
+    distillation_gradient_share = 0.1
 
 
 class PrintedReading:

@@ -29,7 +29,7 @@ from nnunet_xmodal.tasks.reconstruction.checks import check_field, check_like_tr
 from nnunet_xmodal.tasks.reconstruction.inversion_files import InversionFiles
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers.attention import nnUNetTrainerDualAttention, nnUNetTrainerRSA, nnUNetTrainerSA
-from nnunet_xmodal.trainers.base.patches import FieldPatches
+from nnunet_xmodal.trainers.base.patches import FieldPatches, Patches
 from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
 
 
@@ -69,23 +69,19 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
     square_weight = 2.0
     against_measured_field = False
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Read from the plans in which unit the field was measured, and note in them what the network reads."""
         entry = {key: value for key, value in plans.get("xmodal", {}).items() if key != "field_inputs"}
         if self.field_inputs is not None:  # the model's folder is complete in itself, whatever becomes of this class
             entry["field_inputs"] = replace(self.field_inputs, odd=self.reversals).as_entry()
         plans["xmodal"] = entry
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().set_up(plans, configuration, dataset_json)
         self.field = MeasuredField.of_entry(plans["xmodal"].get("field"))
         self.geometries: dict[str, FieldGeometry] = {}
         self.inversions: InversionFiles | None = None
-        self.dipole_loss = DipoleInversionLoss(self.model_weight, self.gradient_weight)
+
+    def _build_loss(self) -> DipoleInversionLoss:
+        return DipoleInversionLoss(self.model_weight, self.gradient_weight)
 
     def _check_checkpoint(self, filename: str) -> None:
         """
@@ -188,8 +184,9 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         inputs = torch.cat((patches.inputs[:, :1] / self.field.one_ppm, patches.inputs[:, 1:], inversions), 1)
         return FieldPatches(inputs, patches.target, patches.mask, patches.keys, spacing, direction)
 
-    def augmented(self, patches: FieldPatches) -> FieldPatches:
+    def augmented(self, patches: Patches) -> FieldPatches:
         """Reverse, scale, mirror and rotate the patches of a training step, and the main field with the latter two."""
+        assert isinstance(patches, FieldPatches)  # `patches` makes no others
         index = patches.inputs.shape[1]
         volumes = torch.cat((patches.inputs, patches.target, patches.mask), 1)
         volumes = volumes * self._factors(volumes)
@@ -233,19 +230,19 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         factors[:, -1] = 1
         return factors.view(*volumes.shape[:2], 1, 1, 1)
 
-    def network_inputs(self, patches: FieldPatches) -> torch.Tensor:
+    def network_inputs(self, patches: Patches) -> torch.Tensor:
         """Return the inputs with the direction of the main field behind them."""
+        assert isinstance(patches, FieldPatches)
         if self.field_inputs is None:
             return patches.inputs
         direction = self.field_inputs.of_direction(patches.direction, patches.inputs.shape[2:])
         return torch.cat((patches.inputs, direction), 1)
 
-    def losses(self, prediction: torch.Tensor, patches: FieldPatches) -> dict[str, torch.Tensor]:
+    def losses(self, prediction: torch.Tensor, patches: Patches) -> dict[str, torch.Tensor]:
         """Return the total, and its terms without their weights; in ppm, the gradient in ppm/mm."""
+        assert isinstance(patches, FieldPatches)
         field = patches.inputs[:, :1] if self.against_measured_field else None
-        terms = self.dipole_loss(
-            prediction[:, :1], patches.target, patches.mask, patches.spacing, patches.direction, field
-        )
+        terms = self.loss(prediction[:, :1], patches.target, patches.mask, patches.spacing, patches.direction, field)
         losses = {"loss": terms.total, "L1": terms.l1, "model": terms.model, "gradient": terms.gradient}
         if self.square_weight:
             _, deviation = self.scales(self.plans_manager.plans, self.target)

@@ -19,23 +19,18 @@ puts all into one table, without parameters and FLOPs of what is no network.
 """
 
 import argparse
-import json
 from pathlib import Path
 
-import torch
-from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.run.run_training import get_trainer_from_args
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from without_training import parser_of_folds, validate_folds
 
-from nnunet_xmodal import discovery, trainers
-from nnunet_xmodal.commands.argument_types import fold
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.tasks.registration import mind, mutual_information
 from nnunet_xmodal.tasks.registration.by_network import ByNetwork, InTurn
 from nnunet_xmodal.tasks.registration.validation import Method
 from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
+from nnunet_xmodal.trainers.registration import nnUNetTrainerAttentionReg
 
 CONFIGURATION = "3d_fullres"
 FINAL = "checkpoint_final.pth"
@@ -46,15 +41,8 @@ class Untrained(RegistrationTrainer):
 
     options: argparse.Namespace
 
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        write_json(self.plans_manager.plans, Path(self.output_folder_base) / "plans.json")
-        write_json(self.dataset_json, Path(self.output_folder_base) / "dataset.json")
-        self.starts_at_the_end, self.exact_count = self.options.starts, self.options.exact_count
-        self.exact_starts = tuple(self.options.exact)
-
     def trained(self, name: str) -> ByNetwork:
-        """The network that a trainer has trained on this fold."""
+        """Return the network that a trainer has trained on this fold."""
         arguments = (self.plans_manager.dataset_name, self.configuration_name, self.fold, name)
         trainer = get_trainer_from_args(*arguments, self.plans_manager.plans_name, device=self.device)
         checkpoint = Path(trainer.output_folder) / FINAL
@@ -66,21 +54,25 @@ class Untrained(RegistrationTrainer):
 
 class MutualInformation(Untrained):
     def method(self) -> Method:
+        """Return the registration."""
         return mutual_information.MutualInformation(threads=self.options.threads)
 
 
 class MIND(Untrained):
     def method(self) -> Method:
+        """Return the registration."""
         return mind.MIND()
 
 
 class TwoStages(Untrained):
     def method(self) -> Method:
+        """Return one trained network after the other."""
         return InTurn(self.trained(self.options.first), self.trained(self.options.second))
 
 
 class RefinedByMI(Untrained):
     def method(self) -> Method:
+        """Return a trained network with mutual information after it."""
         return InTurn(
             self.trained(self.options.first), mutual_information.MutualInformation(threads=self.options.threads)
         )
@@ -88,6 +80,7 @@ class RefinedByMI(Untrained):
 
 class Alone(Untrained):
     def method(self) -> Method:
+        """Return a trained network."""
         return self.trained(self.options.first)
 
 
@@ -96,31 +89,25 @@ METHODS = {"mi": MutualInformation, "mind": MIND, "two_stages": TwoStages, "refi
 
 @one_sentence_errors
 def main() -> None:
-    of_trainers = trainers.nnUNetTrainerAttentionReg
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-d", required=True, help="dataset, number or name")
-    parser.add_argument("-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], help="folds (default: all five)")
-    parser.add_argument("-p", default="nnUNetRegistrationPlans", help="plans")
+    """Run the benchmark; see the module."""
+    parser = parser_of_folds(__doc__, "nnUNetRegistrationPlans")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["mi", "mind"])
     parser.add_argument("--first", default="nnUNetTrainerAttentionReg", help="trainer of the network that begins")
     parser.add_argument("--second", default="nnUNetTrainerAttentionRegStage2", help="trainer of the second stage")
-    parser.add_argument("--starts", type=int, default=of_trainers.starts_at_the_end, help="per case, in [0, 20] mm")
-    parser.add_argument("--exact", nargs="*", type=float, default=of_trainers.exact_starts, help="SRE of others in mm")
-    parser.add_argument("--exact_count", type=int, default=of_trainers.exact_count, help="of these, per case and SRE")
+    parser.add_argument(
+        "--starts", type=int, default=nnUNetTrainerAttentionReg.starts_at_the_end, help="per case, in [0, 20] mm"
+    )
+    parser.add_argument(
+        "--exact", nargs="*", type=float, default=nnUNetTrainerAttentionReg.exact_starts, help="SRE of others in mm"
+    )
+    parser.add_argument(
+        "--exact_count", type=int, default=nnUNetTrainerAttentionReg.exact_count, help="of these, per case and SRE"
+    )
     parser.add_argument("--threads", type=int, help="of mutual information (default: all cores)")
-    parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"), help="of the networks")
     Untrained.options = args = parser.parse_args()
-    discovery.register()
-    for name in args.methods:
-        for number in args.f:
-            untrained(METHODS[name], args, number).perform_actual_validation()
-
-
-def untrained(method: type[Untrained], args: argparse.Namespace, number: int | str) -> Untrained:
-    dataset = maybe_convert_to_dataset_name(int(args.d) if args.d.isdecimal() else args.d)
-    preprocessed = Path(nnUNet_preprocessed) / dataset
-    plans, dataset_json = (json.loads((preprocessed / f"{name}.json").read_text()) for name in (args.p, "dataset"))
-    return method(plans, CONFIGURATION, number, dataset_json, torch.device(args.device))
+    Untrained.starts_at_the_end, Untrained.exact_count = args.starts, args.exact_count
+    Untrained.exact_starts = tuple(args.exact)
+    validate_folds((METHODS[name] for name in args.methods), CONFIGURATION, args)
 
 
 if __name__ == "__main__":

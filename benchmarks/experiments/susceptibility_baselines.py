@@ -20,18 +20,13 @@ puts all into one table, without parameters and FLOPs of what is no network.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from without_training import parser_of_folds, validate_folds
 
-from nnunet_xmodal import discovery
-from nnunet_xmodal.commands.argument_types import fold
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.evaluation.reconstruction import relative_error
 from nnunet_xmodal.files.atomic import write_json
@@ -51,14 +46,8 @@ class Untrained(nnUNetTrainerQSMDirect):
     invert: Callable[..., torch.Tensor]
     parameters: Sequence[float]
 
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        write_json(self.plans_manager.plans, Path(self.output_folder_base) / "plans.json")
-        write_json(self.dataset_json, Path(self.output_folder_base) / "dataset.json")
-        self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
-
     def reconstructed(self, case: PreprocessedCase, parameter: float) -> np.ndarray:
-        """Up to a constant, 0 outside the mask."""
+        """Return the map up to a constant, 0 outside the mask."""
         geometry = self.field.geometry(case.properties, case.target.shape, self.plans_manager.transpose_forward)
         mask = torch.from_numpy(case.mask)[None, None].to(self.device)
         # not cut to the mask, which may be a part of the brain: local fields are 0 outside the brain
@@ -66,7 +55,7 @@ class Untrained(nnUNetTrainerQSMDirect):
         return type(self).invert(field, mask, *geometry, parameter)[0, 0].cpu().numpy()
 
     def method(self) -> Method:
-        """With the parameter of the least mean RMSE on training cases, and the constant that goes with it."""
+        """Return the inversion with the parameter of the least mean RMSE on training cases, and its constant."""
         names, _ = self.do_split()
         dataset = self.dataset_class(self.preprocessed_dataset_folder, names)
         names = names[: self.options.training_cases]
@@ -77,15 +66,15 @@ class Untrained(nnUNetTrainerQSMDirect):
             constant = constants[parameter] = mean_difference(made, cases)
             each = [relative_error(found + constant, case.target, case.mask) for found, case in zip(made, cases)]
             errors[parameter] = float(np.mean(each))
-        chosen = min(errors, key=errors.get)
+        chosen = min(errors, key=errors.__getitem__)
         self.print_to_log_file(f"RMSE on {len(names)} training cases: {errors}; chosen: {chosen}")
-        told = {"chosen": chosen, "constant": constants[chosen], "RMSE_percent": errors}
-        write_json(told, Path(self.output_folder) / "parameter.json")
+        record = {"chosen": chosen, "constant": constants[chosen], "RMSE_percent": errors}
+        write_json(record, Path(self.output_folder) / "parameter.json")
         return lambda case: self.reconstructed(case, chosen) + constants[chosen]
 
 
 def mean_difference(made: Sequence[np.ndarray], cases: Sequence[PreprocessedCase]) -> float:
-    """Of the maps from their reconstructions, in ppm: over the voxels of each mask, then over the cases."""
+    """Return maps minus reconstructions in ppm: the mean over the voxels of each mask, then over the cases."""
     return float(np.mean([(case.target - found)[case.mask].mean() for found, case in zip(made, cases)]))
 
 
@@ -120,25 +109,12 @@ METHODS = {"tkd": TKD, "tikhonov": Tikhonov, "tv": TV}
 
 @one_sentence_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-d", required=True, help="dataset, number or name")
-    parser.add_argument("-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], help="folds (default: all five)")
-    parser.add_argument("-p", default="nnUNetReconstructionPlans", help="plans")
+    """Run the benchmark; see the module."""
+    parser = parser_of_folds(__doc__, "nnUNetReconstructionPlans")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--training_cases", type=int, default=10, help="that the parameter is chosen on, at most")
-    parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     Untrained.options = args = parser.parse_args()
-    discovery.register()
-    for name in args.methods:
-        for number in args.f:
-            untrained(METHODS[name], args, number).perform_actual_validation()
-
-
-def untrained(method: type[Untrained], args: argparse.Namespace, number: int | str) -> Untrained:
-    dataset = maybe_convert_to_dataset_name(int(args.d) if args.d.isdecimal() else args.d)
-    preprocessed = Path(nnUNet_preprocessed) / dataset
-    plans, dataset_json = (json.loads((preprocessed / f"{name}.json").read_text()) for name in (args.p, "dataset"))
-    return method(plans, CONFIGURATION, number, dataset_json, torch.device(args.device))
+    validate_folds((METHODS[name] for name in args.methods), CONFIGURATION, args)
 
 
 if __name__ == "__main__":

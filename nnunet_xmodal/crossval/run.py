@@ -12,8 +12,8 @@ from nnunet_xmodal.crossval.cascade import check_previous_stages
 from nnunet_xmodal.crossval.job import Job, executable
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
-from nnunet_xmodal.crossval.printed import script
 from nnunet_xmodal.crossval.request import CrossvalRequest
+from nnunet_xmodal.crossval.shell_script import script
 from nnunet_xmodal.crossval.slots import slots_of
 from nnunet_xmodal.crossval.split import preprocessed_cases, split_of_jobs, write_split
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE

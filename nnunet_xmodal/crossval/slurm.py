@@ -11,8 +11,8 @@ from uuid import uuid4
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.crossval.sbatch import SbatchExecutor
 from nnunet_xmodal.crossval.slurm_fold import SlurmFold
 from nnunet_xmodal.crossval.slurm_record import SlurmRecord, Submission
@@ -47,7 +47,7 @@ def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: Slur
     n_submitted = n_queued = n_finished = 0
     earlier: list[Job] = []
     for wave in waves:
-        unfinished = [job for job in wave if beginning_of(job) is not Beginning.FINISHED]
+        unfinished = [job for job in wave if start_of(job) is not JobStart.FINISHED]
         n_finished += len(wave) - len(unfinished)
         for job in unfinished:
             if job in queued:

@@ -9,7 +9,7 @@ from time import sleep, time
 
 from submitit.helpers import DelayedSubmission
 
-from nnunet_xmodal.crossval.beginning import CHECKPOINTS
+from nnunet_xmodal.crossval.checkpoints import CHECKPOINTS
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
 from nnunet_xmodal.crossval.owner import owner_of
@@ -30,7 +30,7 @@ class SlurmFold:
         leader: another fold of the same model, which has to write the files that folds share before this one starts.
     """
 
-    def __init__(self, job: Job, environment: dict[str, str], minutes: int, leader: Job | None = None):
+    def __init__(self, job: Job, environment: dict[str, str], minutes: int, leader: Job | None = None) -> None:
         self.job, self.environment, self.minutes, self.leader = job, environment, minutes, leader
         self._process: subprocess.Popen | None = None
         self._is_being_ended = False

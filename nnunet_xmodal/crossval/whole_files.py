@@ -6,14 +6,9 @@ from pathlib import Path, PureWindowsPath
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_xmodal.crossval.beginning import (
-    CHECKPOINTS,
-    Beginning,
-    beginning_of,
-    is_intact,
-    set_aside_outdated_results,
-)
+from nnunet_xmodal.crossval.checkpoints import CHECKPOINTS, is_intact
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.job_start import JobStart, set_aside_outdated_results, start_of
 from nnunet_xmodal.files.complete import seems_complete
 from nnunet_xmodal.files.in_place import check_whole, is_cut_json, preprocessed_files
 from nnunet_xmodal.files.json_files import read_json
@@ -41,7 +36,7 @@ def check_inputs(
     ending = read_json(preprocessed / "dataset.json")["file_ending"]
     files: dict[Path, None] = {}  # a set that keeps its order
     for job in jobs:
-        if beginning_of(job) is Beginning.FINISHED:
+        if start_of(job) is JobStart.FINISHED:
             continue
         cases = sorted({*split[job.fold]["train"], *split[job.fold]["val"]})
         plans = PlansManager(read_json(preprocessed / f"{job.plans}.json"))
@@ -75,7 +70,7 @@ def validate_again(jobs: Sequence[Job]) -> None:
     On a full disk nnU-Net writes half a prediction without a word, and measures Dice with what it reads of it.
     """
     for job in jobs:
-        if beginning_of(job) is Beginning.FINISHED and (cut := _cut_predictions(job)):
+        if start_of(job) is JobStart.FINISHED and (cut := _cut_predictions(job)):
             set_aside_outdated_results(job)
             others = f" and {len(cut) - 1} other files are" if len(cut) > 1 else " is"
             print(f"{cut[0]}{others} cut off: {job.name} is validated again.", file=sys.stderr)

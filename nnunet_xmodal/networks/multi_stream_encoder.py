@@ -46,7 +46,7 @@ class MultiStreamEncoder(nn.Module):
         reduce_skips: bool = True,
         fusion: Fusion | None = None,
         exchange: Exchange | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.stream_channels = stream_channels
         self.streams = nn.ModuleList(encoder_of(len(channels)) for channels in stream_channels)

@@ -121,7 +121,7 @@ def _appended(volume: torch.Tensor, padded: Sequence[int]) -> torch.Tensor:
     return torch.nn.functional.pad(volume, (0, beyond[2], 0, beyond[1], 0, beyond[0]))
 
 
-def _per_side(spacing: Sequence[float] | torch.Tensor, dtype: torch.dtype, device) -> list[torch.Tensor]:
+def _per_side(spacing: Sequence[float] | torch.Tensor, dtype: torch.dtype, device: torch.device) -> list[torch.Tensor]:
     """What differences along z, y, x are multiplied with, `()` or `(B, 1, 1, 1, 1)` each: mean side by side."""
     mm = torch.as_tensor(spacing, dtype=dtype, device=device)
     ratio = mm.log().mean(-1, keepdim=True).exp() / mm

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nnunet_xmodal import trainers
+from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, gradients_of_losses
 
 VARIANTS = ["", "NoSCFF", "PLC", "EarlyFusion", "LateFusion"]
 
@@ -113,6 +114,32 @@ def test_before_its_start_the_distillation_changes_no_gradient(make):
     for trainer in (distilled, plain):
         trainer.train_step(batch)
     assert not all(torch.equal(a, b) for a, b in zip(distilled.network.parameters(), plain.network.parameters()))
+
+
+def test_the_distillation_is_held_at_a_share_of_the_segmentations_gradient(make):
+    trainer = make("nnUNetTrainerCSADGradientShare")
+    trainer.num_epochs, trainer.num_iterations_per_epoch = 10, 20
+    batch = batch_of(trainer)
+    trainer.on_train_epoch_start()
+    trainer.train_step(batch)
+    assert trainer.loss.alpha == trainer.alpha  # before the start of the distillation nothing is measured
+    trainer.current_epoch = 5
+    trainer.on_train_epoch_start()
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.train_step(batch)
+    held = trainer.loss.alpha
+    trainer.network.load_state_dict(before)
+    one = [level[:1] for level in batch["target"]]
+    network = trainer.network
+    losses = WeighedLosses(trainer.segmentation_loss, network.distillation, trainer.loss.distillation_loss, held)
+    measured = gradients_of_losses(network, losses, batch["data"][:1], one)
+    assert measured["gradient_ratio"] == pytest.approx(trainer.distillation_gradient_share, rel=1e-3)
+    assert trainer.distillation_weight == held != trainer.alpha
+    for _ in range(9):
+        trainer.train_step(batch)
+        assert trainer.loss.alpha == held
+    trainer.train_step(batch)
+    assert trainer.loss.alpha != held
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerMultiStream", "nnUNetTrainerCSAD", "nnUNetTrainerCSADPrinted"])

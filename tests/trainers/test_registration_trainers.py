@@ -1,28 +1,23 @@
 """Trainers of registration networks: what every trainer must do, and that they learn to undo perturbations."""
 
-import pickle
-from copy import deepcopy
-
-import numpy as np
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel  # torch does not count what the CPU's fused kernel does
-from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.comparison.cost import network_cost
 from nnunet_xmodal.datasets.joint_min_max import joint_min_max, label_in_range_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import padded, sre, surface_points
 from nnunet_xmodal.geometry.warp import warp
-from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.losses.surface_displacement import SurfaceDisplacement
 from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
+from nnunet_xmodal.tasks.registration.surroundings import amid, voxels_around
+from nnunet_xmodal.tasks.registration.turning_point import matrix_about, parameters_about
 from nnunet_xmodal.trainers import TRAINERS
 from nnunet_xmodal.trainers.base import registration as registration_base
 from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
+from nnunet_xmodal.trainers.base.schedule import one_cycle
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), RegistrationTrainer)]
 GRID = (8, 16, 16)
@@ -51,10 +46,12 @@ def batch_for(trainer, seed=0):
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     radii = 10 + 5 * torch.rand(n, 3, 1, 1, 1, generator=generator)
     label = ((z / radii[:, 0]) ** 2 + (y / radii[:, 1]) ** 2 + (x / radii[:, 2]) ** 2 < 1).float()[:, None]
-    noise = torch.randn(n, 2, *GRID, generator=generator)
+    around = [more for more in reversed(voxels_around(GRID, SPACING)) for _ in range(2)]
+    moving = torch.nn.functional.pad(50 - 50 * label, around, value=50)
     points, exists = padded([surface_points(one[0], SPACING).float() for one in label])
     return {
-        "data": torch.cat((100 * label, 50 - 50 * label), 1) + 5 * noise,
+        "data": 100 * label + 5 * torch.randn(label.shape, generator=generator),
+        "moving": moving + 5 * torch.randn(moving.shape, generator=generator),
         "label": label,
         "points": points,
         "exists": exists,
@@ -76,78 +73,44 @@ def same_perturbation(monkeypatch):
     monkeypatch.setattr(registration_base, "random_perturbations", once)
 
 
-def state_of(trainer):
-    return deepcopy((trainer.network.state_dict(), trainer.optimizer.state_dict()))
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_builds_learns_saves_and_loads(make, name, same_perturbation, tmp_path, assert_equal):
+def test_builds_learns_saves_and_loads(make, name, same_perturbation, own_task):
+    name = f"{name}_1epochs_40its"  # the learning rate's whole cycle
     trainer = make(name)
     trainer.network.train()
     batch = batch_for(trainer)
     losses = [trainer.train_step(batch)["loss"] for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
-    for parameter_name, parameter in trainer.network.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
+    assert not own_task.without_gradient(trainer.network)
 
-    x = joint_min_max(batch["data"])
-    expected = trainer.network.eval()(x)
-    assert expected.shape == (4, 6)
-    file = str(tmp_path / "checkpoint_final.pth")
-    trainer.save_checkpoint(file)
-    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint_final.pth"]
-    other = make(name)
-    other.load_checkpoint(file)
-    assert torch.equal(other.network.eval()(x), expected)
-    assert_equal(state_of(other), state_of(trainer))
-    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
-    assert torch.equal(pickle.loads(pickle.dumps(trainer.network))(x), expected)
+    x = trainer.network_input(batch, torch.eye(4).expand(4, 4, 4))
+    assert trainer.network.eval()(x).shape == (4, 6)
+    own_task.is_saved_and_loaded(trainer, lambda: make(name), x)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("killed_after", [1, 3])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
-    epochs, steps = 4, 2
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
+    own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=4, steps=2, killed_after=killed_after)
 
-    def epoch(trainer, number):
-        trainer.current_epoch = number
-        trainer.lr_scheduler.step(number)
-        trainer.network.train()
-        losses = []
-        for step in range(steps):
-            torch.manual_seed(10 * number + step)  # perturbations are drawn anew
-            losses.append(trainer.train_step(batch_for(trainer, seed=10 * number + step)))
-        return losses
 
-    whole = make(name)
-    start = deepcopy(whole.network.state_dict())
-    expected = [epoch(whole, number) for number in range(epochs)]
-    killed = make(name)
-    killed.network.load_state_dict(start)
-    losses = [epoch(killed, number) for number in range(killed_after)]
-    file = str(tmp_path / "checkpoint_latest.pth")
-    killed.save_checkpoint(file)
-    del killed
-    resumed = make(name)
-    resumed.load_checkpoint(file)
-    assert resumed.current_epoch == killed_after
-    losses += [epoch(resumed, number) for number in range(killed_after, epochs)]
-    assert losses == expected
-    assert_equal(state_of(resumed), state_of(whole))
+def start_of(trainer, batch):
+    """A start of every case: base `(B, 4, 4)` and its six numbers `(B, 6)`."""
+    point = trainer.turning_point(batch)
+    perturbation = random_perturbations(batch["points"] - point[:, None], batch["exists"], trainer.sre_range)
+    return matrix_about(perturbation, point), perturbation
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_input_and_target_are_those_of_the_definition(make, name):
+def test_the_input_is_that_of_the_definition(make, name):
     trainer = make(name)
     batch = batch_for(trainer)
-    perturbation = random_perturbations(batch["points"], batch["exists"], trainer.sre_range)
-    base = rigid_transform.matrix(perturbation)
-    x, target = trainer.input_and_target(batch, perturbation)
-    moving = warp(batch["data"][:, 1:], base, batch["spacing"])
-    fixed = label_in_range_of(batch["label"], moving) if "Label" in name else batch["data"][:, :1]
-    torch.testing.assert_close(x, joint_min_max(torch.cat((fixed, moving), 1)))
+    base, _ = start_of(trainer, batch)
+    x = trainer.network_input(batch, base)
+    moving = amid(warp(batch["moving"], base, batch["spacing"]), GRID)
+    fixed = label_in_range_of(batch["label"], moving) if "Label" in name else batch["data"]
+    torch.testing.assert_close(x, joint_min_max(torch.cat((fixed, moving), 1)), atol=1e-5, rtol=0)
     assert x.amin() == 0 and x.amax() == 1
-    torch.testing.assert_close(rigid_transform.matrix(target) @ base, torch.eye(4).expand(4, 4, 4), atol=1e-4, rtol=0)
     largest = 8 if "Stage2" in name else 20
     assert sre(base, batch["points"], batch["exists"]).max() <= largest + 0.01
 
@@ -156,69 +119,79 @@ def test_input_and_target_are_those_of_the_definition(make, name):
 def test_a_perfect_network_has_no_error(make, name):
     trainer = make(name)
     batch = batch_for(trainer)
-    batch["perturbation"] = random_perturbations(batch["points"], batch["exists"], trainer.sre_range)
-    target = trainer.input_and_target(batch, batch["perturbation"])[1]
-    before = sre(rigid_transform.matrix(batch["perturbation"]), batch["points"], batch["exists"]).mean().item()
-    trainer.network = lambda x: target
+    base, batch["perturbation"] = start_of(trainer, batch)
+    target = parameters_about(rigid_transform.inverse(base), trainer.turning_point(batch))
+    before = sre(base, batch["points"], batch["exists"]).mean().item()
+    trainer.network = lambda x, spacing: target
     result = trainer.validation_step(batch)
-    assert result["loss"] == 0 and result["sre"] < 1e-4 and result["score"] > 0.999
-    trainer.network = lambda x: 0 * target
+    assert result["loss"] < 1e-6 and result["sre"] < 1e-3 and result["score"] > 0.999
+    trainer.network = lambda x, spacing: 0 * target
     assert trainer.validation_step(batch)["sre"] == pytest.approx(before, rel=1e-5)
 
 
-def test_the_learning_rate_falls_three_times_to_three_tenths(make):
-    trainer = make("nnUNetTrainerAttentionReg")
-    assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (300, 66)
-    rates = {}
-    for epoch in (0, 119, 120, 169, 170, 249, 250, 299):
+def test_every_step_has_a_rate_of_its_own(make):
+    trainer = make("nnUNetTrainerAttentionReg_2epochs_10its")
+    batch, rates = batch_for(trainer), []
+    for epoch in range(2):
         trainer.lr_scheduler.step(epoch)
-        rates[epoch] = trainer.optimizer.param_groups[0]["lr"]
-    assert rates == pytest.approx(
-        {epoch: 1e-3 * 0.3**drops for epoch, drops in zip(rates, (0, 0, 1, 1, 2, 2, 3, 3))}, rel=1e-9
-    )
+        for _ in range(10):
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+            trainer.train_step(batch)
+    assert rates == pytest.approx([one_cycle(2e-3, 20)(step) for step in range(20)])
+
+
+def test_the_default_loss_is_the_squared_displacement_of_the_surface(make):
+    trainer = make("nnUNetTrainerAttentionReg")
+    batch = batch_for(trainer)
+    base, _ = start_of(trainer, batch)
+    loss = trainer.loss_of(torch.zeros(4, 6), base, batch)
+    torch.testing.assert_close(loss, SurfaceDisplacement()(base, batch["points"], batch["exists"]))
+    assert trainer.rate()(45) == pytest.approx(2e-3)  # of 300 epochs
+
+
+def test_the_papers_loss_is_the_mean_squared_error_of_six_numbers_about_the_corner(make):
+    trainer = make("nnUNetTrainerAttentionRegPaper")
+    batch = batch_for(trainer)
+    base, perturbation = start_of(trainer, batch)
+    corner = trainer.turning_point(batch)
+    torch.testing.assert_close(corner[0], torch.tensor([-22.5, -22.5, -17.5]))
+    moved = rigid_transform.apply(base, corner[:, None])[:, 0] - corner
+    torch.testing.assert_close(moved, perturbation[:, :3], atol=1e-4, rtol=0)
+    target = parameters_about(rigid_transform.inverse(base), corner)
+    output = torch.randn(4, 6)
+    torch.testing.assert_close(trainer.loss_of(output, base, batch), (output - target).square().mean())
+
+
+def test_the_papers_learning_rate_falls_three_times_to_three_tenths(make, own_task):
+    trainer = make("nnUNetTrainerAttentionRegPaper")
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (300, 66)
+    rates = own_task.rates(trainer, (0, 119, 120, 169, 170, 249, 250, 299))
+    assert rates == pytest.approx([1e-3 * 0.3**drops for drops in (0, 0, 1, 1, 2, 2, 3, 3)], rel=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_autocast_to_bfloat16_is_finite(make, name, monkeypatch):
-    trainer = make(name)
-    trainer.network.train()
-    monkeypatch.setattr(trainer, "mixed_precision", lambda: torch.autocast("cpu", torch.bfloat16))
-    batch = batch_for(trainer)
-    assert np.isfinite([trainer.train_step(batch)["loss"] for _ in range(3)]).all()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.network.parameters())
+def test_autocast_to_bfloat16_is_finite(make, name, own_task):
+    own_task.is_finite_in_bfloat16(make(name), batch_for)
 
 
-def test_gradients_that_a_grad_scaler_scales_are_the_same(make):
-    plain, scaled = make("nnUNetTrainerFeatureReg"), make("nnUNetTrainerFeatureReg")
-    scaled.network.load_state_dict(plain.network.state_dict())
-    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    for trainer in (plain, scaled):
-        torch.manual_seed(1)
-        trainer.network.train()
-        trainer.train_step(batch_for(trainer))
-    for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters()):
-        torch.testing.assert_close(ours, theirs)
+def test_gradients_that_a_grad_scaler_scales_are_the_same(make, own_task):
+    own_task.has_the_same_gradients_when_scaled(lambda: make("nnUNetTrainerFeatureReg"), batch_for)
 
 
 def test_weights_are_what_tells_the_trainers_apart(make):
     parameters = {name: sum(p.numel() for p in make(name).network.parameters()) for name in NAMES}
     block = 2 * 2192
     assert parameters["nnUNetTrainerAttentionReg"] - parameters["nnUNetTrainerFeatureReg"] == block
-    assert len(set(parameters.values())) == 2
+    assert len(set(parameters.values())) == 3 and parameters["nnUNetTrainerCorrespondenceReg"] < 130_000
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, make_dataset_json, tmp_path):
-    trainer = make(name, grid=(32, 96, 96), initialize=False)
-    write_json(trainer.plans_manager.plans, tmp_path / "plans.json")
-    write_json(make_dataset_json(), tmp_path / "dataset.json")
-    parameters, flops = network_cost(tmp_path, name, "3d_fullres")
-    assert parameters == (1_244_393 if "Feature" in name else 1_248_777)
+def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, own_task):
+    parameters, flops = own_task.cost(make(name, grid=(32, 96, 96), initialize=False))
+    if "Correspondence" not in name:
+        assert parameters == (1_244_393 if "Feature" in name else 1_248_777)
     small = make(name)
-    write_json(small.plans_manager.plans, tmp_path / "plans.json")
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        small.network.eval()(torch.zeros(1, 2, *GRID))
-    assert network_cost(tmp_path, name, "3d_fullres")[1] == counter.get_total_flops() < flops
+    assert own_task.cost(small)[1] == own_task.counted_flops(small.network, 1, 2, *GRID) < flops
 
 
 def test_another_number_of_channels_is_refused(make):
@@ -226,37 +199,21 @@ def test_another_number_of_channels_is_refused(make):
         make("nnUNetTrainerAttentionReg", channels=3)
 
 
-def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
-    with pytest.raises(XModalError, match="fixed grid, which the plans nnUNetPlans do not have: .*RegistrationPlanner"):
-        make_trainer("nnUNetTrainerFeatureReg", make_plans(dimensions=3))
+def test_nan_in_a_batch_names_the_case(make, own_task):
+    own_task.names_the_case_with_nan(make("nnUNetTrainerAttentionReg"), batch_for)
 
 
-def test_nan_in_a_batch_names_the_case(make):
+def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make("nnUNetTrainerAttentionReg")
-    batch = batch_for(trainer)
-    batch["data"][1, 0, 3, 3, 3] = float("nan")
-    with pytest.raises(XModalError, match="the preprocessed case case_1 holds NaN or infinite voxels"):
-        trainer.train_step(batch)
-
-
-def test_a_loss_that_turns_nan_stops_the_training(make):
-    trainer = make("nnUNetTrainerAttentionReg")
-    trainer.network.train()
-    with torch.no_grad():
-        trainer.network.regressor[-1].bias.fill_(float("nan"))
-    with pytest.raises(XModalError, match=r"the loss \(loss\) turned NaN or infinite in epoch 0: go on from"):
-        trainer.train_step(batch_for(trainer))
+    message = r"the loss \(loss\) turned NaN or infinite in epoch 0: go on from"
+    own_task.stops_at_nan(trainer, trainer.network.regressor[-1].bias, batch_for, message)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nnunets_prediction_says_which_command_to_use(make, name):
+def test_nnunets_prediction_says_which_command_to_use(make, name, own_task):
     trainer = make(name)
     assert trainer.predictor_class is RegistrationPredictor
-    build = (trainer.plans_manager, trainer.configuration_manager, 2, 2, False)
-    with pytest.raises(XModalError, match=f"{name} predict transforms, .* use nnUNetXModal_predict"):
-        trainer.build_network_architecture(*build)
-    with building("predictor"):
-        trainer.build_network_architecture(*build).load_state_dict(trainer.network.state_dict())
+    own_task.refuses_stock_prediction(trainer, "transforms")
 
 
 def test_deep_supervision_cannot_be_switched(make):

@@ -1,18 +1,14 @@
 """Trainers of susceptibility mapping: what every trainer must do, what they read, and that they learn."""
 
 import math
-import pickle
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel  # torch does not count what the CPU's fused kernel does
-from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.comparison.cost import network_cost
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry.in_plane_rotation import size_before_rotation
@@ -77,13 +73,9 @@ def batch_for(trainer, seed=0, unit=1.0):
     return {"data": torch.cat(channels, 1), "target": target, "keys": np.array(["case_0", "case_1"])}
 
 
-def state_of(trainer):
-    return deepcopy((trainer.network.state_dict(), trainer.optimizer.state_dict()))
-
-
 @pytest.mark.parametrize("unet", [False, True], ids=["backbone", "nnU-Net's"])
 @pytest.mark.parametrize("name", ONE_OF_EVERY_KIND)
-def test_builds_learns_saves_and_loads(make, name, unet, tmp_path, assert_equal):
+def test_builds_learns_saves_and_loads(make, name, unet, own_task):
     trainer = make(name, unet=unet)
     trainer.network.train()
     trainer.strengths, trainer.mirroring, trainer.rotation = None, False, 0.0  # the loss goes with them
@@ -93,105 +85,47 @@ def test_builds_learns_saves_and_loads(make, name, unet, tmp_path, assert_equal)
     squares = {"squares"} if trainer.square_weight else set()
     assert set(losses[0]) == {"loss", "L1", "model", "gradient"} | squares
     assert np.mean([step["loss"] for step in losses[-5:]]) < 0.9 * losses[0]["loss"]
-    for parameter_name, parameter in trainer.network.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
+    learning = {name for name, parameter in trainer.network.named_parameters() if parameter.requires_grad}
+    assert not learning.intersection(own_task.without_gradient(trainer.network))
 
     x = trainer.network_inputs(trainer.patches(batch))[..., :8, :8, :8]
     with torch.no_grad():
-        expected = trainer.network.eval()(x)
-    assert expected.shape == (2, 1, 8, 8, 8)
-    file = str(tmp_path / "checkpoint_final.pth")
-    trainer.save_checkpoint(file)
-    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint_final.pth"]
-    other = make(name, unet=unet)
-    other.load_checkpoint(file)
-    with torch.no_grad():
-        assert torch.equal(other.network.eval()(x), expected)
-        assert torch.equal(pickle.loads(pickle.dumps(trainer.network))(x), expected)
-    assert_equal(state_of(other), state_of(trainer))
-    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
+        assert trainer.network.eval()(x).shape == (2, 1, 8, 8, 8)
+    own_task.is_saved_and_loaded(trainer, lambda: make(name, unet=unet), x)
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFA"])
 @pytest.mark.parametrize("killed_after", [1, 3])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
-    epochs, steps = 4, 2
-
-    def epoch(trainer, number):
-        trainer.current_epoch = number
-        trainer.lr_scheduler.step(number)
-        trainer.network.train()
-        losses = []
-        for step in range(steps):
-            torch.manual_seed(10 * number + step)  # angles are drawn anew
-            losses.append(trainer.train_step(batch_for(trainer, seed=10 * number + step)))
-        return losses
-
-    whole = make(name)
-    start = deepcopy(whole.network.state_dict())
-    expected = [epoch(whole, number) for number in range(epochs)]
-    killed = make(name)
-    killed.network.load_state_dict(start)
-    losses = [epoch(killed, number) for number in range(killed_after)]
-    file = str(tmp_path / "checkpoint_latest.pth")
-    killed.save_checkpoint(file)
-    del killed
-    resumed = make(name)
-    resumed.load_checkpoint(file)
-    assert resumed.current_epoch == killed_after
-    losses += [epoch(resumed, number) for number in range(killed_after, epochs)]
-    assert losses == expected
-    assert_equal(state_of(resumed), state_of(whole))
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
+    own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=4, steps=2, killed_after=killed_after)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, make_dataset_json, tmp_path):
-    trainer = make(name, patch=(32, 64, 64), widths=(32, 64, 128, 256, 512), initialize=False)
-    write_json(trainer.plans_manager.plans, tmp_path / "plans.json")
-    write_json(make_dataset_json(), tmp_path / "dataset.json")
-    parameters, flops = network_cost(tmp_path, name, "3d_fullres")
+def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, own_task):
+    large = make(name, patch=(32, 64, 64), widths=(32, 64, 128, 256, 512), initialize=False)
+    parameters, flops = own_task.cost(large)
     variant = name.removeprefix("nnUNetTrainerQSM")
     if variant in PAPER:
         assert parameters == PAPER[variant]
     small = make(name)
-    write_json(small.plans_manager.plans, tmp_path / "plans.json")
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        channels = 1 if small.field_inputs is None else 1 + small.field_inputs.channels
-        small.network.eval()(torch.zeros(1, channels, *PATCH))
-    assert network_cost(tmp_path, name, "3d_fullres")[1] == counter.get_total_flops() < flops
+    channels = 1 if small.field_inputs is None else 1 + small.field_inputs.channels
+    assert own_task.cost(small)[1] == own_task.counted_flops(small.network, 1, channels, *PATCH) < flops
 
 
 @pytest.mark.parametrize("name", ONE_OF_EVERY_KIND)
-def test_autocast_to_bfloat16_is_finite(make, name, monkeypatch):
-    trainer = make(name)
-    trainer.network.train()
-    monkeypatch.setattr(trainer, "mixed_precision", lambda: torch.autocast("cpu", torch.bfloat16))
-    batch = batch_for(trainer)
-    assert np.isfinite([trainer.train_step(batch)["loss"] for _ in range(3)]).all()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in trainer.network.parameters())
+def test_autocast_to_bfloat16_is_finite(make, name, own_task):
+    own_task.is_finite_in_bfloat16(make(name), batch_for)
 
 
-def test_gradients_that_a_grad_scaler_scales_are_the_same(make):
-    plain, scaled = make(), make()
-    scaled.network.load_state_dict(plain.network.state_dict())
-    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    for trainer in (plain, scaled):
-        torch.manual_seed(1)
-        trainer.network.train()
-        trainer.train_step(batch_for(trainer))
-    for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters()):
-        torch.testing.assert_close(ours, theirs)
+def test_gradients_that_a_grad_scaler_scales_are_the_same(make, own_task):
+    own_task.has_the_same_gradients_when_scaled(make, batch_for)
 
 
-def test_the_learning_rate_falls_three_times_to_a_tenth(make):
+def test_the_learning_rate_falls_three_times_to_a_tenth(make, own_task):
     trainer = make()
     assert trainer.num_epochs == 60
-    rates = {}
-    for epoch in (0, 29, 30, 41, 42, 53, 54, 59):
-        trainer.lr_scheduler.step(epoch)
-        rates[epoch] = trainer.optimizer.param_groups[0]["lr"]
-    assert rates == pytest.approx({epoch: 1e-3 * 0.1**n for epoch, n in zip(rates, (0, 0, 1, 1, 2, 2, 3, 3))})
+    rates = own_task.rates(trainer, (0, 29, 30, 41, 42, 53, 54, 59))
+    assert rates == pytest.approx([1e-3 * 0.1**drops for drops in (0, 0, 1, 1, 2, 2, 3, 3)])
 
 
 @pytest.mark.parametrize("unit, one", [("ppm", 1.0), ("Hz", 127.732435554)])
@@ -272,19 +206,14 @@ def test_a_perfect_network_scores_one(make):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nnunets_prediction_says_which_command_to_use(make, name):
+def test_nnunets_prediction_says_which_command_to_use(make, name, own_task):
     trainer = make(name)
     assert trainer.predictor_class is SusceptibilityPredictor
-    build = (trainer.plans_manager, trainer.configuration_manager, 2, 2, False)
-    with pytest.raises(XModalError, match=f"{name} predict images, .* use nnUNetXModal_predict"):
-        trainer.build_network_architecture(*build)
-    with building("predictor"):
-        trainer.build_network_architecture(*build).load_state_dict(trainer.network.state_dict())
+    own_task.refuses_stock_prediction(trainer, "images")
 
 
-def test_plans_of_segmentation_are_refused(make_trainer, make_plans):
-    with pytest.raises(XModalError, match="the plans nnUNetPlans name no target channel: .*-pl ReconstructionPlanner"):
-        make_trainer("nnUNetTrainerQSM", make_plans(dimensions=3))
+def test_nan_in_a_batch_names_the_case(make, own_task):
+    own_task.names_the_case_with_nan(make(), batch_for)
 
 
 def test_bad_cases_are_named_before_the_training_begins(make):
@@ -321,23 +250,11 @@ def test_folds_of_other_units_or_deviations_do_not_share_plans(make, change):
         trainer.on_train_start()
 
 
-def test_nan_in_a_batch_names_the_case(make):
+def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make()
-    batch = batch_for(trainer)
-    batch["data"][1, 0, 3, 3, 3] = float("nan")
-    with pytest.raises(XModalError, match="the preprocessed case case_1 holds NaN or infinite voxels"):
-        trainer.train_step(batch)
-
-
-def test_a_loss_that_turns_nan_stops_the_training(make):
-    trainer = make()
-    trainer.network.train()
-    with torch.no_grad():
-        trainer.network.network.decoder.seg_layers[-1].bias.fill_(float("nan"))
-    with pytest.raises(
-        XModalError, match=r"the loss \(loss, L1, model, gradient, squares\) turned NaN or infinite in epoch 0"
-    ):
-        trainer.train_step(batch_for(trainer))
+    message = r"the loss \(loss, L1, model, gradient, squares\) turned NaN or infinite in epoch 0"
+    last = trainer.network.network.decoder.seg_layers[-1].bias
+    own_task.stops_at_nan(trainer, last, batch_for, message)
 
 
 def test_a_model_from_before_there_were_inversions_is_built_and_predicts_as_it_was_trained(make):

@@ -1,6 +1,6 @@
 """From images to an image: what trainings of any regression have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xmodal.datasets.background_loading import in_background
+from nnunet_xmodal.datasets.background_loading import Augmenter, in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
@@ -60,16 +60,14 @@ class ReconstructionTrainer(OwnTaskTrainer):
     milestones = (0.5, 0.7, 0.9)
     factor = 0.1
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Read from the plans which channel is the target.
+
+        Raises:
+            XModalError: for plans without a target.
+        """
         self.target = TargetChannel.of_plans(plans, type(self).__name__)
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().set_up(plans, configuration, dataset_json)
 
     @classmethod
     def attention(cls) -> SkipAttention | None:
@@ -93,13 +91,8 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return deviations[:-1], deviations[-1]
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
+    def network_from_plans(
+        cls, plans: PlansManager, configuration: ConfigurationManager, inputs: int, outputs: int, deep_supervision: bool
     ) -> nn.Module:
         """Build the network by the plans' target, not by nnU-Net's numbers of channels and labels.
 
@@ -107,11 +100,11 @@ class ReconstructionTrainer(OwnTaskTrainer):
             XModalError: from stock prediction, and for plans without a target.
         """
         refuse_stock_prediction(cls.__name__, "images")
-        target = TargetChannel.of_plans(plans_manager.plans, cls.__name__)
-        network = cls.backbone(configuration_manager, cls.input_channels(plans_manager.plans, target), target.outputs)
+        target = TargetChannel.of_plans(plans.plans, cls.__name__)
+        network = cls.backbone(configuration, cls.input_channels(plans.plans, target), target.outputs)
         if hasattr(network, "initialize"):
             network.apply(network.initialize)
-        return cls.in_physical_units(network, plans_manager.plans, target)
+        return cls.in_physical_units(network, plans.plans, target)
 
     @classmethod
     def input_channels(cls, plans: dict, target: TargetChannel) -> int:
@@ -123,7 +116,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         """Put the scales of the training data around a network."""
         return Rescaled(network, *cls.scales(plans, target))
 
-    def _build_loss(self) -> None:
+    def _build_loss(self) -> nn.Module | None:
         """None: see `losses`."""
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
@@ -182,7 +175,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         )
         return list(loaded), ComposeTransforms(without(transforms, CHANGE_INTENSITIES))
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, Augmenter]:
         """Return the loaders of training and validation patches, once all cases are checked."""
         training, validation = self.get_tr_and_val_datasets()
         for case in self.cases(training, validation):
@@ -191,7 +184,9 @@ class ReconstructionTrainer(OwnTaskTrainer):
         loaded, transforms = self.augmentation()
         patch_size = self.configuration_manager.patch_size
 
-        def loader(dataset: nnUNetBaseDataset, size, transforms) -> nnUNetDataLoader:
+        def loader(
+            dataset: nnUNetBaseDataset, size: Sequence[int], transforms: ComposeTransforms | None
+        ) -> nnUNetDataLoader:
             share = self.oversample_foreground_percent
             return nnUNetDataLoader(
                 dataset,
@@ -273,16 +268,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
 
     def method(self) -> Method:
         """Return the network as it is now, as a reconstruction like any other; see `reconstruction_validation`."""
-        predictor = self.predictor_class(device=self.device, allow_tqdm=False)
-        predictor.manual_initialization(
-            self.plain_network.eval(),
-            self.plans_manager,
-            self.configuration_manager,
-            None,
-            self.dataset_json,
-            type(self).__name__,
-            self.inference_allowed_mirroring_axes,
-        )
+        predictor = self.make_predictor()
         return lambda case: predictor.on_network_grid(case.inputs, case.properties)[0]
 
     def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:

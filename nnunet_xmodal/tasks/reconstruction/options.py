@@ -7,7 +7,7 @@ from typing import Literal
 from nnunet_xmodal.prediction.options import option
 
 WHOLE_MASK = "mask"
-"""What `--reference` says for the mean of everything inside."""
+"""What `--reference_region` says for the mean of everything inside."""
 
 _GROUP = "models that reconstruct images"
 
@@ -46,7 +46,7 @@ class SusceptibilityOptions(ReconstructionOptions):
         metavar="LAMBDA",
         group=_GROUP,
     )
-    reference: str | None = option(
+    reference_region: str | None = option(
         f"<case>.nii.gz, regions from whose mean maps are counted, or '{WHOLE_MASK}' for the mean inside the mask "
         "(default: as the training's)",
         metavar="FOLDER",

@@ -85,7 +85,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
 
     def _region_file(self, case: CaseToReconstruct) -> Path | None:
         """The region of reference of a case, None without a folder of them."""
-        reference = self.options.reference
+        reference = self.options.reference_region
         if reference in (None, WHOLE_MASK):
             return None
         return Path(reference) / f"{case.name}{self.dataset_json['file_ending']}"
@@ -160,7 +160,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         """Return maps that are 0 outside the mask, and counted from the region of reference."""
         images = super().finished(images, case)
         source = self._source_of(case)
-        if source is None or self.options.reference is None:
+        if source is None or self.options.reference_region is None:
             return images
         mask = region = self._inputs_and_mask(source)[1]
         file = self._region_file(source)

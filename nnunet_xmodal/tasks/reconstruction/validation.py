@@ -3,10 +3,9 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch.distributed as dist
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_xmodal.datasets.preprocessed_cases import CasesOnDisk, PreprocessedCases
@@ -14,7 +13,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
 from nnunet_xmodal.evaluation.reconstruction import DIRECTIONS, reconstruction_quality
-from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.evaluation.validation_summary import CaseResult, gather_results, mean_metrics, write_summary
 from nnunet_xmodal.files.labels import ignore_label, inside, organ_key
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, write_image
 from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry
@@ -80,7 +79,7 @@ def validate_reconstruction(
     target = TargetChannel.of_plans(plans.plans, "the validation")
     name, ending = channel_names_of(dataset_json)[target.index], dataset_json["file_ending"]
     ending = ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
-    results: list[dict[str, Any]] = []
+    results: list[CaseResult] = []
     for case_name in cases[rank::ranks]:
         log(f"predicting {case_name}")
         case = read_case(dataset, case_name, target, ignore_label(dataset_json))
@@ -96,21 +95,11 @@ def validate_reconstruction(
                 "metrics": {key: reconstruction_quality(made, case.target, case.mask)},
             }
         )
-    if ranks > 1:
-        gathered: list[list[dict[str, Any]]] = [[] for _ in range(ranks)]
-        dist.all_gather_object(gathered, results)
-        results = sorted((result for part in gathered for result in part), key=lambda result: result["prediction_file"])
-    per_case = [result["metrics"][key] for result in results]
-    means = {metric: float(np.mean([metrics[metric] for metrics in per_case])) for metric in DIRECTIONS}
+    results = gather_results(results, ranks)
     if rank == 0:
-        summary = {
-            "metric_per_case": results,
-            "mean": {key: means},
-            "foreground_mean": means,
-            "xmodal": {"directions": DIRECTIONS, "where": "inside the mask, on the network's grid, in the files' unit"},
-        }
-        write_json(summary, folder / "summary.json")
-    return means
+        notes = {"directions": DIRECTIONS, "where": "inside the mask, on the network's grid, in the files' unit"}
+        write_summary(folder, results, key, notes)
+    return mean_metrics(results, key)
 
 
 def _draw(name: str, case: PreprocessedCase, made: np.ndarray, spacing: Sequence[float], file: Path) -> None:

@@ -3,21 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from time import perf_counter
 
-import numpy as np
 import SimpleITK as sitk
 import torch
 
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.grid_chain import euler_transform, physical_matrix
-from nnunet_xmodal.tasks.registration.registered import Registered
+from nnunet_xmodal.tasks.registration.method import RegistrationMethod, Volume
 from nnunet_xmodal.tasks.registration.resolution_levels import factors_of_levels
-from nnunet_xmodal.tasks.registration.start_check import check_overlap
 
 
 @dataclass(frozen=True)
-class MutualInformation:
+class MutualInformation(RegistrationMethod):
     """Registration from coarse to fine, by gradient descent whose steps are measured in millimetres that voxels move.
 
     Around the moving image lies a margin of its smallest value, background: voxels that leave the image are counted as
@@ -46,27 +43,13 @@ class MutualInformation:
     threads: int | None = None
     seed: int = 1
 
-    def __call__(
-        self,
-        fixed: torch.Tensor | np.ndarray,
-        moving: torch.Tensor | np.ndarray,
-        spacing: Sequence[float],
-        base: torch.Tensor | np.ndarray,
-    ) -> Registered:
-        """See the package.
-
-        Raises:
-            XModalError: for images that do not overlap at the start.
-        """
-        start = perf_counter()
-        base = torch.as_tensor(base, dtype=torch.float64).cpu()
-        check_overlap(fixed.shape, spacing, base)
+    def find(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: torch.Tensor) -> torch.Tensor:
+        """Return the matrix, found by SimpleITK on the CPU."""
         reads = euler_transform(rigid_transform.inverse(base).numpy(), centre=(0.0, 0.0, 0.0))  # fixed → moving point
         method = self._method(tuple(fixed.shape), spacing)
         method.SetInitialTransform(reads, inPlace=True)
-        method.Execute(_image(fixed, spacing), _surrounded(_image(moving, spacing)))
-        matrix = rigid_transform.inverse(torch.from_numpy(physical_matrix(reads)))
-        return Registered(matrix, perf_counter() - start)
+        method.Execute(_image(fixed, spacing), _surrounded(_image(moving, spacing), fixed.shape))
+        return rigid_transform.inverse(torch.from_numpy(physical_matrix(reads)))
 
     def _method(self, shape: Sequence[int], spacing: Sequence[float]) -> sitk.ImageRegistrationMethod:
         method = sitk.ImageRegistrationMethod()
@@ -89,7 +72,7 @@ class MutualInformation:
         return method
 
 
-def _image(volume: torch.Tensor | np.ndarray, spacing: Sequence[float]) -> sitk.Image:
+def _image(volume: Volume, spacing: Sequence[float]) -> sitk.Image:
     """With the centre of the grid as physical origin, so that its transforms are those of the grid."""
     array = torch.as_tensor(volume).detach().cpu().to(torch.float32).numpy()
     image = sitk.GetImageFromArray(array)
@@ -98,6 +81,6 @@ def _image(volume: torch.Tensor | np.ndarray, spacing: Sequence[float]) -> sitk.
     return image
 
 
-def _surrounded(image: sitk.Image) -> sitk.Image:
-    margin = [side // 2 for side in image.GetSize()]
+def _surrounded(image: sitk.Image, shape: Sequence[int]) -> sitk.Image:
+    margin = [side // 2 for side in shape[::-1]]
     return sitk.ConstantPad(image, margin, margin, float(sitk.GetArrayViewFromImage(image).min()))

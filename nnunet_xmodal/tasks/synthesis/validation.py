@@ -3,18 +3,16 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from nnunet_xmodal.datasets.preprocessed_cases import CasesOnDisk
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.evaluation.figures.synthesis import MadeChannel, draw_synthesis
 from nnunet_xmodal.evaluation.image_similarity import image_similarity, range_inside
 from nnunet_xmodal.evaluation.untranslated import untranslated_ssim, worse_than_untranslated
-from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.evaluation.validation_summary import CaseResult, gather_results, mean_metrics, write_summary
 from nnunet_xmodal.files.labels import whole_image_key
 from nnunet_xmodal.networks.generator_pair import GeneratorPair, ThereAndBack
 from nnunet_xmodal.prediction.image_predictor import ImagePredictor, write_images
@@ -57,7 +55,7 @@ def validate_synthesis(
     folder = Path(fold_folder) / "validation"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     key = whole_image_key(predictor.dataset_json)
-    results: list[dict[str, Any]] = []
+    results: list[CaseResult] = []
     for case in cases[rank::ranks]:
         log(f"predicting {case}")
         data, segmentation, _, properties = dataset.load_case(case)
@@ -83,31 +81,23 @@ def validate_synthesis(
                 "untranslated": untranslated,
             }
         )
-    if ranks > 1:
-        gathered: list[list[dict[str, Any]]] = [[] for _ in range(ranks)]
-        dist.all_gather_object(gathered, results)
-        results = sorted((result for part in gathered for result in part), key=lambda result: result["prediction_file"])
-    per_case = [result["metrics"][key] for result in results]
-    means = {name: float(np.mean([metrics[name] for metrics in per_case])) for name in per_case[0]}
+    results = gather_results(results, ranks)
+    means = mean_metrics(results, key)
     if rank == 0:
         similarities = [result["untranslated"] for result in results]
         untranslated = {name: float(np.mean([of_case[name] for of_case in similarities])) for name in similarities[0]}
-        warnings = worse_than_untranslated(per_case, similarities) if there_and_back else []
+        metrics = [result["metrics"][key] for result in results]
+        warnings = worse_than_untranslated(metrics, similarities) if there_and_back else []
         for sentence in warnings:
             log(f"WARNING: {sentence}")
-        summary = {
-            "metric_per_case": results,
-            "mean": {key: means},
-            "foreground_mean": means,
-            "xmodal": {
-                "directions": {name: _BETTER[name.rsplit("_", 1)[1]] for name in means},
-                "where": "inside the non-zero voxels, in normalised intensities",
-                "data_range": "of every real channel inside these voxels; in metric_per_case",
-                "untranslated": untranslated,
-                "warnings": warnings,
-            },
+        notes = {
+            "directions": {name: _BETTER[name.rsplit("_", 1)[1]] for name in means},
+            "where": "inside the non-zero voxels, in normalised intensities",
+            "data_range": "of every real channel inside these voxels; in metric_per_case",
+            "untranslated": untranslated,
+            "warnings": warnings,
         }
-        write_json(summary, folder / "summary.json")
+        write_summary(folder, results, key, notes)
     predictor.network = pair
     return means
 

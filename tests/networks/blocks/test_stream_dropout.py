@@ -4,7 +4,7 @@ from itertools import product
 import pytest
 import torch
 
-from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
+from nnunet_xmodal.networks.blocks.stream_dropout import SomeStreams, StreamDropout
 
 SAMPLES = 40_000
 
@@ -45,3 +45,12 @@ def test_nothing_is_dropped_in_eval_mode_and_with_probability_0():
 def test_a_probability_that_leaves_nothing_is_refused(probability):
     with pytest.raises(ValueError, match=f"from 0 to below 1, got {probability!r}"):
         StreamDropout(probability)
+
+
+@pytest.mark.parametrize("n_streams", [2, 3, 4])
+def test_some_streams_are_any_but_none_and_all_and_equally_likely(n_streams):
+    counts = Counter(map(tuple, SomeStreams()(torch.empty(SAMPLES, 1, 2, 2), n_streams).tolist()))
+    expected = [subset for subset in product((False, True), repeat=n_streams) if any(subset) and not all(subset)]
+    assert set(counts) == set(expected)
+    assert all(count / SAMPLES == pytest.approx(1 / len(expected), abs=0.01) for count in counts.values())
+    assert SomeStreams().eval()(torch.empty(4, 1, 2, 2), n_streams) is None

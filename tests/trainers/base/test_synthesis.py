@@ -1,6 +1,5 @@
 """CMFT and self-reconstruction: what every trainer must do, and what their checkpoints are for."""
 
-import pickle
 from copy import deepcopy
 
 import numpy as np
@@ -12,7 +11,6 @@ from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator import Generator
 from nnunet_xmodal.networks.patch_discriminator import PatchDiscriminator
-from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.trainers import TRAINERS
 from nnunet_xmodal.trainers.base.synthesis import SynthesisTrainer
 
@@ -51,7 +49,7 @@ def state_of(trainer):
 
 @pytest.mark.parametrize("dimensions, residual", PLAIN_AND_RESIDUAL)
 @pytest.mark.parametrize("name", NAMES)
-def test_builds_learns_saves_and_loads(make, name, dimensions, residual, tmp_path, assert_equal):
+def test_builds_learns_saves_and_loads(make, name, dimensions, residual, own_task):
     trainer = make(name, dimensions, residual)
     batch = batch_for(trainer)
     x = batch["data"]
@@ -59,22 +57,12 @@ def test_builds_learns_saves_and_loads(make, name, dimensions, residual, tmp_pat
     trainer.network.train()
     losses = trainer.train_step(batch)
     assert all(np.isfinite(value) for value in losses.values())
-    for parameter_name, parameter in trainer.network.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
+    learning = {name for name, parameter in trainer.network.named_parameters() if parameter.requires_grad}
+    assert not learning.intersection(own_task.without_gradient(trainer.network))
     made = trainer.network.eval()(x)
     assert made.shape == x.shape and not torch.allclose(made, before)
-
-    file = str(tmp_path / "checkpoint_final.pth")
-    trainer.save_checkpoint(file)
-    assert [path.name for path in tmp_path.glob("checkpoint*")] == ["checkpoint_final.pth"]
-    other = make(name, dimensions, residual)
-    other.load_checkpoint(file)
-    assert torch.equal(other.network.eval()(x), made)
-    assert_equal(state_of(other), state_of(trainer))
-    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
-    if not residual:  # nnU-Net's own residual blocks hold a lambda
-        assert torch.equal(pickle.loads(pickle.dumps(trainer.network)).eval()(x), made)
+    pickles = not residual  # nnU-Net's own residual blocks hold a lambda
+    own_task.is_saved_and_loaded(trainer, lambda: make(name, dimensions, residual), x, state_of, pickles)
 
 
 @pytest.mark.parametrize(
@@ -105,32 +93,8 @@ def test_weights_are_the_same_however_labels_are_permuted(make, assert_equal):
 
 
 @pytest.mark.parametrize("name, killed_after", [*((name, 2) for name in NAMES), ("nnUNetTrainerCMFT", 1)])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, tmp_path, assert_equal):
-    epochs, steps = 3, 1
-
-    def epoch(trainer, number):
-        trainer.current_epoch = number
-        for schedule in trainer.lr_schedulers.values():
-            schedule.step(number)
-        return [trainer.train_step(batch_for(trainer, seed=10 * number + step)) for step in range(steps)]
-
-    whole = make(name)
-    start = deepcopy(whole.checkpoint())
-    expected = [epoch(whole, number) for number in range(epochs)]
-
-    killed = make(name)
-    killed.restore(start)
-    losses = [epoch(killed, number) for number in range(killed_after)]
-    file = str(tmp_path / "checkpoint_latest.pth")
-    killed.save_checkpoint(file)
-    del killed
-    resumed = make(name)
-    resumed.load_checkpoint(file)
-    assert resumed.current_epoch == killed_after
-    losses += [epoch(resumed, number) for number in range(killed_after, epochs)]
-
-    assert losses == expected
-    assert_equal(state_of(resumed), state_of(whole))
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
+    own_task.resumes_bit_for_bit(lambda: make(name), batch_for, 3, 1, killed_after, state_of)
 
 
 @pytest.mark.parametrize(
@@ -204,20 +168,15 @@ def test_unpaired_streams_come_from_different_halves_of_the_batch(make):
     assert unpaired.train_step(batch) == paired.train_step(batch | {"data": put_together})
 
 
-def test_a_loss_that_turns_nan_stops_the_training(make):
+def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make("nnUNetTrainerCMFT")
-    with torch.no_grad():
-        next(trainer.discriminators["A"].parameters()).fill_(float("nan"))
-    with pytest.raises(XModalError, match=r"the loss \(loss, G_B_to_A, D_A\) turned NaN or infinite in epoch 0"):
-        trainer.train_step(batch_for(trainer))
+    weight = next(trainer.discriminators["A"].parameters())
+    message = r"the loss \(loss, G_B_to_A, D_A\) turned NaN or infinite in epoch 0"
+    own_task.stops_at_nan(trainer, weight, batch_for, message)
 
 
-def test_nan_in_a_batch_names_the_case(make):
-    trainer = make("nnUNetTrainerCMFT")
-    batch = batch_for(trainer)
-    batch["data"][1, 0, 3, 3] = float("nan")
-    with pytest.raises(XModalError, match="the preprocessed case 1 holds NaN or infinite voxels"):
-        trainer.train_step(batch)
+def test_nan_in_a_batch_names_the_case(make, own_task):
+    own_task.names_the_case_with_nan(make("nnUNetTrainerCMFT"), batch_for)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -227,14 +186,9 @@ def test_any_other_number_of_streams_than_two_is_refused(make, name):
         make(name, streams=[[0], [1], [2]])
 
 
-def test_nnunets_prediction_says_which_command_to_use(make):
+def test_nnunets_prediction_says_which_command_to_use(make, own_task):
     trainer = make("nnUNetTrainerCMFT")
-    build = (trainer.plans_manager, trainer.configuration_manager, 4, 3, False)
-    with pytest.raises(XModalError, match="nnUNetTrainerCMFT predict images, .* use nnUNetXModal_predict"):
-        trainer.build_network_architecture(*build)
-    with building("predictor"):
-        network = trainer.build_network_architecture(*build)
-    network.load_state_dict(trainer.checkpoint()["network_weights"])
+    own_task.refuses_stock_prediction(trainer, "images", weights=trainer.checkpoint()["network_weights"])
 
 
 def test_a_second_stage_is_refused(make_trainer, make_plans, make_dataset_json):

@@ -1,0 +1,34 @@
+"""A registration of two images from a start: what all methods have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from nnunet_xmodal.tasks.registration.registered import Registered
+from nnunet_xmodal.tasks.registration.start_check import check_overlap
+
+Volume: TypeAlias = torch.Tensor | np.ndarray
+"""`(D, H, W)`; a moving one reaches beyond the fixed one's grid, around the same centre."""
+
+
+class RegistrationMethod(ABC):
+    """A method that finds one matrix, from one start; see the package for the interface."""
+
+    def __call__(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: Volume) -> Registered:
+        """Register two images from one start, and take the time.
+
+        Raises:
+            XModalError: for images that do not overlap at the start.
+        """
+        began = perf_counter()
+        base = torch.as_tensor(base, dtype=torch.float64).cpu()
+        check_overlap(fixed.shape, moving.shape, spacing, base)
+        return Registered(self.find(fixed, moving, spacing, base), perf_counter() - began)
+
+    @abstractmethod
+    def find(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: torch.Tensor) -> torch.Tensor:
+        """Return moving → fixed, `(4, 4)` float64 on the CPU; `base` is that, too, and the images overlap there."""
