@@ -84,11 +84,11 @@ def test_it_is_validated_again_and_continued(trained):
 def test_the_comparison_tabulates_trainers_and_baselines(trained, tmp_path):
     trained.run(sys.executable, BASELINES, "-d", 952, "-f", 0)
     trained.run("nnUNetXModal_compare", "-d", 952, "-c", "3d_fullres", "-p", PLANS, "-f", 0, "-o", tmp_path,
-                "-tr", BACKBONE, FOLDED, "TKD", "Tikhonov")  # fmt: skip
+                "-tr", BACKBONE, FOLDED, "TKD", "Tikhonov", "TV")  # fmt: skip
     header, *rows = (tmp_path / "cases.csv").read_text().splitlines()
-    assert set(DIRECTIONS) <= set(header.split(",")) and len(rows) == 4 and ",brain," in rows[0]
+    assert set(DIRECTIONS) <= set(header.split(",")) and len(rows) == 5 and ",brain," in rows[0]
     table = (tmp_path / "summary.md").read_text()
-    assert "RMSE_percent ↓" in table and "| TKD " in table and "| Tikhonov " in table
+    assert "RMSE_percent ↓" in table and all(f"| {name} " in table for name in ("TKD", "Tikhonov", "TV"))
 
 
 def test_maps_of_fields_in_another_unit_and_without_a_mask(trained, tmp_path):

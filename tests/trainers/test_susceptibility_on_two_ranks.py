@@ -39,7 +39,7 @@ class InMemory:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFA"])
+@pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFADirect"])
 def test_both_ranks_learn_the_same_and_share_the_validation(
     make_trainer, make_plans, nnunet_folders, on_two_ranks, name
 ):
@@ -75,7 +75,12 @@ def train_on_rank(rank: int, folder: Path, made: nnUNetTrainer) -> None:
     made.augmentation()
     made.network.train()
     for _ in range(3):
-        batch = {"data": 0.02 * torch.randn(2, 2, *PATCH), "target": torch.ones(2, 1, *PATCH), "keys": ["a", "b"]}
+        channels = 2 + (0 if made.field_inputs is None else len(made.field_inputs.alphas))  # behind the target
+        batch = {
+            "data": 0.02 * torch.randn(2, channels, *PATCH),
+            "target": torch.ones(2, 1, *PATCH),
+            "keys": ["a", "b"],
+        }
         made.train_step(batch)
     made.network.eval()
     with torch.no_grad():
