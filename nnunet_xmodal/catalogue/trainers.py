@@ -173,8 +173,12 @@ TRAINERS = (
     ),
     _qsm(
         _named("QSM", "QSMFA", "QSMSA", "QSMDualAttention", "QSMRSA"),
-        what="[susceptibility maps](documentation/how-to/reconstruct.md) in ppm from field maps, without and with "
-        "attention; any other regression in ten lines",
+        what="[susceptibility maps](documentation/how-to/reconstruct.md) in ppm: what an inversion of the field lacks, "
+        "without and with attention; any other regression in ten lines",
+    ),
+    _qsm(
+        _named("QSMDirect", "QSMFADirect", "QSMSADirect", "QSMDualAttentionDirect", "QSMRSADirect"),
+        what="the same from the field alone, without an inversion, as published",
     ),
     _few_shot(
         _named("CRTP", "CRBase", "CRMask"),
