@@ -198,7 +198,7 @@ def ending_in_order() -> Iterator[None]:
         end_soon(number)
         raise SystemExit(128 + number)
 
-    interrupted = -_AT_ONCE
+    interrupted = -float(_AT_ONCE)
 
     def interrupt(number: int, _: object) -> None:
         nonlocal interrupted
