@@ -188,7 +188,6 @@ def test_efficientnet_lite_learns(make):
     assert losses[-1] < losses[0]
 
 
-
 def test_what_was_done_at_first_has_names_of_its_own(make):
     """One superpixel, windows of fixed size, weights in both terms, 0 as padding; nothing else differs."""
     for name in FORMER:
