@@ -50,7 +50,9 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     own_options = ("size",)
 
-    def __init__(self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others: Any):
+    def __init__(
+        self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others: Any
+    ) -> None:
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetFewShotPlans", **others})
         self.size = self.checked_size(size)
 
@@ -67,7 +69,9 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
         return sides
 
     @classmethod
-    def check_raw(cls, dataset_json: dict, cases: Sequence[Case], size: Sequence[int] | None = None) -> None:
+    def check_raw(
+        cls, dataset_json: dict, cases: Sequence[Case], size: Sequence[int] | None = None, **options: Any
+    ) -> None:
         """Check the raw dataset before anything is written; see the class for errors."""
         cls.checked_size(size)
 
@@ -112,8 +116,8 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
             data_identifier=self.generate_data_identifier("2d"),
             patch_size=self.size,
             batch_size=1,
-            spacing=spacing,
-            median_shape=np.median(new_shapes, 0),
+            spacing=spacing.tolist(),
+            median_shape=np.median(new_shapes, 0).tolist(),
         )
         self.plans = plans_with(self, {"2d": configuration | {"batch_dice": True}}, shapes, spacings)
         print(f"Patch {self.size}, spacing {spacing.round(4).tolist()} mm")

@@ -45,8 +45,8 @@ def configuration_with(
     data_identifier: str,
     patch_size: Sequence[int],
     batch_size: int,
-    spacing: Sequence[float],
-    median_shape: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
+    median_shape: Sequence[float] | np.ndarray,
 ) -> dict:
     """Return the configuration that trains a network.
 
@@ -60,8 +60,8 @@ def configuration_with(
         "preprocessor_name": planner.preprocessor_name,
         "batch_size": batch_size,
         "patch_size": list(patch_size),
-        "median_image_size_in_voxels": [float(side) for side in median_shape],
-        "spacing": [float(mm) for mm in spacing],
+        "median_image_size_in_voxels": list(median_shape),
+        "spacing": spacing,  # nnU-Net's planners want theirs back as the array that it is
         **_normalisation(planner),
         **_resampling(planner),
         "architecture": {"network_class_name": network, "arch_kwargs": arguments, "_kw_requires_import": []},

@@ -22,6 +22,7 @@ from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty, first_fau
 PATCH = (32, 64, 64)
 """Voxels along z, y, x, the paper's."""
 
+_FIELD_OPTIONS = ("field_unit", "B0", "TE", "b0_direction")
 _BATCH_SIZE = 16
 _SMALLEST_BATCH = 2
 _DIVISOR = 2 ** (len(WIDTHS) - 1)  # of the backbone's patch, along every axis
@@ -48,7 +49,7 @@ class ReconstructionPlanner(UnchangedImages):
             the last channel, and a field whose numbers do not fit.
     """
 
-    own_options = ("patch", "field_unit", "B0", "TE", "b0_direction")
+    own_options = ("patch", *_FIELD_OPTIONS)
     needs_every_label = True
     plans_name = "nnUNetReconstructionPlans"
 
@@ -62,7 +63,7 @@ class ReconstructionPlanner(UnchangedImages):
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
         **others: Any,
-    ):
+    ) -> None:
         super().__init__(dataset_name_or_id, **{"plans_name": self.plans_name, **others})
         self.check_dataset_json(self.dataset_json)
         self.lowres_creation_threshold = 0  # no 3d_lowres
@@ -121,10 +122,7 @@ class ReconstructionPlanner(UnchangedImages):
         dataset_json: dict,
         cases: Sequence[Case],
         patch: Sequence[int] | None = None,
-        field_unit: str | None = None,
-        B0: float | None = None,
-        TE: float | None = None,
-        b0_direction: Sequence[float] | None = None,
+        **options: Any,
     ) -> None:
         """Check the raw dataset before anything is written.
 
@@ -132,7 +130,7 @@ class ReconstructionPlanner(UnchangedImages):
             XModalError: see the class; also for a case with an empty mask, and for one of a single slice.
         """
         cls.check_dataset_json(dataset_json)
-        cls.field_of(dataset_json, field_unit, B0, TE, b0_direction)
+        cls.field_of(dataset_json, *(options.get(name) for name in _FIELD_OPTIONS))
         if patch is not None:
             cls.check_patch(patch)
 
@@ -182,7 +180,7 @@ class ReconstructionPlanner(UnchangedImages):
         if len(spacing) == 2:
             return {}  # left out when plans are saved
         patch = self.patch_for(median_shape)
-        return configuration_with(
+        plan = configuration_with(
             self,
             f"{QSMUNet.__module__}.{QSMUNet.__name__}",
             {"widths": list(WIDTHS)},
@@ -192,6 +190,7 @@ class ReconstructionPlanner(UnchangedImages):
             spacing=spacing,
             median_shape=median_shape,
         )
+        return plan | {"spacing": np.asarray(spacing)}  # nnU-Net divides by it before it writes the plans
 
     def batch_size(self, patch: Sequence[int]) -> int:
         """Return how many samples fit by nnU-Net's own reference, at most the paper's sixteen."""

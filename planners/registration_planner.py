@@ -53,14 +53,16 @@ class RegistrationPlanner(UnchangedImages):
     own_options = ("grid",)
     needs_every_label = True
 
-    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others: Any):
+    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others: Any) -> None:
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetRegistrationPlans", **others})
         self.grid = [int(side) for side in grid or GRID]
         self.feature_map_size = _checked_feature_map_size(self.grid)
         _check_dataset_json(self.dataset_json)
 
     @classmethod
-    def check_raw(cls, dataset_json: dict, cases: Sequence[Case], grid: Sequence[int] | None = None) -> None:
+    def check_raw(
+        cls, dataset_json: dict, cases: Sequence[Case], grid: Sequence[int] | None = None, **options: Any
+    ) -> None:
         """Check the raw dataset before anything is written.
 
         Raises:
@@ -125,8 +127,8 @@ class RegistrationPlanner(UnchangedImages):
             data_identifier=self.generate_data_identifier("3d_fullres"),
             patch_size=self.grid,
             batch_size=self.batch_size(),
-            spacing=spacing,
-            median_shape=np.median(new_shapes, 0),
+            spacing=spacing.tolist(),
+            median_shape=np.median(new_shapes, 0).tolist(),
         )
         self.plans = plans_with(self, {"3d_fullres": configuration | {"batch_dice": False}}, shapes, spacings)
         print(f"Grid {self.grid}, spacing {spacing.round(4).tolist()} mm")

@@ -46,10 +46,10 @@ class nnUNetTrainerCMFF(XModalTrainer):
         return CMFFUNet(**plan.arguments, **cls.blocks(plan))
 
     @classmethod
-    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
+    def network_from_plans(cls, plans: PlansManager, *args: Any) -> nn.Module:
         """Build the network, which learns from the plans whether labels are regions."""
-        network = super().build_network_architecture(plans_manager, *args, **kwargs)
-        network.regions = plans_manager.plans["xmodal"].get("regions", False)
+        network = super().network_from_plans(plans, *args)
+        network.regions = plans.plans["xmodal"].get("regions", False)
         return network
 
     def initialize(self) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.trainers.attention import nnUNetTrainerFALiteral
-from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, without
+from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, AugmentationSettings, without
 from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
 from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 
@@ -73,12 +73,12 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
             {**dice, "do_bg": False}, {"weight": weight}, ignore_label=ignore, dice_class=MemoryEfficientSoftDiceLoss
         )
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
         """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr)
         return optimizer, EpochSchedule(optimizer, milestones(self.initial_lr, self.num_epochs, self.milestones))
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> AugmentationSettings:
         """Return no rotation and no mirrors, and the patch size of nnU-Net."""
         _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         self.inference_allowed_mirroring_axes = None

@@ -12,13 +12,13 @@ from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
-from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
+from nnunet_xmodal.networks.blocks.stream_dropout import SomeStreams, StreamDropout
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
 from nnunet_xmodal.tasks.segmentation.attention_places import is_alive
-from nnunet_xmodal.tasks.segmentation.attention_report import distillation_report, symmetric_kl_of_tiles
+from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, distillation_report, symmetric_kl_of_tiles
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _SAMPLES = 4  # whose median is reported: single ones differ by a factor of ten at the start
@@ -126,19 +126,13 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         data, levels = samples[0].to(self.device), [level.to(self.device) for level in samples[1]]
         self.plain_network.train()
         for module in self.plain_network.modules():
-            if isinstance(module, StreamDropout):
+            if isinstance(module, StreamDropout | SomeStreams):
                 module.eval()  # what is dropped would change the numbers from call to call
+        distillation = AttentionDistillationLoss(self.distillation_scale)
+        losses = WeighedLosses(self.segmentation_loss, self.measured_paths(), distillation, self.distillation_weight)
+        target = levels if self.enable_deep_supervision else levels[0]
         try:
-            report = distillation_report(
-                self.plain_network,
-                self.segmentation_loss,
-                self.measured_paths(),
-                AttentionDistillationLoss(self.distillation_scale),
-                self.distillation_weight,
-                data,
-                levels if self.enable_deep_supervision else levels[0],
-                self.foreground(levels[0]),
-            )
+            report = distillation_report(self.plain_network, losses, data, target, self.foreground(levels[0]))
         except torch.cuda.OutOfMemoryError:  # a report is not worth a training
             self.print_to_log_file(f"No attention report at the {when} of training: not enough GPU memory in float32.")
             return

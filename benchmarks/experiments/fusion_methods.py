@@ -28,6 +28,7 @@ class Method:
     draw: int = 0
 
     def trainer_class(self) -> type:
+        """Return nnU-Net's trainer, one of this package, or a control of the study."""
         import fusion_controls
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -47,7 +48,7 @@ METHODS = {
     "SCFFLevels": Method("nnUNetTrainerSCFFLevels"),
     "StreamGates": Method("nnUNetTrainerStreamGates"),
     "MultiStreamDropout": Method("nnUNetTrainerMultiStreamDropout"),
-    "DropoutDistilled": Method("nnUNetTrainerMultiStreamDropoutDistilled"),
+    "AnyStreamsDistilled": Method("nnUNetTrainerAnyStreamsDistilled"),
     "CSAD": Method("nnUNetTrainerCSAD"),
     "CSADGradientShare": Method("nnUNetTrainerCSADGradientShare"),
     "CSADNoSCFF": Method("nnUNetTrainerCSADNoSCFF"),

@@ -24,7 +24,7 @@ class FieldFlags:
     told at the end of the flag's help.
     """
 
-    def __init__(self, container: Container, request: type):
+    def __init__(self, container: Container, request: type) -> None:
         self.container = container
         self.fields = {field.name: field for field in fields(request)}
 
@@ -47,7 +47,7 @@ class FieldFlags:
             settings["default"] = default
             help = _with_default(help, default)
         if not {"action", "choices", "metavar"} & settings.keys():
-            settings["metavar"] = flag.lstrip("-").upper()
+            settings["metavar"] = flag.lstrip("-").replace("-", "_").upper()
         self.container.add_argument(flag, help=help, **settings)
 
     def add_models(self) -> None:

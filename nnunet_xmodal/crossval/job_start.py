@@ -9,12 +9,17 @@ from nnunet_xmodal.files.json_files import read_json
 
 
 class JobStart(Enum):
-    """How a job starts; the value is what is added to the stock command."""
+    """How a job starts; the value is the flag that is added to the stock command, if any."""
 
-    NEW = ()
-    CONTINUE = ("--c",)
-    VALIDATE = ("--val",)
+    NEW = ""  # not (): Python 3.11 before 3.11.4, Debian 12's among them, takes that for no value
+    CONTINUE = "--c"
+    VALIDATE = "--val"
     FINISHED = None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Return what is added to the stock command, word by word."""
+        return (self.value,) if self.value else ()
 
 
 def start_of(job: Job) -> JobStart:

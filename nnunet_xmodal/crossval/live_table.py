@@ -25,7 +25,7 @@ _TAIL_BYTES = 1 << 16
 class LiveTable:
     """A context manager that draws the table in place, or, where the output is no terminal, prints a line per event."""
 
-    def __init__(self, jobs: Sequence[Job], console: Console | None = None):
+    def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
         self.jobs = list(jobs)
         self.console = console or _standard_output()
         self.cells = {job: Text(*_at_rest(job)) for job in self.jobs}

@@ -32,7 +32,7 @@ def script(waves: Sequence[Sequence[Job]]) -> str:
                     f"# first rename {quoted(str(file))}, which is not readable, to …{SET_ASIDE}"
                     for file in unreadable_checkpoints(job)
                 ]
-            lines.append(" ".join(map(quoted, job.command(*start.value))))
+            lines.append(" ".join(map(quoted, job.command(*start.flags))))
     return "\n".join(lines)
 
 

@@ -63,7 +63,7 @@ def run_job(job: Job, hangup: int | None = None) -> int:
             return 0
         if start is not JobStart.VALIDATE:
             set_aside_outdated_results(job)
-        process = _start(job.command(*start.value), log)
+        process = _start(job.command(*start.flags), log)
         try:
             for file in (sys.stdout, log):
                 print(f"process group {process.pid} on {socket.gethostname()}", file=file, flush=True)

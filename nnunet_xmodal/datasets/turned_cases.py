@@ -25,7 +25,7 @@ class TurnedCases:
         transpose_forward: of the plans: which of z, y, x the axes of a preprocessed array are.
     """
 
-    def __init__(self, dataset: PreprocessedCases, axes: str | None, transpose_forward: Sequence[int]):
+    def __init__(self, dataset: PreprocessedCases, axes: str | None, transpose_forward: Sequence[int]) -> None:
         self.dataset, self.axes, self.order = dataset, axes, list(transpose_forward)
 
     @property

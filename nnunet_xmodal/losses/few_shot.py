@@ -36,7 +36,7 @@ class EpisodeLoss(nn.Module):
         weights: Sequence[float] = (0.05, 1.0),
         alignment: float = 1.0,
         alignment_weights: Sequence[float] = (1.0, 1.0),
-    ):
+    ) -> None:
         super().__init__()
         self.weights, self.alignment_weights = tuple(weights), tuple(alignment_weights)
         self.alignment = alignment
@@ -48,6 +48,7 @@ class EpisodeLoss(nn.Module):
         query_mask: torch.Tensor,
         support_mask: torch.Tensor,
     ) -> EpisodeTerms:
+        """Return the total and its two terms; see the class."""
         segmentation = self._cross_entropy(scores, query_mask, self.weights)
         alignment = self._cross_entropy(alignment_scores, support_mask.flatten(0, 1), self.alignment_weights)
         return EpisodeTerms(segmentation + self.alignment * alignment, segmentation, alignment)

@@ -18,7 +18,7 @@ class SumOverBranches(nn.Module):
     Shape: `(logits, (logits, …))` or logits, and the target as the segmentation loss takes it → scalar.
     """
 
-    def __init__(self, segmentation_loss: nn.Module):
+    def __init__(self, segmentation_loss: nn.Module) -> None:
         super().__init__()
         self.segmentation_loss = segmentation_loss
 

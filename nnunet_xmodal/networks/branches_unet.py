@@ -56,7 +56,9 @@ class UNetBranch(nn.Module):
     Shape: `(B, input_channels, *spatial)` → logits as nnU-Net has them; `with_taps` see TappedDecoder.
     """
 
-    def __init__(self, input_channels: int, num_classes: int, deep_supervision: bool = False, **architecture: Any):
+    def __init__(
+        self, input_channels: int, num_classes: int, deep_supervision: bool = False, **architecture: Any
+    ) -> None:
         super().__init__()
         self.encoder = encoder_of(architecture, input_channels)
         n_convolutions = architecture["n_conv_per_stage_decoder"]
@@ -104,7 +106,7 @@ class BranchesUNet(nn.Module):
         branches: str = "AB",
         regions: bool = False,
         **branch: Any,
-    ):
+    ) -> None:
         super().__init__()
         check_two_streams(streams)
         self.input_channels = input_channels

@@ -46,7 +46,7 @@ class FusionBranch(nn.Module):
         num_classes: int,
         guidance: MaskGuidedAttention | None,
         attention: Callable[..., nn.Module] | None,
-    ):
+    ) -> None:
         super().__init__()
         width = encoder.output_channels[0]
         self.earlier = self._convolution(encoder, 2 * width, width)
@@ -128,7 +128,7 @@ class CMFFUNet(BranchesUNet):
         attention: Callable[..., nn.Module] | None = None,
         stream_dropout: StreamDropout | None = None,
         **branches: Any,
-    ):
+    ) -> None:
         super().__init__(num_classes=num_classes, **branches)
         self.fusion = FusionBranch(self._first_encoder, num_classes, guidance, attention)
         self.stream_dropout = stream_dropout

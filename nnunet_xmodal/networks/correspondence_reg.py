@@ -13,10 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.rigid_fit import fit_rigid
-from nnunet_xmodal.networks.input_check import check_input
+from nnunet_xmodal.networks.input_check import check_grid
 from nnunet_xmodal.numerics import full_precision
 
 _WIDTH = 16
@@ -36,7 +35,7 @@ class DescriptorExtractor(nn.Module):
     Shape: `(B, 1, *grid)` → `(B, 16, *lattice)`, of length 1.
     """
 
-    def __init__(self, grid: Sequence[int]):
+    def __init__(self, grid: Sequence[int]) -> None:
         super().__init__()
         layers, channels = [_convolution(1, _WIDTH, (1, 1, 1))], _WIDTH
         for stride in _strides(grid):
@@ -48,6 +47,7 @@ class DescriptorExtractor(nn.Module):
         self.descriptor = nn.Conv3d(3 * _WIDTH, _WIDTH, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Describe each position of a grid; see the class."""
         fine = self.fine(image)
         coarse = F.interpolate(self.coarse(fine), size=fine.shape[2:], mode="trilinear", align_corners=False)
         return F.normalize(self.descriptor(torch.cat((fine, coarse), 1)), dim=1)
@@ -81,7 +81,7 @@ class CorrespondenceReg(nn.Module):
     points: torch.Tensor
     shifts: torch.Tensor
 
-    def __init__(self, grid: Sequence[int]):
+    def __init__(self, grid: Sequence[int]) -> None:
         super().__init__()
         self.grid = [int(side) for side in grid]
         self.fixed_features = DescriptorExtractor(self.grid)
@@ -125,12 +125,7 @@ class CorrespondenceReg(nn.Module):
 
     def forward(self, x: torch.Tensor, spacing: torch.Tensor | None = None) -> torch.Tensor:
         """Return the six numbers of the transform, `(B, 6)`; see the class. Without spacing voxels measure 1 mm."""
-        check_input(x, self.input_channels, (), self.training)
-        if list(x.shape[2:]) != self.grid:
-            raise XModalError(
-                f"the network was made for the grid {self.grid} and got {list(x.shape[2:])}: cut this grid from the "
-                "images, or train a network on the other one."
-            )
+        check_grid(x, self.input_channels, self.grid, self.training)
         points, found, weights = self.matches(x, torch.ones(3).to(x) if spacing is None else spacing)
         ridge = self.log_ridge.exp().repeat_interleave(3)
         with full_precision(x):

@@ -35,7 +35,7 @@ class LiteBackbone(nn.Module):
 
     stride = 8
 
-    def __init__(self, channels: int = 1, features: int = 256, weights: str | None = None):
+    def __init__(self, channels: int = 1, features: int = 256, weights: str | None = None) -> None:
         super().__init__()
         import timm  # takes as long as a small prediction: not for trainers on other backbones
 

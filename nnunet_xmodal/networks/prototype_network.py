@@ -73,7 +73,7 @@ class PrototypeNetwork(nn.Module):
         size: Sequence[int] = (256, 256),
         background: bool = True,
         padded_by_background: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.prototypes = prototypes
@@ -198,7 +198,7 @@ class PrototypeNetwork(nn.Module):
             self._features.forget()
         return super().train(mode)
 
-    def _apply(self, *args, **kwargs):
+    def _apply(self, *args: Any, **kwargs: Any) -> nn.Module:
         before = self._places()
         result = super()._apply(*args, **kwargs)
         if self._places() != before:  # nnU-Net moves the network to its device before every case
@@ -220,9 +220,9 @@ class PrototypeNetwork(nn.Module):
             torch.equal(value, state_dict[name].to(value)) for name, value in own.items()
         )
 
-    def _load_from_state_dict(self, *args, **kwargs):
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._features.forget()
-        return super()._load_from_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _check(self, x: torch.Tensor) -> None:
         check_input(x, self.input_channels, (), self.training)
@@ -236,16 +236,12 @@ class PrototypeNetwork(nn.Module):
         return with_background(x) if self.padded_by_background else x
 
     def _referred(
-        self,
-        support: torch.Tensor,
-        query: torch.Tensor,
-        mask: torch.Tensor,
-        exists: torch.Tensor | None = None,
-        pair: torch.Tensor | None = None,
+        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, **shots: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both maps behind the cross-reference, if there is one; `exists` and `pair` as it takes them."""
         if self.cross_reference is None:
-            return of_pairs(support, query, pair)
-        return self.cross_reference(support, query, mask, exists, pair)
+            return of_pairs(support, query, shots.get("pair"))
+        return self.cross_reference(support, query, mask, **shots)
 
     def _margin(
         self,
@@ -261,7 +257,8 @@ class PrototypeNetwork(nn.Module):
         choices = answering.shape[1]
         index = answering.flatten()  # B·choices
         exists = self.support.exists[label, index]  # B·choices S
-        ours, theirs = self._referred(features[index], query.repeat_interleave(choices, 0), masks[index], exists)
+        repeated = query.repeat_interleave(choices, 0)
+        ours, theirs = self._referred(features[index], repeated, masks[index], exists=exists)
         scores = self.prototypes(ours, masks[index], theirs, exists)  # B·choices 2 h w
         margin = self._enlarged(scores[:, 1:] - scores[:, :1])  # B·choices 1 H W
         margin = torch.where(exists.any(1)[:, None, None, None], margin, NEVER)

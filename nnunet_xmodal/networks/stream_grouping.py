@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ class StreamGrouping(nn.Module):
 
     length = 1024  # bytes, enough for some two hundred channels
 
-    def __init__(self, streams: Sequence[Sequence[int]]):
+    def __init__(self, streams: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self.streams = [list(stream) for stream in streams]
         text = json.dumps(self.streams, separators=(",", ":")).encode()
@@ -64,7 +65,7 @@ class StreamGrouping(nn.Module):
             raise XModalError(f"streams of {sum(map(len, self.streams))} channels are more than a checkpoint can name.")
         self.register_buffer("encoded", torch.tensor(list(text.ljust(self.length)), dtype=torch.uint8))
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
         encoded = state_dict.get(f"{prefix}encoded")
         if encoded is not None and not encoded.is_meta:
             theirs = json.loads(bytes(encoded.tolist()))

@@ -88,7 +88,7 @@ def spacing_of(shape: Sequence[int]) -> tuple[float, ...]:
 class _Scene:
     """Tissues and labels of a scan, painted one over the other in coordinates of the patient."""
 
-    def __init__(self, rng: np.random.Generator, mm: np.ndarray):
+    def __init__(self, rng: np.random.Generator, mm: np.ndarray) -> None:
         self.rng = rng
         size = rng.uniform(0.92, 1.06)  # of the whole patient
         turned = Rotation.from_euler("ZYX", rng.uniform(-5, 5, 3), degrees=True).as_matrix()

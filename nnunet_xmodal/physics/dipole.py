@@ -42,7 +42,7 @@ _ORTHOGONAL_TO = 1e-3  # headers hold float32, and some of them few digits
 
 
 def field_direction(direction_cosines: Sequence[float] | np.ndarray, b0: Sequence[float] = (0, 0, 1)) -> np.ndarray:
-    """The main field in the axes of an image's array.
+    """Return the main field in the axes of an image's array.
 
     Args:
         direction_cosines: nine numbers or `(3, 3)`; columns are the physical directions of the image's x, y, z, as
@@ -76,7 +76,7 @@ def dipole_kernel(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> torch.Tensor:
-    """D(k) on the frequencies of `torch.fft.rfftn`.
+    """Return D(k) on the frequencies of `torch.fft.rfftn`.
 
     Args:
         size: voxels along z, y, x.
@@ -110,7 +110,7 @@ def forward(
     direction: Vector,
     padding: float = PADDING,
 ) -> torch.Tensor:
-    """The field of a map, in the map's unit; linear, differentiable, and its own adjoint.
+    """Compute the field of a map, in the map's unit; linear, differentiable, and its own adjoint.
 
     Args:
         susceptibility: `(B, 1, D, H, W)`, 0 where nothing is known.
@@ -131,7 +131,7 @@ def in_k_space(
     transfer: Callable[[torch.Tensor], torch.Tensor],
     padding: float = PADDING,
 ) -> torch.Tensor:
-    """F⁻¹[transfer(D) · F[image]], where D is real and even, for the forward model and what inverts it.
+    """Compute F⁻¹[transfer(D) · F[image]], where D is real and even, for the forward model and what inverts it.
 
     Args:
         image: `(B, C, D, H, W)`.
@@ -153,6 +153,6 @@ def in_k_space(
     return result[..., : size[0], : size[1], : size[2]]
 
 
-def _per_axis(vector: Vector, dtype: torch.dtype, device) -> torch.Tensor:
+def _per_axis(vector: Vector, dtype: torch.dtype, device: torch.device | None) -> torch.Tensor:
     """`(3,)` or `(B, 3)` → `(3, …, 1, 1, 1)`."""
     return torch.as_tensor(vector, dtype=dtype, device=device).movedim(-1, 0)[..., None, None, None]

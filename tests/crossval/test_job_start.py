@@ -106,3 +106,9 @@ def test_nothing_but_a_zip_is_a_checkpoint(tmp_path):
     (tmp_path / "text.pth").write_text("half of a checkpoint")
     for name in ("folder.pth", "text.pth", "absent.pth"):
         assert not is_intact(tmp_path / name)
+
+
+def test_a_start_adds_one_flag_or_none():
+    """Python 3.11.2, Debian 12's, makes another value of an enumeration's empty tuple."""
+    assert [start.flags for start in JobStart] == [(), ("--c",), ("--val",), ()]
+    assert all(start.value is None or isinstance(start.value, str) for start in JobStart)

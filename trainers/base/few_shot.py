@@ -9,7 +9,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xmodal.datasets.background_loading import started
+from nnunet_xmodal.datasets.background_loading import Augmenter, started
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
 from nnunet_xmodal.datasets.turned_cases import TurnedCases
@@ -24,6 +24,7 @@ from nnunet_xmodal.tasks.few_shot.predictor import FewShotPredictor
 from nnunet_xmodal.tasks.few_shot.superpixel_cache import SuperpixelMaps, ensure_superpixels, superpixel_folder
 from nnunet_xmodal.tasks.few_shot.superpixels import SuperpixelSettings
 from nnunet_xmodal.tasks.few_shot.support import fill_support
+from nnunet_xmodal.trainers.base.augmentation import AugmentationSettings
 from nnunet_xmodal.trainers.base.few_shot_sight import NotedSight
 from nnunet_xmodal.trainers.base.few_shot_validation import TwoValidations
 from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
@@ -122,7 +123,7 @@ class FewShotTrainer(NotedSight, TwoValidations, OwnTaskTrainer):
             optimizer = torch.optim.SGD(self.network.parameters(), momentum=self.momentum, **settings)
         return optimizer, EpochSchedule(optimizer, decay(self.initial_lr, self.num_epochs, self.decay))
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> AugmentationSettings:
         """Use nothing of nnU-Net's augmentation: a mirrored query would lie beside a support that is not."""
         self.inference_allowed_mirroring_axes = None
         return None, False, self.configuration_manager.patch_size, None
@@ -141,7 +142,7 @@ class FewShotTrainer(NotedSight, TwoValidations, OwnTaskTrainer):
             dist.barrier()
         return maps
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, Augmenter]:
         """Return episodes of training and validation cases, in the background."""
         self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         maps, patch_size = self.superpixels(), self.configuration_manager.patch_size

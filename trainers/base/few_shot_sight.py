@@ -44,7 +44,7 @@ class NotedSight(_Trainer):
         local = cls.prototypes is LocalPrototypes
         return {"prototypes": LocalPrototypes(4, 2) if local else cls.prototypes(), "padded_by_background": False}
 
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Load a checkpoint, and see slices as its model does, be it from before `sight_of`."""
         super().load_checkpoint(filename_or_checkpoint)
         theirs = self.my_init_kwargs["plans"]

@@ -8,7 +8,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xmodal.datasets.background_loading import started
+from nnunet_xmodal.datasets.background_loading import Augmenter, started
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
@@ -24,7 +24,7 @@ from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
 from nnunet_xmodal.tasks.registration.turning_point import matrix_about, turning_point
-from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
+from nnunet_xmodal.tasks.registration.validation import Method, Starts, validate_registration
 from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
 from nnunet_xmodal.trainers.base.schedule import StepSchedule, one_cycle
 
@@ -61,6 +61,7 @@ class RegistrationTrainer(OwnTaskTrainer):
     jitter = 10.0
     initial_lr, weight_decay = 2e-3, 0.0
     num_epochs, num_iterations_per_epoch = 300, 66
+    num_val_iterations_per_epoch: int  # set by nnU-Net
     starts_in_training = 5
     starts_at_the_end = 40
     exact_starts: tuple[float, ...] = (8.0, 16.0)
@@ -115,7 +116,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         farthest = max(self.sre_range[1], *self.exact_starts)
         return RegistrationCases(dataset, self.plans_manager.transpose_forward, grid, sorted(labels), farthest)
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, FixedStartsLoader]:
         """Return random cases in the background; the validation's few grids stay in memory."""
         training, validation = map(self.cases_on_grid, self.get_tr_and_val_datasets())
         fixed_starts = FixedStartsLoader(
@@ -204,7 +205,7 @@ class RegistrationTrainer(OwnTaskTrainer):
             *self.ranks,
         )
 
-    def method(self) -> ByNetwork:
+    def method(self) -> Method:
         """Return the network as it is now, as a registration like any other."""
         return ByNetwork(
             self.plain_network.eval(),

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 class EpochSchedule(LRScheduler):
     """Set every parameter group's learning rate to `rate(epoch)`, epochs counted from 0."""
 
-    def __init__(self, optimizer: Optimizer, rate: Callable[[float], float]):
+    def __init__(self, optimizer: Optimizer, rate: Callable[[float], float]) -> None:
         self.rate = rate
         super().__init__(optimizer)
 
@@ -27,7 +27,7 @@ class EpochSchedule(LRScheduler):
 class StepSchedule(EpochSchedule):
     """Set the rate of every step: `rate` takes fractions of an epoch, which `step` begins and `advance` walks."""
 
-    def __init__(self, optimizer: Optimizer, rate: Callable[[float], float], steps: int):
+    def __init__(self, optimizer: Optimizer, rate: Callable[[float], float], steps: int) -> None:
         self.steps, self.taken = steps, 0
         super().__init__(optimizer, rate)
 

@@ -1,6 +1,6 @@
 """What trainings of a pair of generators have in common; their checkpoints are what CMFF starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,11 +8,10 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_xmodal.datasets.background_loading import in_background
+from nnunet_xmodal.datasets.background_loading import Augmenter, in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
@@ -55,17 +54,17 @@ class SynthesisTrainer(OwnTaskTrainer):
     optimizers: dict[str, torch.optim.Optimizer]
     lr_schedulers: dict[str, PolyLRScheduler]
     generators: dict[str, nn.Module]  # by the stream that they read, as the step calls them
-    loader_class: type[nnUNetDataLoader] = UnlabelledLoader
+    loader_class: Callable[..., nnUNetDataLoader] = UnlabelledLoader
     initial_lr, weight_decay = 1e-4, 0.0
     oversample_foreground_percent = 0.0
     betas = (0.9, 0.999)
     checkpoint_activations = False
 
     @classmethod
-    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
+    def network_from_plans(cls, *args: Any) -> nn.Module:
         """Build the pair of generators, and refuse stock prediction."""
         refuse_stock_prediction(cls.__name__, "images")
-        return super().build_network_architecture(plans_manager, *args, **kwargs)
+        return super().network_from_plans(*args)
 
     def initialize(self) -> None:
         """Build networks, optimisers and schedules.
@@ -140,7 +139,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         """Return nnU-Net's transforms without those that change intensities."""
         return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), CHANGE_INTENSITIES))
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, Augmenter]:
         """Return the loaders of training and validation patches."""
         patch_size = self.configuration_manager.patch_size
         rotation, dummy_2d, loaded_patch_size, mirror_axes = (

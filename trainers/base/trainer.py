@@ -23,12 +23,15 @@ from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
 from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.files.trusted_checkpoints import guard_pretrained_weights, only_weights, read_checkpoint
 from nnunet_xmodal.files.trusted_plans import check_plans
+from nnunet_xmodal.files.trusted_properties import guard_properties
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.export import WRITERS
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.processes import tie_workers
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers.base.names import without_length
+from nnunet_xmodal.uncaught import end_in_a_sentence
 
 SETTINGS = (
     "initial_lr", "weight_decay", "num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch",
@@ -52,19 +55,21 @@ class XModalTrainer(nnUNetTrainer):
     deep_supervision = True
     save_every = 1  # epochs; nnU-Net's 50 loses hours when a job is killed
 
-    predictor_class = SegmentationPredictor  # what nnUNetXModal_predict predicts with
+    predictor_class: type[GuardedPredictor] = SegmentationPredictor  # what nnUNetXModal_predict predicts with
 
     def __init__(
         self,
         plans: dict,
         configuration: str,
-        fold: int,
+        fold: int | str,
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
-    ):
+    ) -> None:
+        end_in_a_sentence()
         require_variables("nnUNet_preprocessed", "nnUNet_results")
         check_plans(plans, "the plans")
         guard_pretrained_weights()
+        guard_properties()
         tie_workers()  # a training that is killed leaves no loaders behind
         keep_sockets_in_a_swept_folder()
         plans.setdefault("continue_training", False)
@@ -142,7 +147,7 @@ class XModalTrainer(nnUNetTrainer):
             data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
         return torch.from_numpy(data)
 
-    def get_tr_and_val_datasets(self):
+    def get_tr_and_val_datasets(self) -> tuple[nnUNetBaseDataset, nnUNetBaseDataset]:
         """Return the datasets of training and validation, once their labels are checked."""
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         if self.local_rank == 0:

@@ -1,5 +1,7 @@
 """The cross-reference block (Liu et al., CRNet: Cross-Reference Networks, 2020), CRTPNet's Fig. 2a."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -15,12 +17,34 @@ class ChannelGate(nn.Sequential):
     Shape: `(…, C)` → `(…, C)` in (0, 1).
     """
 
-    def __init__(self, channels: int, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int = 16) -> None:
         hidden = max(1, channels // reduction)
         super().__init__(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid())
 
 
-class CrossReference(nn.Module):
+class MutualGates(nn.Module, ABC):
+    """The base of cross-references: gates rescale the channels of both maps, and a subclass says which gates."""
+
+    def forward(
+        self,
+        support: torch.Tensor,
+        query: torch.Tensor,
+        mask: torch.Tensor,
+        exists: torch.Tensor | None = None,
+        pair: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return both maps, rescaled; see the class."""
+        gates = self.gates(support, query, mask, pair)
+        return rescaled(*of_pairs(support, query, pair), gates, exists)
+
+    @abstractmethod
+    def gates(
+        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, pair: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the gates per shot, `(B, S, C)`, or with `pair` per shot of each pair, `(N, S, C)`."""
+
+
+class CrossReference(MutualGates):
     """Both feature maps, rescaled by the channels that matter in both.
 
     Features are averaged over all positions, an FC block makes a gate of each image's, of weights of its own for
@@ -38,26 +62,17 @@ class CrossReference(nn.Module):
     `(N,)`, masks are `(N, S, h, w)`, each about the support and query of this number, and so are results.
     """
 
-    def __init__(self, channels: int, reduction: int = 16, with_mask: bool = False):
+    def __init__(self, channels: int, reduction: int = 16, with_mask: bool = False) -> None:
         super().__init__()
         self.support_gate = ChannelGate(channels, reduction)
         self.query_gate = ChannelGate(channels, reduction)
         self.with_mask = with_mask
 
-    def forward(
-        self,
-        support: torch.Tensor,
-        query: torch.Tensor,
-        mask: torch.Tensor,
-        exists: torch.Tensor | None = None,
-        pair: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return both maps, rescaled; see the class."""
-        support, query = of_pairs(support, query, pair)
-        return rescaled(support, query, self.gates(support, query, mask), exists)
-
-    def gates(self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def gates(
+        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, pair: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the product of both gates per shot, `(B, S, C)`."""
+        support, query = of_pairs(support, query, pair)
         kept = masked(support, mask) if self.with_mask else support
         return self.support_gate(kept.mean((-2, -1))) * self.query_gate(query.mean((-2, -1)))[:, None]
 

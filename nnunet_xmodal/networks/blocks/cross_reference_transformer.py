@@ -5,11 +5,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, masked, of_pairs, rescaled
+from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, MutualGates, masked, of_pairs
 from nnunet_xmodal.numerics import full_precision
 
 
-class CrossReferenceTransformer(nn.Module):
+class CrossReferenceTransformer(MutualGates):
     """Both feature maps, rescaled by the channels that matter in what each image finds in the other.
 
         Attention(q_s, k_q, v_q) = softmax(q_s·k_qᵀ/√d)·v_q        (Eq. 1)
@@ -36,7 +36,7 @@ class CrossReferenceTransformer(nn.Module):
         XModalError: for heads that do not divide the channels.
     """
 
-    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16):
+    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16) -> None:
         super().__init__()
         if num_heads < 1 or channels % num_heads:
             raise XModalError(f"{num_heads} heads do not divide {channels} channels: take a divisor of {channels}.")
@@ -45,18 +45,6 @@ class CrossReferenceTransformer(nn.Module):
         self.query_qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)
         self.support_gate = ChannelGate(channels, reduction)
         self.query_gate = ChannelGate(channels, reduction)
-
-    def forward(
-        self,
-        support: torch.Tensor,
-        query: torch.Tensor,
-        mask: torch.Tensor,
-        exists: torch.Tensor | None = None,
-        pair: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return both maps, rescaled; see the class."""
-        gates = self.gates(support, query, mask, pair)
-        return rescaled(*of_pairs(support, query, pair), gates, exists)
 
     def gates(
         self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, pair: torch.Tensor | None = None

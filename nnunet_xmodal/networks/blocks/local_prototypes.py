@@ -11,6 +11,7 @@ Eq. 5 as Huang et al. (Cross-Reference Transformer for Few-shot Medical Image Se
 over k; this is the form of the work that they take it from.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,22 @@ class Prototypes(NamedTuple):
     valid: torch.Tensor
 
 
-class LocalPrototypes(nn.Module):
+class PrototypeScores(nn.Module, ABC):
+    """The base of what scores positions by prototypes: Eq. 4 and 5 with those of a subclass."""
+
+    def forward(
+        self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the scores of background and foreground; see the subclasses."""
+        with full_precision(query):
+            return _scores(self.prototypes(support, mask, exists), query)
+
+    @abstractmethod
+    def prototypes(self, support: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None) -> Prototypes:
+        """Return the prototypes of background and foreground."""
+
+
+class LocalPrototypes(PrototypeScores):
     """Scores by local prototypes on a grid of windows and, where those cannot hold a class, by its class prototype.
 
     - A window is a local prototype of a class if the mean of the class's mask in it exceeds the threshold.
@@ -66,16 +82,10 @@ class LocalPrototypes(nn.Module):
     out shots.
     """
 
-    def __init__(self, training_window: int | None = None, window: int | None = None, threshold: float = 0.95):
+    def __init__(self, training_window: int | None = None, window: int | None = None, threshold: float = 0.95) -> None:
         super().__init__()
         self.training_window, self.window = training_window, window
         self.threshold = threshold
-
-    def forward(
-        self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        with full_precision(query):
-            return _scores(self.prototypes(support, mask, exists), query)
 
     def prototypes(self, support: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None) -> Prototypes:
         """Return all windows of all shots and the class prototype, K = S·⌈h/window⌉·⌈w/window⌉ + 1."""
@@ -96,19 +106,13 @@ class LocalPrototypes(nn.Module):
         return Prototypes(vectors, torch.cat((local_valid, (has_class & alone)[..., None]), 2))
 
 
-class ClassPrototypes(nn.Module):
+class ClassPrototypes(PrototypeScores):
     """PANet's (Wang et al., 2019): one prototype per class, Eq. 3, and α·cosine as its score.
 
     PANet averages the prototypes of the shots; here one is pooled over the positions of all of them.
 
     Shape: as LocalPrototypes; a class without a position in any support mask scores −20 everywhere.
     """
-
-    def forward(
-        self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        with full_precision(query):
-            return _scores(self.prototypes(support, mask, exists), query)
 
     def prototypes(self, support: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None) -> Prototypes:
         """Return the class prototypes, K = 1."""

@@ -67,7 +67,7 @@ class EpisodeLoader(DataLoader):
         transform_support: Transform = unchanged,
         superpixels_per_pair: int = SUPERPIXELS_PER_PAIR,
         padded_by_background: bool = True,
-    ):
+    ) -> None:
         super().__init__(dataset, batch_size, infinite=True)
         slices = {case: np.flatnonzero(maps.counts[case]) for case in dataset.identifiers}
         self.slices = {case: indices for case, indices in slices.items() if len(indices)}

@@ -130,7 +130,7 @@ class NotingConfiguration(ConfigurationManager):
         file_ending: of the images.
     """
 
-    def __init__(self, configuration: dict, noted: dict[str, Any], file_ending: str):
+    def __init__(self, configuration: dict, noted: dict[str, Any], file_ending: str) -> None:
         super().__init__(configuration)
         self.noted, self.file_ending = noted, file_ending
 
@@ -141,7 +141,7 @@ class NotingConfiguration(ConfigurationManager):
         base: Any = super().preprocessor_class
 
         class NotingPreprocessor(base):
-            def run_case(self, image_files, *others):
+            def run_case(self, image_files: list[str], *others: Any) -> tuple:
                 made = super().run_case(image_files, *others)
                 noted.update(case=Path(image_files[0]).name[: -len(f"_0000{ending}")], properties=made[2])
                 return made

@@ -51,7 +51,7 @@ class FewShotPredictor(WholeFilesPredictor):
     options_class = FewShotOptions
     options = FewShotOptions()
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._noted: dict[str, Any] = {}  # name and properties of the case that is predicted
 
@@ -188,7 +188,7 @@ class FewShotPredictor(WholeFilesPredictor):
 class _AtSlice(nn.Module):
     """A network as nnU-Net calls it, one tile at a time, of a slice whose place is known."""
 
-    def __init__(self, network: nn.Module, position: float | None, chunks: dict[int, int | None]):
+    def __init__(self, network: nn.Module, position: float | None, chunks: dict[int, int | None]) -> None:
         super().__init__()
         self.network, self.position, self.chunks = network, position, chunks
 
@@ -207,7 +207,7 @@ class _Preprocessed:
         label_manager: LabelManager,
         cases: list[Case],
         progress: bool,
-    ):
+    ) -> None:
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         plans = (predictor.plans_manager, predictor.configuration_manager, dataset_json)
         self.cases = {}

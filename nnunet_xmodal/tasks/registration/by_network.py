@@ -87,7 +87,7 @@ class ByNetwork(RegistrationMethod):
 class InTurn:
     """Methods in turn, each from where the one before ended: two stages, or a network and what refines it."""
 
-    def __init__(self, *methods: Callable[..., Registered]):
+    def __init__(self, *methods: Callable[..., Registered]) -> None:
         self.methods = methods
         self.fixed_is_label = getattr(methods[0], "fixed_is_label", False)
 

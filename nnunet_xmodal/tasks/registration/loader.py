@@ -31,7 +31,7 @@ class RegistrationLoader(DataLoader):
         keys      names of the cases
     """
 
-    def __init__(self, cases: RegistrationCases, batch_size: int, jitter: float = 10.0):
+    def __init__(self, cases: RegistrationCases, batch_size: int, jitter: float = 10.0) -> None:
         super().__init__(cases, batch_size, infinite=True)
         self.indices = cases.identifiers
         self.jitter = jitter
@@ -57,7 +57,7 @@ class FixedStartsLoader:
 
     def __init__(
         self, cases: RegistrationCases, batch_size: int, sre: SRE, starts: int = 5, about_corner: bool = False
-    ):
+    ) -> None:
         cut = {case: cases.cut(case) for case in cases.identifiers}
         points = {case: on_grid.points - on_grid.turning_point(about_corner) for case, on_grid in cut.items()}
         drawn = {case: fixed_perturbations(case, points[case], sre, starts) for case in cut}

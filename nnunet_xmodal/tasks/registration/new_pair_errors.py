@@ -41,7 +41,7 @@ class PairErrors:
         XModalError: for files that cannot be read.
     """
 
-    def __init__(self, known: Known, dataset_json: dict):
+    def __init__(self, known: Known, dataset_json: dict) -> None:
         self.alignment: GivenAlignment | None = read_alignment(known.reference) if known.reference else None
         self.organs = [
             None if file is None else _organ(read_volume(file, dataset_json), dataset_json)

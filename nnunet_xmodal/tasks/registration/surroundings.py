@@ -34,6 +34,7 @@ def voxels_around(size: Sequence[int], spacing: Sequence[float], farthest: float
 
 def amid(image: _Array, size: Sequence[int]) -> _Array:
     """Return the grid amid an image with its surroundings, `(…, D', H', W')` → `(…, *size)`."""
-    starts = [(whole - side) // 2 for whole, side in zip(image.shape[-len(size) :], size)]
-    place = tuple(slice(start, start + side) for start, side in zip(starts, size))
-    return image[(Ellipsis, *place)]
+    leading = image.ndim - len(size)
+    cut = [slice(None)] * leading
+    cut += [slice((whole - side) // 2, (whole - side) // 2 + side) for whole, side in zip(image.shape[leading:], size)]
+    return image[tuple(cut)]

@@ -61,7 +61,7 @@ class RegistrationCases:
         grid: Sequence[int],
         labels: Sequence[int],
         farthest: float = FARTHEST,
-    ):
+    ) -> None:
         self.dataset, self.labels = dataset, list(labels)
         self.identifiers = list(dataset.identifiers)
         self._chains: dict[str, GridChain] = {}

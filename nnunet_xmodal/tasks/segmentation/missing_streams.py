@@ -62,7 +62,7 @@ class _Prediction:
         request: PredictionRequest,
         options: SegmentationOptions,
         roi: OrganRoi | None,
-    ):
+    ) -> None:
         self.predictor, self.request, self.options, self.roi = predictor, request, options, roi
         self.dataset_json = predictor.dataset_json
         self.names = channel_names_of(self.dataset_json)
@@ -224,7 +224,7 @@ def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:
     if getattr(network, "stream_dropout", None) is None:
         raise XModalError(
             f"the model of {predictor.trainer_name} was never trained without a stream: for --allow_missing train "
-            "nnUNetTrainerCSADDropout, nnUNetTrainerCMFFDropout or nnUNetTrainerMultiStreamDropout, "
+            "nnUNetTrainerAnyStreams, nnUNetTrainerCSADDropout or nnUNetTrainerCMFFDropout, "
             "or let a model of nnUNetTrainerCMFTPaired make what is missing, with --impute."
         )
 
