@@ -163,7 +163,7 @@ def test_sigterm_is_as_before_afterwards():
 
 
 @posix
-def test_only_the_first_ctrl_c_interrupts():
+def test_only_the_first_ctrl_c_interrupts(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cleaned = False
@@ -175,11 +175,17 @@ def test_only_the_first_ctrl_c_interrupts():
                 for _ in range(10):
                     signal.raise_signal(signal.SIGINT)
                 cleaned = True
-        assert cleaned and signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert cleaned and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with ending_in_order():
             pass
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        monkeypatch.setattr(processes, "_AT_ONCE", 0)  # one that was swallowed somewhere can be given again
+        with pytest.raises(KeyboardInterrupt), ending_in_order():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the background of a shell does
         with ending_in_order():
             signal.raise_signal(signal.SIGINT)
