@@ -103,7 +103,10 @@ def planner_with_options(request: PlanRequest, streams: Streams | None) -> Calla
     if issubclass(planner, OwnPlanner):
         return partial(planner, **{name: value for name, value in options.items() if name in planner.own_options})
     sizes = {name: value for name, value in options.items() if name != "streams"}
-    return partial(sized(planner), **sizes) if sizes else planner
+    if not sizes:
+        return planner
+    with_sizes: Callable[..., ExperimentPlanner] = sized(planner)
+    return partial(with_sizes, **sizes)
 
 
 def _given_options(request: PlanRequest, declared: type[OwnPlanner]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_xmodal import discovery
 from nnunet_xmodal.files.claim import claimed
-from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
+from nnunet_xmodal.files.folders import check_apart, check_input_folder, check_output_folder
 from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
@@ -23,6 +23,7 @@ def predict(request: PredictionRequest) -> None:
     """
     discovery.register()
     check_output_folder(request.output)
+    check_apart(request.output, request.images)
     with trusting(request.trust), claimed(request.output, request.part):
         model = find_model(request)
         predictor = predictor_class(request.trainer).from_request(request)

@@ -11,18 +11,23 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.system_failures import sentence_of
+from nnunet_xmodal.system_failures import is_of_dead_workers, sentence_of
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _PATIENCE = 20  # seconds from SIGTERM to an end by force; Slurm waits 30 before it kills
+_AT_ONCE = 3.0  # seconds
+_HAS_SAID_WHY = 70  # exit status of a worker after a sentence; EX_SOFTWARE of sysexits.h
+_started: deque[BaseProcess] = deque(maxlen=256)
 _start = BaseProcess.start
 _ANY_PROCESS: Any = BaseProcess  # its `start` is replaced and its `_target` read, which its type does not foresee
 
@@ -30,12 +35,12 @@ _ANY_PROCESS: Any = BaseProcess  # its `start` is replaced and its `_target` rea
 class _Tied:
     """The target of a process, run after the process has been tied to the one that starts it; pickles."""
 
-    def __init__(self, target: Callable, ignores_interrupts: bool):
+    def __init__(self, target: Callable, ignores_interrupts: bool) -> None:
         self.target, self.ignores_interrupts = target, ignores_interrupts
         self.parent = os.getpid()
         self.by_main_thread = threading.current_thread() is threading.main_thread()
 
-    def __call__(self, *args, **kwargs) -> object:
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has its parent's
         if self.ignores_interrupts:  # a terminal sends Ctrl-C to all, and the parent ends its workers
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -44,11 +49,32 @@ class _Tied:
         try:
             return self.target(*args, **kwargs)
         except Exception as error:
-            sentence = sentence_of(error)
+            sentence = failure_of(error)
             if sentence is None:
                 raise
             print(f"error: {sentence}", file=sys.stderr, flush=True)
-            raise SystemExit(1) from None
+            raise SystemExit(_HAS_SAID_WHY) from None
+
+
+def failure_of(error: BaseException) -> str | None:
+    """Return what a user can do about an error, in a sentence; None for faults of the program.
+
+    Of workers that are gone it says whether they have told why, or were killed.
+    """
+    if isinstance(error, XModalError):
+        return str(error)
+    if is_of_dead_workers(error) and _HAS_SAID_WHY in _exit_statuses():
+        return "a worker process could not go on, for the reason that it gives above."
+    return sentence_of(error)
+
+
+def _exit_statuses() -> set[int | None]:
+    """Of the workers that this process has started."""
+    statuses: set[int | None] = set()
+    for process in _started:
+        with suppress(ValueError, AssertionError):  # closed, or of the process whose fork this one is
+            statuses.add(process.exitcode)
+    return statuses
 
 
 def tie_workers(ignore_interrupts: bool = False) -> None:
@@ -63,6 +89,7 @@ def tie_workers(ignore_interrupts: bool = False) -> None:
         if target is not None and not isinstance(target, _Tied):
             process._target = _Tied(target, ignore_interrupts)
         _start(process)
+        _started.append(process)
 
     _ANY_PROCESS.start = start
 
@@ -140,11 +167,20 @@ def worker_pool(processes: int, doing: str, fewer: str, initializer: Callable | 
             pool.shutdown(cancel_futures=True)
 
 
+def end_soon_after_ctrl_c() -> None:
+    """Give a process that was interrupted, and ignores further Ctrl-C while it ends, 20 seconds for that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        timer = threading.Timer(_PATIENCE, os._exit, [128 + signal.SIGINT])
+        timer.daemon = True
+        timer.start()
+
+
 @contextmanager
 def ending_in_order() -> Iterator[None]:
     """Let SIGTERM and a closed terminal within raise SystemExit(128 + their number), so that `finally` is done.
 
-    Workers are ended then, too. A second signal, or 20 seconds, end the process as it is. `nohup` stays in force.
+    Ctrl-C raises KeyboardInterrupt as ever, but who presses it again at once, or longer, interrupts no cleaning up.
+    Workers are ended then, too. A second SIGTERM, or 20 seconds, end the process as it is. `nohup` stays in force.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -152,17 +188,32 @@ def ending_in_order() -> Iterator[None]:
 
     timers: list[threading.Timer] = []
 
-    def leave(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
+    def end_soon(number: int) -> None:
         timers.append(threading.Timer(_PATIENCE, os._exit, [128 + number]))
         timers[-1].daemon = True
         timers[-1].start()
+
+    def leave(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        end_soon(number)
         raise SystemExit(128 + number)
+
+    interrupted = -float(_AT_ONCE)
+
+    def interrupt(number: int, _: object) -> None:
+        nonlocal interrupted
+        if time.monotonic() - interrupted < _AT_ONCE:
+            return
+        interrupted = time.monotonic()
+        end_soon(number)
+        raise KeyboardInterrupt
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one
     numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, leave)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
@@ -173,3 +224,5 @@ def ending_in_order() -> Iterator[None]:
         for number in numbers:
             if signal.getsignal(number) is leave:
                 signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is interrupt:  # a process that was interrupted ends, and may do so in peace
+            signal.signal(signal.SIGINT, signal.default_int_handler if interrupted < 0 else signal.SIG_IGN)

@@ -20,6 +20,7 @@ _DISK_OF_LIBRARIES = (  # blosc2's and torch's words where a file cannot be writ
     "PytorchStreamWriter failed",
     "unexpected pos",
 )
+_CUT_OFF = "blosc2_schunk_open"  # blosc2's word for a file that it cannot read
 _FEWER = "take fewer processes (-np, -npfp, -npp, -nps, nnUNet_def_n_proc, nnUNet_n_proc_DA)"
 
 
@@ -33,16 +34,23 @@ def sentence_of(error: BaseException) -> str | None:
         return f"the memory does not suffice{shown}: {_FEWER}, smaller images, or a machine with more of it."
     if isinstance(error, RecursionError):
         return "a file nests lists or objects too deeply to be read: look at the JSON files that were given."
-    if isinstance(error, RuntimeError) and str(error).startswith(_DEAD_WORKERS):
+    if is_of_dead_workers(error):
         return f"a worker process ended too early; unless it has said why, the memory was full: {_FEWER}."
     if isinstance(error, RuntimeError) and "/torch_" in str(error):  # what processes hand over to each other
         return (
             f"the shared memory is full ({str(error).strip().splitlines()[0]}): give a container more of it "
             "(docker run --shm-size), or let one process do it all (-npp 0 -nps 0, nnUNet_n_proc_DA=0)."
         )
+    if isinstance(error, RuntimeError) and str(error).startswith(_CUT_OFF):
+        return f"a preprocessed file is cut off or damaged ({str(error).strip().splitlines()[0]}): preprocess again."
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _DISK_OF_LIBRARIES):
         return f"a file cannot be written whole ({str(error).strip().splitlines()[0]}): is there room on that disk?"
     return None
+
+
+def is_of_dead_workers(error: BaseException) -> bool:
+    """Return whether nnU-Net tells with an error that a process is gone, but not why."""
+    return isinstance(error, RuntimeError) and str(error).startswith(_DEAD_WORKERS)
 
 
 def _of_the_disk(error: OSError) -> str:

@@ -5,7 +5,7 @@ from pkgutil import walk_packages
 
 from nnunet_xmodal.errors import XModalError
 
-_MODULE_OF = {
+PLANNERS = {
     "XModalPlanner": "xmodal_planner",
     "XModalResEncPlannerM": "xmodal_resenc_planners",
     "XModalResEncPlannerL": "xmodal_resenc_planners",
@@ -15,9 +15,7 @@ _MODULE_OF = {
     "ReconstructionPlanner": "reconstruction_planner",
     "ReconstructionUNetPlanner": "reconstruction_planner",
 }
-
-PLANNERS = tuple(_MODULE_OF)
-"""Names of the planners of this package."""
+"""Names of the planners of this package, and their modules."""
 
 
 def planner_class(name: str) -> type:
@@ -26,8 +24,8 @@ def planner_class(name: str) -> type:
     Raises:
         XModalError: for an unknown name; lists the known ones.
     """
-    if name in _MODULE_OF:
-        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    if name in PLANNERS:
+        return getattr(import_module(f"{__name__}.{PLANNERS[name]}"), name)
     stock = _planners_of_nnunet()
     if name not in stock:
         raise XModalError(f"there is no planner {name}; known are {', '.join([*PLANNERS, *sorted(stock)])}.")

@@ -10,8 +10,8 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.planners.own_configuration import configuration_with, copy_dataset_json, plans_with
 from nnunet_xmodal.planners.own_planner import OwnPlanner
-from nnunet_xmodal.planners.unchanged_images import copy_dataset_json, normalisation_and_resampling
 
 SIZE = (256, 256)
 """Pixels along y, x, the paper's."""
@@ -50,7 +50,9 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     own_options = ("size",)
 
-    def __init__(self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others: Any):
+    def __init__(
+        self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others: Any
+    ) -> None:
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetFewShotPlans", **others})
         self.size = self.checked_size(size)
 
@@ -67,7 +69,9 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
         return sides
 
     @classmethod
-    def check_raw(cls, dataset_json: dict, cases: Sequence[Case], size: Sequence[int] | None = None) -> None:
+    def check_raw(
+        cls, dataset_json: dict, cases: Sequence[Case], size: Sequence[int] | None = None, **options: Any
+    ) -> None:
         """Check the raw dataset before anything is written; see the class for errors."""
         cls.checked_size(size)
 
@@ -100,43 +104,22 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
 
     def plan_experiment(self) -> dict:
         """Write the plans, and dataset.json beside them."""
-        forward, backward = ([int(axis) for axis in axes] for axes in self.determine_transpose())
+        forward, _ = self.determine_transpose()
         spacing = self.slice_spacing(forward)
         shapes, spacings = self._shapes_and_spacings()[:, :, forward].swapaxes(0, 1)
         new_shapes = [compute_new_shape(shape[1:], mm[1:], spacing) for shape, mm in zip(shapes, spacings)]
         copy_dataset_json(self)
-        self.plans = {
-            "dataset_name": self.dataset_name,
-            "plans_name": self.plans_identifier,
-            "original_median_spacing_after_transp": np.median(spacings, 0).tolist(),
-            "original_median_shape_after_transp": np.median(shapes, 0).round().astype(int).tolist(),
-            "image_reader_writer": self.determine_reader_writer().__name__,
-            "transpose_forward": forward,
-            "transpose_backward": backward,
-            "configurations": {"2d": self._configuration(spacing, np.median(new_shapes, 0))},
-            "experiment_planner_used": type(self).__name__,
-            "label_manager": "LabelManager",
-            "foreground_intensity_properties_per_channel": self.dataset_fingerprint[
-                "foreground_intensity_properties_per_channel"
-            ],
-        }
+        configuration = configuration_with(
+            self,
+            _NETWORK,
+            {"size": self.size, "chunks": _CHUNKS, "shots": _SHOTS},
+            data_identifier=self.generate_data_identifier("2d"),
+            patch_size=self.size,
+            batch_size=1,
+            spacing=spacing.tolist(),
+            median_shape=np.median(new_shapes, 0).tolist(),
+        )
+        self.plans = plans_with(self, {"2d": configuration | {"batch_dice": True}}, shapes, spacings)
         print(f"Patch {self.size}, spacing {spacing.round(4).tolist()} mm")
         self.save_plans(self.plans)
         return self.plans
-
-    def _configuration(self, spacing: np.ndarray, median_shape: np.ndarray) -> dict:
-        plan = {
-            "data_identifier": self.generate_data_identifier("2d"),
-            "preprocessor_name": self.preprocessor_name,
-            "batch_size": 1,
-            "patch_size": self.size,
-            "median_image_size_in_voxels": median_shape.tolist(),
-            "spacing": spacing.tolist(),
-            **normalisation_and_resampling(self),
-        }
-        architecture = {
-            "network_class_name": _NETWORK,
-            "arch_kwargs": {"size": self.size, "chunks": _CHUNKS, "shots": _SHOTS},
-            "_kw_requires_import": [],
-        }
-        return plan | {"architecture": architecture, "batch_dice": True}

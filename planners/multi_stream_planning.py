@@ -10,13 +10,13 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunet_xmodal.datasets.streams import Streams, channel_names_of, parse_streams, streams_of_dataset
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.planners.own_planner import OwnPlanner
-from nnunet_xmodal.planners.sized_planning import sized_name
+from nnunet_xmodal.planners.sized_planning import SizedPlanning, sized_name
 
 _WIDTH_STEP = 8  # widths that are no multiple of it waste tensor cores
 
 
-class MultiStreamPlanning(OwnPlanner):
-    """A mixin before SizedPlanning and one of nnU-Net's planners: patch, batch and width for MultiStreamUNet.
+class MultiStreamPlanning(OwnPlanner, SizedPlanning):
+    """A mixin before one of nnU-Net's planners: patch, batch and width for MultiStreamUNet.
 
     The plans are ordinary ones that name our network and its streams, so that stock `nnUNetTrainer` trains a
     multi-stream network with them.
@@ -46,7 +46,7 @@ class MultiStreamPlanning(OwnPlanner):
         patch: Sequence[int] | None = None,
         base_width: int | None = None,
         **others: Any,
-    ):
+    ) -> None:
         own_name = self.plans_name.replace("Plans", "IsoPlans") if iso_compute else self.plans_name
         others = {"plans_name": sized_name(own_name, patch, base_width), **others}
         super().__init__(dataset_name_or_id, patch=patch, base_width=base_width, **others)

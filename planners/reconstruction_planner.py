@@ -15,12 +15,14 @@ from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground, ignore_label, inside
 from nnunet_xmodal.networks.qsm_unet import WIDTHS, QSMUNet
 from nnunet_xmodal.physics.measured_field import MeasuredField
-from nnunet_xmodal.planners.unchanged_images import UnchangedImages, normalisation_and_resampling
+from nnunet_xmodal.planners.own_configuration import configuration_with
+from nnunet_xmodal.planners.unchanged_images import UnchangedImages
 from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty, first_fault
 
 PATCH = (32, 64, 64)
 """Voxels along z, y, x, the paper's."""
 
+_FIELD_OPTIONS = ("field_unit", "B0", "TE", "b0_direction")
 _BATCH_SIZE = 16
 _SMALLEST_BATCH = 2
 _DIVISOR = 2 ** (len(WIDTHS) - 1)  # of the backbone's patch, along every axis
@@ -47,7 +49,7 @@ class ReconstructionPlanner(UnchangedImages):
             the last channel, and a field whose numbers do not fit.
     """
 
-    own_options = ("patch", "field_unit", "B0", "TE", "b0_direction")
+    own_options = ("patch", *_FIELD_OPTIONS)
     needs_every_label = True
     plans_name = "nnUNetReconstructionPlans"
 
@@ -61,7 +63,7 @@ class ReconstructionPlanner(UnchangedImages):
         TE: float | None = None,
         b0_direction: Sequence[float] | None = None,
         **others: Any,
-    ):
+    ) -> None:
         super().__init__(dataset_name_or_id, **{"plans_name": self.plans_name, **others})
         self.check_dataset_json(self.dataset_json)
         self.lowres_creation_threshold = 0  # no 3d_lowres
@@ -120,10 +122,7 @@ class ReconstructionPlanner(UnchangedImages):
         dataset_json: dict,
         cases: Sequence[Case],
         patch: Sequence[int] | None = None,
-        field_unit: str | None = None,
-        B0: float | None = None,
-        TE: float | None = None,
-        b0_direction: Sequence[float] | None = None,
+        **options: Any,
     ) -> None:
         """Check the raw dataset before anything is written.
 
@@ -131,7 +130,7 @@ class ReconstructionPlanner(UnchangedImages):
             XModalError: see the class; also for a case with an empty mask, and for one of a single slice.
         """
         cls.check_dataset_json(dataset_json)
-        cls.field_of(dataset_json, field_unit, B0, TE, b0_direction)
+        cls.field_of(dataset_json, *(options.get(name) for name in _FIELD_OPTIONS))
         if patch is not None:
             cls.check_patch(patch)
 
@@ -175,32 +174,23 @@ class ReconstructionPlanner(UnchangedImages):
         return patch
 
     def get_plans_for_configuration(
-        self,
-        spacing: Sequence[float],
-        median_shape: Sequence[float],
-        data_identifier: str,
-        approximate_n_voxels: float,
-        _cache: dict,
+        self, spacing: Sequence[float], median_shape: Sequence[float], data_identifier: str, *_: Any
     ) -> dict:
         """Return the plan of a configuration, as nnU-Net asks for it; none for 2d."""
         if len(spacing) == 2:
             return {}  # left out when plans are saved
         patch = self.patch_for(median_shape)
-        plan = {
-            "data_identifier": data_identifier,
-            "preprocessor_name": self.preprocessor_name,
-            "batch_size": self.batch_size(patch),
-            "patch_size": patch,
-            "median_image_size_in_voxels": list(median_shape),
-            "spacing": spacing,
-            **normalisation_and_resampling(self),
-        }
-        architecture = {
-            "network_class_name": f"{QSMUNet.__module__}.{QSMUNet.__name__}",
-            "arch_kwargs": {"widths": list(WIDTHS)},
-            "_kw_requires_import": [],
-        }
-        return plan | {"architecture": architecture}
+        plan = configuration_with(
+            self,
+            f"{QSMUNet.__module__}.{QSMUNet.__name__}",
+            {"widths": list(WIDTHS)},
+            data_identifier=data_identifier,
+            patch_size=patch,
+            batch_size=self.batch_size(patch),
+            spacing=spacing,
+            median_shape=median_shape,
+        )
+        return plan | {"spacing": np.asarray(spacing)}  # nnU-Net divides by it before it writes the plans
 
     def batch_size(self, patch: Sequence[int]) -> int:
         """Return how many samples fit by nnU-Net's own reference, at most the paper's sixteen."""
@@ -262,22 +252,13 @@ class ReconstructionUNetPlanner(ReconstructionPlanner):
                 f"--patch {' '.join(map(str, patch))} is too small for a U-Net, or its sides are no multiples of four."
             )
 
-    def get_plans_for_configuration(
-        self,
-        spacing: Sequence[float],
-        median_shape: Sequence[float],
-        data_identifier: str,
-        approximate_n_voxels: float,
-        _cache: dict,
-    ) -> dict:
+    def get_plans_for_configuration(self, spacing: Sequence[float], median_shape: Sequence[float], *rest: Any) -> dict:
         """Return the plan of a configuration, as nnU-Net asks for it; none for 2d."""
         if len(spacing) == 2:
             return {}
-        patch = self.patch_for(median_shape)
         # nnU-Net begins with a patch as large as the image; its estimate counts the target's channel as an input
-        plan = ExperimentPlanner.get_plans_for_configuration(
-            self, spacing, np.array(patch), data_identifier, approximate_n_voxels, _cache
-        )
+        patch = np.array(self.patch_for(median_shape))
+        plan = ExperimentPlanner.get_plans_for_configuration(self, spacing, patch, *rest)
         return plan | {
             "median_image_size_in_voxels": list(median_shape),
             "batch_size": max(_SMALLEST_BATCH, min(_BATCH_SIZE, plan["batch_size"])),

@@ -14,7 +14,8 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.networks.attention_reg import AttentionReg
-from nnunet_xmodal.planners.unchanged_images import UnchangedImages, copy_dataset_json, normalisation_and_resampling
+from nnunet_xmodal.planners.own_configuration import configuration_with, copy_dataset_json, plans_with
+from nnunet_xmodal.planners.unchanged_images import UnchangedImages
 
 GRID = (32, 96, 96)
 """Voxels along z, y, x, the paper's."""
@@ -52,14 +53,16 @@ class RegistrationPlanner(UnchangedImages):
     own_options = ("grid",)
     needs_every_label = True
 
-    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others: Any):
+    def __init__(self, dataset_name_or_id: str | int, *, grid: Sequence[int] | None = None, **others: Any) -> None:
         super().__init__(dataset_name_or_id, **{"plans_name": "nnUNetRegistrationPlans", **others})
         self.grid = [int(side) for side in grid or GRID]
         self.feature_map_size = _checked_feature_map_size(self.grid)
         _check_dataset_json(self.dataset_json)
 
     @classmethod
-    def check_raw(cls, dataset_json: dict, cases: Sequence[Case], grid: Sequence[int] | None = None) -> None:
+    def check_raw(
+        cls, dataset_json: dict, cases: Sequence[Case], grid: Sequence[int] | None = None, **options: Any
+    ) -> None:
         """Check the raw dataset before anything is written.
 
         Raises:
@@ -114,44 +117,23 @@ class RegistrationPlanner(UnchangedImages):
     def plan_experiment(self) -> dict:
         """Write the plans, and dataset.json beside them."""
         spacing = self.determine_fullres_target_spacing()
-        forward, backward = self.determine_transpose()
-        fingerprint = self.dataset_fingerprint
-        pairs = list(zip(fingerprint["spacings"], fingerprint["shapes_after_crop"]))
-        median_shape = np.median([compute_new_shape(shape, mm, spacing) for mm, shape in pairs], 0)
+        shapes, spacings = (np.array(self.dataset_fingerprint[key]) for key in ("shapes_after_crop", "spacings"))
+        new_shapes = [compute_new_shape(shape, mm, spacing) for shape, mm in zip(shapes, spacings)]
         copy_dataset_json(self)
-        self.plans = {
-            "dataset_name": self.dataset_name,
-            "plans_name": self.plans_identifier,
-            "original_median_spacing_after_transp": np.median(fingerprint["spacings"], 0).tolist(),
-            "original_median_shape_after_transp": np.median(fingerprint["shapes_after_crop"], 0).round().tolist(),
-            "image_reader_writer": self.determine_reader_writer().__name__,
-            "transpose_forward": forward,
-            "transpose_backward": backward,
-            "configurations": {"3d_fullres": self._configuration(spacing, median_shape)},
-            "experiment_planner_used": type(self).__name__,
-            "label_manager": "LabelManager",
-            "foreground_intensity_properties_per_channel": fingerprint["foreground_intensity_properties_per_channel"],
-        }
+        configuration = configuration_with(
+            self,
+            f"{AttentionReg.__module__}.{AttentionReg.__name__}",
+            {"grid": self.grid},
+            data_identifier=self.generate_data_identifier("3d_fullres"),
+            patch_size=self.grid,
+            batch_size=self.batch_size(),
+            spacing=spacing.tolist(),
+            median_shape=np.median(new_shapes, 0).tolist(),
+        )
+        self.plans = plans_with(self, {"3d_fullres": configuration | {"batch_dice": False}}, shapes, spacings)
         print(f"Grid {self.grid}, spacing {spacing.round(4).tolist()} mm")
         self.save_plans(self.plans)
         return self.plans
-
-    def _configuration(self, spacing: np.ndarray, median_shape: np.ndarray) -> dict:
-        plan = {
-            "data_identifier": self.generate_data_identifier("3d_fullres"),
-            "preprocessor_name": self.preprocessor_name,
-            "batch_size": self.batch_size(),
-            "patch_size": self.grid,
-            "median_image_size_in_voxels": median_shape.tolist(),
-            "spacing": spacing.tolist(),
-            **normalisation_and_resampling(self),
-        }
-        architecture = {
-            "network_class_name": f"{AttentionReg.__module__}.{AttentionReg.__name__}",
-            "arch_kwargs": {"grid": self.grid},
-            "_kw_requires_import": [],
-        }
-        return plan | {"architecture": architecture, "batch_dice": False}
 
 
 def _checked_feature_map_size(grid: Sequence[int]) -> int:

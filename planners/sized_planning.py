@@ -48,7 +48,7 @@ class SizedPlanning(_Planner):
         patch: Sequence[int] | None = None,
         base_width: int | None = None,
         **others: Any,
-    ):
+    ) -> None:
         super().__init__(dataset_name_or_id, *args, **others)
         check_sizes(patch, base_width)
         self.patch = None if patch is None else [int(side) for side in patch]
@@ -155,7 +155,15 @@ def sized(planner: type[ExperimentPlanner]) -> type[ExperimentPlanner]:
     class Sized(SizedPlanning, planner):
         plans_identifier: str  # set by nnU-Net
 
-        def __init__(self, dataset_name_or_id, *, patch=None, base_width=None, plans_name=None, **others: Any):
+        def __init__(
+            self,
+            dataset_name_or_id: str | int,
+            *,
+            patch: Sequence[int] | None = None,
+            base_width: int | None = None,
+            plans_name: str | None = None,
+            **others: Any,
+        ) -> None:
             super().__init__(dataset_name_or_id, patch=patch, base_width=base_width, **others)
             self._unsized_name = self.plans_identifier
             self.plans_identifier = plans_name or sized_name(self.plans_identifier, patch, base_width)

@@ -1,14 +1,10 @@
-"""What planners with configurations of their own have in common."""
+"""The base of planners whose images stay as they are."""
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-from nnunetv2.paths import nnUNet_preprocessed
 
 from nnunet_xmodal.datasets.streams import channel_names_of
-from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.planners.own_planner import OwnPlanner
 
 
@@ -33,27 +29,3 @@ class UnchangedImages(OwnPlanner, ExperimentPlanner):
     def determine_transpose(self) -> tuple[list[int], list[int]]:
         """Return the axes in their own order, forward and backward."""
         return [0, 1, 2], [0, 1, 2]
-
-
-def copy_dataset_json(planner: ExperimentPlanner) -> None:
-    """Write dataset.json beside the plans, where trainers look for it."""
-
-    def copy(name: str) -> None:
-        shutil.copy(Path(planner.raw_dataset_folder) / "dataset.json", name)
-
-    write_atomically(Path(nnUNet_preprocessed) / planner.dataset_name / "dataset.json", copy)
-
-
-def normalisation_and_resampling(planner: ExperimentPlanner) -> dict:
-    """Return what a configuration says about both, as the planner's methods determine it."""
-    schemes, masks = planner.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
-    plan = {"normalization_schemes": schemes, "use_mask_for_norm": masks}
-    data, data_kwargs, seg, seg_kwargs = planner.determine_resampling()
-    probabilities, probabilities_kwargs = planner.determine_segmentation_softmax_export_fn()
-    for what, function, kwargs in (
-        ("data", data, data_kwargs),
-        ("seg", seg, seg_kwargs),
-        ("probabilities", probabilities, probabilities_kwargs),
-    ):
-        plan |= {f"resampling_fn_{what}": function.__name__, f"resampling_fn_{what}_kwargs": kwargs}
-    return plan

@@ -7,22 +7,21 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 )
 
 from nnunet_xmodal.planners.multi_stream_planning import MultiStreamPlanning
-from nnunet_xmodal.planners.sized_planning import SizedPlanning
 
 
-class XModalResEncPlannerM(MultiStreamPlanning, SizedPlanning, nnUNetPlannerResEncM):
+class XModalResEncPlannerM(MultiStreamPlanning, nnUNetPlannerResEncM):
     """For 9–11 GB of GPU memory."""
 
     plans_name = "nnUNetXModalResEncMPlans"
 
 
-class XModalResEncPlannerL(MultiStreamPlanning, SizedPlanning, nnUNetPlannerResEncL):
+class XModalResEncPlannerL(MultiStreamPlanning, nnUNetPlannerResEncL):
     """For 24 GB of GPU memory."""
 
     plans_name = "nnUNetXModalResEncLPlans"
 
 
-class XModalResEncPlannerXL(MultiStreamPlanning, SizedPlanning, nnUNetPlannerResEncXL):
+class XModalResEncPlannerXL(MultiStreamPlanning, nnUNetPlannerResEncXL):
     """For 40 GB of GPU memory."""
 
     plans_name = "nnUNetXModalResEncXLPlans"

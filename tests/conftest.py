@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import hypothesis
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
@@ -194,9 +196,14 @@ def two_ranks():
 
 @pytest.fixture
 def on_two_ranks(two_ranks):
-    """`(file, folder)` → `train_on_rank(rank, folder)` of a test file, run by two processes at once."""
+    """`(file, folder, trainer)` → `train_on_rank(rank, folder)` of a test file, run by two processes at once; with a
+    trainer, each makes one like it and `train_on_rank(rank, folder, trainer)` gets that."""
 
-    def run(file: str, folder: Path) -> None:
+    def run(file: str, folder: Path, trainer: nnUNetTrainer | None = None) -> None:
+        if trainer is not None:
+            described = {"configuration": trainer.configuration_name, "dataset_json": trainer.dataset_json}
+            made = {"name": type(trainer).__name__, "plans": trainer.plans_manager.plans} | described
+            (folder / "trainer.pkl").write_bytes(pickle.dumps(made))
         request = {"file": file, "folder": str(folder), "environment": dict(os.environ)}
         print(json.dumps(request), file=two_ranks.stdin, flush=True)
         statuses = json.loads(two_ranks.stdout.readline())
@@ -230,18 +237,18 @@ def make_unet_arguments():
 
 @pytest.fixture
 def count_conv_outputs():
-    """`(network, input)` → numbers in the outputs of all convolutions that run, per sample."""
+    """`(network, *inputs)` → numbers in the outputs of all convolutions that run, per sample."""
 
-    def count(network: nn.Module, x: torch.Tensor) -> int:
+    def count(network: nn.Module, *inputs: torch.Tensor) -> int:
         sizes = []
         kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
         hooks = [
-            module.register_forward_hook(lambda module, inputs, output: sizes.append(output[0].numel()))
+            module.register_forward_hook(lambda module, args, output: sizes.append(output[0].numel()))
             for module in network.modules()
             if isinstance(module, kinds)
         ]
         with torch.no_grad():
-            network(x)
+            network(*inputs)
         for hook in hooks:
             hook.remove()
         return sum(sizes)

@@ -7,18 +7,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+from nnunet_xmodal import processes
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.processes import ending_in_order, terminate_workers, tied_workers, worker_pool
+from nnunet_xmodal.processes import ending_in_order, failure_of, terminate_workers, tied_workers, worker_pool
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
 PARENT = """
 import multiprocessing, os, sys, threading, time
-from nnunet_xmodal.processes import ending_in_order, tied_workers, worker_pool
+from nnunet_xmodal.processes import ending_in_order, failure_of, tied_workers, worker_pool
 
 def work(seconds=600):
     os.write(1, b"%d\\n" % os.getpid())
@@ -56,6 +58,28 @@ def nested():
 if __name__ == "__main__":
     with ending_in_order(), tied_workers():
         globals()[sys.argv[1]]()
+"""
+
+
+WAITING = """
+import os, sys, time
+import numpy as np
+from nnunet_xmodal.files.parallel import run_all
+from nnunet_xmodal.tasks.few_shot import superpixel_processes
+
+def wait(*args, **others):
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(600)
+
+def parallel():
+    run_all(wait, [0, 1], 2, "Waiting")
+
+def superpixels():
+    superpixel_processes.felzenszwalb_superpixels = wait
+    list(superpixel_processes.computed([("a", np.zeros((1, 2, 4, 4)))], None, 2))
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
 """
 
 
@@ -104,10 +128,23 @@ def test_sigterm_ends_workers_and_exits_with_143(tmp_path):
         parent.stdout.close()
 
 
-def _start(folder, kind: str) -> subprocess.Popen:
+@pytest.mark.slow
+@posix
+@pytest.mark.parametrize(
+    "kind, number", [("parallel", signal.SIGKILL), ("parallel", signal.SIGTERM), ("superpixels", signal.SIGKILL)]
+)
+def test_workers_of_functions_called_outside_of_commands_end_with_the_process(tmp_path, kind, number):
+    with _start(tmp_path, kind, WAITING) as parent:
+        processes = [int(parent.stdout.readline()) for _ in range(2)]
+        assert all(map(is_alive, processes))
+        parent.send_signal(number)
+    assert all(map(ends, processes))
+
+
+def _start(folder, kind: str, program: str = PARENT) -> subprocess.Popen:
     script = folder / "parent.py"
     if not script.is_file():  # a spawned worker reads it once more, and never half of it
-        script.write_text(PARENT)
+        script.write_text(program)
     words = [sys.executable, str(script), kind]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
@@ -123,6 +160,38 @@ def test_sigterm_is_as_before_afterwards():
         isinstance(thread, threading.Timer) and not thread.finished.is_set() for thread in threading.enumerate()
     )
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@posix
+def test_only_the_first_ctrl_c_interrupts(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    cleaned = False
+    try:
+        with pytest.raises(KeyboardInterrupt), ending_in_order():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                for _ in range(10):
+                    signal.raise_signal(signal.SIGINT)
+                cleaned = True
+        assert cleaned and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with ending_in_order():
+            pass
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        monkeypatch.setattr(processes, "_AT_ONCE", 0)  # one that was swallowed somewhere can be given again
+        with pytest.raises(KeyboardInterrupt), ending_in_order():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the background of a shell does
+        with ending_in_order():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @posix
@@ -152,6 +221,33 @@ def test_a_killed_worker_is_told_in_a_sentence():
     with pytest.raises(XModalError, match=r"^Looking: a process was killed, .*: take fewer\.$"):
         with worker_pool(1, "Looking", "take fewer"):
             raise BrokenProcessPool
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+_DEAD = RuntimeError("Background workers died. Look for the error message further up! If there is none …")
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "then"),
+    [
+        (OSError(28, "No space left on device", "a.npy"), "error: a.npy cannot be read or written (No space", "above"),
+        (XModalError("a.nii.gz is cut off: copy it anew."), "error: a.nii.gz is cut off: copy it anew.\n", "above"),
+        (TypeError("ours"), "TypeError: ours", "the memory was full"),
+    ],
+)
+@posix
+def test_a_worker_that_has_said_why_is_not_taken_for_one_without_memory(monkeypatch, capfd, error, said, then):
+    monkeypatch.setattr(processes, "_started", deque())
+    with tied_workers():
+        process = multiprocessing.get_context("fork").Process(target=_fail, args=(error,))
+        process.start()
+    process.join()
+    told = capfd.readouterr().err
+    assert said in told and ("Traceback" in told) == isinstance(error, TypeError)
+    assert then in failure_of(_DEAD)
 
 
 def test_what_a_process_runs_is_tied_within_only():

@@ -3,6 +3,7 @@
 import errno
 import os
 
+import blosc2
 import numpy as np
 import pytest
 
@@ -62,6 +63,16 @@ def test_of_shared_memory(capsys):
 def test_of_libraries_that_write(capsys):
     said = raised(RuntimeError("Error while creating the NDArray"), capsys)
     assert "a file cannot be written whole" in said
+
+
+def test_of_a_preprocessed_file_that_was_cut_off(tmp_path, capsys):
+    file = tmp_path / "case.b2nd"
+    blosc2.asarray(np.arange(1000.0), urlpath=str(file))
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(RuntimeError) as error:
+        blosc2.open(str(file), mode="r")
+    said = raised(error.value, capsys)
+    assert str(file) in said and said.endswith(": preprocess again.\n")
 
 
 def test_nnunet_still_says_so():

@@ -1,6 +1,9 @@
 """nnU-Net's own network with one block of attention: folded attention and its rivals (Zhang et al., 2021, Table 1)."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+
+from torch import nn
 
 from nnunet_xmodal.networks.blocks.at_bottleneck import AtBottleneck
 from nnunet_xmodal.networks.blocks.attention_gates import AttentionGates
@@ -99,10 +102,15 @@ class nnUNetTrainerCSADFA(nnUNetTrainerCSAD):
         return {**super().blocks(plan), "attention": nnUNetTrainerFA.attention()}
 
 
-def _at_bottleneck(block, conv_op, widths, norm_op) -> AtBottleneck:
+def _at_bottleneck(
+    block: Callable[[type[nn.Module], int], nn.Module],
+    conv_op: type[nn.Module],
+    widths: Sequence[int],
+    norm_op: type[nn.Module] | None,
+) -> AtBottleneck:
     """For blocks without normalisation."""
     return AtBottleneck(block, conv_op, widths)
 
 
-def _dual_attention(conv_op, widths, norm_op) -> AtBottleneck:
+def _dual_attention(conv_op: type[nn.Module], widths: Sequence[int], norm_op: type[nn.Module] | None) -> AtBottleneck:
     return AtBottleneck(partial(DualAttention, norm_op=norm_op), conv_op, widths)

@@ -8,43 +8,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal.losses.finite import check_finite
+from nnunet_xmodal.losses.sum_over_branches import SumOverBranches
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
 from nnunet_xmodal.networks.branches_unet import BranchesUNet
 from nnunet_xmodal.networks.cmff_unet import CMFFUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
-
-
-class SumOverBranches(nn.Module):
-    """L_seg(S_A) + L_seg(S_B) + L_seg(S_F) (Eq. 7); in eval mode the network returns S_F's logits only.
-
-    With deep supervision the levels of a branch have nnU-Net's weights, whose sum is 1; S_F has one level, and that
-    weighs 1 as well.
-
-    Args:
-        segmentation_loss: any loss of nnU-Net, with or without deep supervision.
-
-    Shape: `(logits, (logits, …))` or logits, and the target as the segmentation loss takes it → scalar.
-    """
-
-    def __init__(self, segmentation_loss: nn.Module):
-        super().__init__()
-        self.segmentation_loss = segmentation_loss
-
-    def forward(
-        self, output: torch.Tensor | list[torch.Tensor] | tuple, target: torch.Tensor | list[torch.Tensor]
-    ) -> torch.Tensor:
-        """Return the sum of the losses; see the class."""
-        if not isinstance(output, tuple):
-            return self._of_branch(output, target)
-        first, others = output
-        return sum(self._of_branch(logits, target) for logits in (first, *others))
-
-    def _of_branch(self, logits: torch.Tensor | list[torch.Tensor], target) -> torch.Tensor:
-        if isinstance(logits, list) and len(logits) == 1:
-            return self.segmentation_loss.loss(logits[0], target[0])
-        return self.segmentation_loss(logits, target)
 
 
 class nnUNetTrainerCMFF(XModalTrainer):
@@ -76,10 +46,10 @@ class nnUNetTrainerCMFF(XModalTrainer):
         return CMFFUNet(**plan.arguments, **cls.blocks(plan))
 
     @classmethod
-    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
+    def network_from_plans(cls, plans: PlansManager, *args: Any) -> nn.Module:
         """Build the network, which learns from the plans whether labels are regions."""
-        network = super().build_network_architecture(plans_manager, *args, **kwargs)
-        network.regions = plans_manager.plans["xmodal"].get("regions", False)
+        network = super().network_from_plans(plans, *args)
+        network.regions = plans.plans["xmodal"].get("regions", False)
         return network
 
     def initialize(self) -> None:

@@ -17,7 +17,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
-from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, without
+from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, AugmentationSettings, without
 from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
 from nnunet_xmodal.trainers.base.unclipped_steps import UnclippedSteps
 from nnunet_xmodal.trainers.cmff import nnUNetTrainerCMFFDice
@@ -37,9 +37,9 @@ class TumourPatchesAsTheyAre(PaperSettings):
     paper_batch_size = 1
     initial_lr = 1e-4
     oversample_foreground_percent = 1.0
-    largest_gradient = None
+    largest_gradient: float | None = None
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> AugmentationSettings:
         """Return no rotation and the patch as it is; nothing is mirrored."""
         self.inference_allowed_mirroring_axes = None
         return (0.0, 0.0), False, self.configuration_manager.patch_size, None
@@ -75,7 +75,7 @@ class nnUNetTrainerCMFFPaper(TumourPatchesAsTheyAre, UnclippedSteps, nnUNetTrain
 
     deep_supervision = False
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)

@@ -5,12 +5,9 @@ inverted contrasts in some trainings. Where streams are aligned, as nnU-Net want
 both tells the sign at no cost.
 """
 
-import torch
-from torch.nn import functional as F
-
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.trainers.base.synthesis import SynthesisTrainer
+from nnunet_xmodal.trainers.base.l1_synthesis import L1SynthesisTrainer
 from nnunet_xmodal.trainers.cmft import nnUNetTrainerCMFT
 
 
@@ -24,18 +21,12 @@ class nnUNetTrainerCMFTPaired(nnUNetTrainerCMFT):
     paired_weight = 10.0
 
 
-class nnUNetTrainerCMFTPairedL1(SynthesisTrainer):
+class nnUNetTrainerCMFTPairedL1(L1SynthesisTrainer):
     """The L1 distance alone: no discriminators, no cycles, less time; images are smoother where A does not tell B."""
+
+    makes = {"A": "B", "B": "A"}
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> GeneratorPair:
         """Build the untrained pair of generators."""
         return GeneratorPair.of_transition(plan.streams, **plan.architecture)
-
-    def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Take one step of both generators."""
-        with self.mixed_precision():
-            made_b, made_a = self.generators["A"](a), self.generators["B"](b)
-        a_to_b, b_to_a = F.l1_loss(made_b.float(), b), F.l1_loss(made_a.float(), a)
-        self.descend(a_to_b + b_to_a, self.optimizers["generators"])
-        return {"loss": a_to_b + b_to_a, "A_to_B": a_to_b, "B_to_A": b_to_a}

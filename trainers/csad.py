@@ -17,7 +17,7 @@ from nnunet_xmodal.networks.late_fusion_unet import LateFusionUNet
 from nnunet_xmodal.networks.multi_stream_encoder import Fusion
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.tasks.segmentation.attention_report import gradients_of_losses
+from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, gradients_of_losses
 from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
 
 _STEPS_PER_MEASUREMENT = 10
@@ -118,15 +118,10 @@ class nnUNetTrainerCSAD(nnUNetTrainerMultiStream):
         check_batch(batch)
         target = batch["target"]
         one = [level[:1].to(self.device) for level in (target if isinstance(target, list) else [target])]
-        measured = gradients_of_losses(
-            self.plain_network,
-            self.segmentation_loss,
-            self.plain_network.distillation,
-            self.loss.distillation_loss,
-            1.0,
-            batch["data"][:1].to(self.device),
-            one if isinstance(target, list) else one[0],
-        )["gradient_ratio"]
+        network, data = self.plain_network, batch["data"][:1].to(self.device)
+        losses = WeighedLosses(self.segmentation_loss, network.distillation, self.loss.distillation_loss, alpha=1.0)
+        target = one if isinstance(target, list) else one[0]
+        measured = gradients_of_losses(network, losses, data, target)["gradient_ratio"]
         if not measured or not isfinite(measured):  # nothing to weigh in this sample
             return
         before = measured if self._gradient_ratio is None else self._gradient_ratio

@@ -4,11 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
-from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
@@ -18,19 +14,12 @@ from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
-from nnunet_xmodal.trainers.base.augmentation import without
+from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, AugmentationSettings, without
 from nnunet_xmodal.trainers.base.own_steps import OwnSteps
 from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSADPrinted
 
-_NOT_IN_THE_PAPER = (
-    GaussianNoiseTransform,
-    MultiplicativeBrightnessTransform,
-    ContrastTransform,
-    SimulateLowResolutionTransform,
-    GammaTransform,
-    MirrorTransform,
-)
+_NOT_IN_THE_PAPER = ({*CHANGE_INTENSITIES} - {GaussianBlurTransform}) | {MirrorTransform}
 
 
 class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
@@ -62,28 +51,20 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
     rotation = 15.0
     zoom = (0.85, 1.15)
     slice_size = (256, 256)
-    largest_gradient = None
+    largest_gradient: float | None = None
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        if len(self.configuration_manager.patch_size) == 2:
-            self.plans_manager.plans["xmodal"]["slice_size"] = list(self.slice_size)
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Add to the plans the size of the slices that 2d networks read."""
+        super().set_up(plans, configuration, dataset_json)
+        if len(PlansManager(plans).get_configuration(configuration).patch_size) == 2:
+            plans["xmodal"]["slice_size"] = list(self.slice_size)
 
     @classmethod
-    def build_network_architecture(
-        cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager, *args: Any, **kwargs: Any
-    ) -> nn.Module:
+    def network_from_plans(cls, plans: PlansManager, configuration: ConfigurationManager, *args: Any) -> nn.Module:
         """Build the network, which reads slices of the paper's size."""
-        network = super().build_network_architecture(plans_manager, configuration_manager, *args, **kwargs)
-        size = plans_manager.plans.get("xmodal", {}).get("slice_size")
-        if size is not None and len(configuration_manager.patch_size) == len(size):
+        network = super().network_from_plans(plans, configuration, *args)
+        size = plans.plans.get("xmodal", {}).get("slice_size")
+        if size is not None and len(configuration.patch_size) == len(size):
             network.encoder.slice_size = tuple(size)
         return network
 
@@ -110,12 +91,12 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
             loss.segmentation_loss = segmentation_loss
         return loss
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.SGD(self.network.parameters(), self.initial_lr, momentum=self.momentum)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> AugmentationSettings:
         """Return the paper's rotation, with mirrors and patch size as nnU-Net asks for them."""
         _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         self.inference_allowed_mirroring_axes = None

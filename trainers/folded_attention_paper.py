@@ -6,13 +6,7 @@ from typing import Any
 import torch
 from batchgeneratorsv2.transforms.intensity.brightness import (
     BrightnessAdditiveTransform,
-    MultiplicativeBrightnessTransform,
 )
-from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
-from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
@@ -22,21 +16,13 @@ from torch import nn
 
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.trainers.attention import nnUNetTrainerFALiteral
-from nnunet_xmodal.trainers.base.augmentation import without
+from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, AugmentationSettings, without
 from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
 from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 
 BEST_LOSS = "checkpoint_best_loss.pth"
 
-_NOT_IN_THE_PAPER = (
-    GaussianNoiseTransform,
-    GaussianBlurTransform,
-    MultiplicativeBrightnessTransform,
-    ContrastTransform,
-    SimulateLowResolutionTransform,
-    GammaTransform,
-    MirrorTransform,
-)
+_NOT_IN_THE_PAPER = (*CHANGE_INTENSITIES, MirrorTransform)
 
 
 class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
@@ -87,12 +73,12 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
             {**dice, "do_bg": False}, {"weight": weight}, ignore_label=ignore, dice_class=MemoryEfficientSoftDiceLoss
         )
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
         """Return the optimiser and the schedule of its learning rate."""
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr)
         return optimizer, EpochSchedule(optimizer, milestones(self.initial_lr, self.num_epochs, self.milestones))
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> AugmentationSettings:
         """Return no rotation and no mirrors, and the patch size of nnU-Net."""
         _, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         self.inference_allowed_mirroring_axes = None

@@ -8,17 +8,17 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.stream_dropout import SomeStreams, StreamDropout
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
+from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
 from nnunet_xmodal.tasks.segmentation.attention_places import is_alive
-from nnunet_xmodal.tasks.segmentation.attention_report import distillation_report, symmetric_kl_of_tiles
+from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, distillation_report, symmetric_kl_of_tiles
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _SAMPLES = 4  # whose median is reported: single ones differ by a factor of ten at the start
@@ -68,11 +68,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
 
     @classmethod
     def _check_streams(cls, plan: UNetPlan) -> None:
-        if len(plan.streams) < 2:
-            raise XModalError(
-                f"{cls.__name__} fuses two or more streams but the plans hold one, {plan.streams}: give dataset.json "
-                "two streams, or train nnUNetTrainerMultiStream."
-            )
+        check_several_streams(plan.streams, cls.__name__, "fuses two or more streams", "train nnUNetTrainerMultiStream")
 
     @classmethod
     def measured_paths(cls) -> DistillationPaths:
@@ -132,17 +128,11 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         for module in self.plain_network.modules():
             if isinstance(module, StreamDropout | SomeStreams):
                 module.eval()  # what is dropped would change the numbers from call to call
+        distillation = AttentionDistillationLoss(self.distillation_scale)
+        losses = WeighedLosses(self.segmentation_loss, self.measured_paths(), distillation, self.distillation_weight)
+        target = levels if self.enable_deep_supervision else levels[0]
         try:
-            report = distillation_report(
-                self.plain_network,
-                self.segmentation_loss,
-                self.measured_paths(),
-                AttentionDistillationLoss(self.distillation_scale),
-                self.distillation_weight,
-                data,
-                levels if self.enable_deep_supervision else levels[0],
-                self.foreground(levels[0]),
-            )
+            report = distillation_report(self.plain_network, losses, data, target, self.foreground(levels[0]))
         except torch.cuda.OutOfMemoryError:  # a report is not worth a training
             self.print_to_log_file(f"No attention report at the {when} of training: not enough GPU memory in float32.")
             return

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
+from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.cmff import nnUNetTrainerCMFF
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD, nnUNetTrainerSCFF
@@ -28,11 +28,7 @@ class DropsStreams(_Trainer):
     @classmethod
     def blocks(cls, plan: UNetPlan) -> dict:
         """Return what the network takes besides the plan, stream dropout among it."""
-        if len(plan.streams) < 2:
-            raise XModalError(
-                f"{cls.__name__} drops streams but the plans hold one, {plan.streams}: give dataset.json two streams, "
-                "or train a trainer without dropout."
-            )
+        check_several_streams(plan.streams, cls.__name__, "drops streams", "train a trainer without dropout")
         return {**super().blocks(plan), "stream_dropout": StreamDropout(cls.stream_dropout)}
 
 

@@ -14,6 +14,7 @@ import os
 import random
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,9 +29,9 @@ def methods() -> dict[str, type]:
 
     from nnunet_xmodal import trainers
 
-    dropout, any_streams = trainers.nnUNetTrainerMultiStreamDropout, trainers.nnUNetTrainerAnyStreams
+    any_streams = trainers.nnUNetTrainerAnyStreams
 
-    class DropoutEnds(dropout):
+    class DropoutEnds(trainers.nnUNetTrainerMultiStreamDropout):
         """Stream dropout in the first 70 % of the training."""
 
         def on_train_epoch_start(self) -> None:
@@ -44,7 +45,7 @@ def methods() -> dict[str, type]:
     return {
         "nnU-Net": nnUNetTrainer,
         "MultiStream": trainers.nnUNetTrainerMultiStream,
-        "MultiStreamDropout": dropout,
+        "MultiStreamDropout": trainers.nnUNetTrainerMultiStreamDropout,
         "dropout ends at 0.7": DropoutEnds,
         "twice": with_attributes(reduce_some=False),
         "twice, weight 0.2": with_attributes(reduce_some=False, some_weight=0.2),
@@ -104,7 +105,7 @@ def train(root: Path, seed: int, fold: int, method: str, epochs: int, steps: int
     return result | {"dice": {name: dice_without(trainer, cases, missing) for name, missing in CONDITIONS.items()}}
 
 
-def dice_without(trainer, cases: list[str], missing: tuple[int, ...]) -> dict[str, list[float]]:
+def dice_without(trainer: Any, cases: list[str], missing: tuple[int, ...]) -> dict[str, list[float]]:
     """Return the Dice of both labels in percent, per case; patches are whole slices here.
 
     Models for any of their streams get those that are left, nnU-Net gets zeros, which are a channel's mean.
@@ -151,6 +152,7 @@ def table(lines: list[str]) -> str:
 
 
 def main() -> None:
+    """Train what has no result yet, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", dest="root", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--seeds", nargs="+", type=int, default=[101, 102, 103], help="of phantoms and trainings")

@@ -11,6 +11,7 @@ class UniformTargets(DistillationPaths):
     """Every target is the uniform map: what a mere flattening of the attention does."""
 
     def forward(self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None) -> list[LogMaps]:
+        """Return the pairs, each second map uniform."""
         pairs = super().forward(stream_features, present)
         return [(a, torch.full_like(b, -torch.tensor(float(b[0].numel())).log().item())) for a, b in pairs]
 
@@ -19,6 +20,7 @@ class ShuffledTargets(DistillationPaths):
     """Every target is that of the next sample of the batch: what any attention map as a target does."""
 
     def forward(self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None) -> list[LogMaps]:
+        """Return the pairs, each second map that of the next sample."""
         return [(a, b.roll(1, 0)) for a, b in super().forward(stream_features, present)]
 
 

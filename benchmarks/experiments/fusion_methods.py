@@ -28,6 +28,7 @@ class Method:
     draw: int = 0
 
     def trainer_class(self) -> type:
+        """Return nnU-Net's trainer, one of this package, or a control of the study."""
         import fusion_controls
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 

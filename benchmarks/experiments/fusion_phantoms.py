@@ -56,11 +56,11 @@ def study_case(regime: Regime, rng: np.random.Generator) -> RawCase:
     if length:
         offset = length * np.array([np.sin(angle), np.cos(angle)]) / SPACING[1:]
         images[1] = shift(images[1], (0, *offset), order=1, mode="nearest")
-    fate, channel = rng.uniform(), rng.integers(2)
+    drawn, channel = rng.uniform(), rng.integers(2)
     amounts = np.full(2, regime.noise)
-    if fate < regime.absent:
+    if drawn < regime.absent:
         images[channel] = images[channel].mean()
-    elif fate < regime.absent + regime.degraded:
+    elif drawn < regime.absent + regime.degraded:
         amounts[channel] *= 4
     noise = gaussian_filter(rng.normal(size=images.shape), (0, 0, _CORRELATION, _CORRELATION))
     noise *= amounts[:, None, None, None] / noise.std(axis=(1, 2, 3), keepdims=True)

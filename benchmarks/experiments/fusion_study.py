@@ -140,6 +140,7 @@ def train(root: Path, regime: str, seed: int, fold: int, name: str, steps: int) 
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["prepare", "train", "table"])
     parser.add_argument("-o", dest="root", type=Path, required=True, metavar="FOLDER", help="of the study")

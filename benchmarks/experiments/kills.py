@@ -17,14 +17,20 @@ import time
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `run` imports them from the folder that joins the path below
+    from fault_trials import Outcome, Trials
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "end_to_end"))
 
-_KILLS = ("kill", "main", "term", "time")
+_KILLS = ("kill", "main", "worker", "term", "int", "ints", "time")
+_TOLD = ("worker", "term", "int", "ints", "full", "disk")  # after which a command can still say something
 _SPARE = 1 << 16  # bytes of a disk that folders and the smallest files need
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", type=Path)
     p.add_argument("--kills", type=int, default=300)
@@ -40,7 +46,8 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from conftest import Workspace, shrink
+    """Run the trials that are missing, and note the outcome of each."""
+    from conftest import Workspace, narrow, shrink
     from fault_targets import make_base, targets
     from fault_trials import Trials
 
@@ -48,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     space, made = Workspace(args.folder), args.folder / "made"
     if not made.exists():
-        make_base(space, shrink)
+        make_base(space, shrink, narrow)
         made.touch()
     chosen = [one for one in targets(args.folder) if not args.targets or one.name in args.targets]
     trials = [Trials(one, space, args.folder / f"trials{time.time_ns()}") for one in chosen]
@@ -61,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         one = trials[number % len(trials)]
         kills = sum(outcome["fault"] in _KILLS for outcome in done)
         if one.target.seconds is not None:
-            outcome = one.killed_after(rng.uniform(0.05, one.seconds))
+            outcome = one.killed_after(rng.uniform(0.05, one.seconds), rng.choice(("time", "main", "term", "int")))
         elif kills < args.kills and (number // len(trials)) % 5 < 3 or len(done) - kills >= args.disks:
             outcome = killed(one, rng)
         elif mountable and rng.random() < 0.5:
@@ -79,9 +86,9 @@ def run(args: argparse.Namespace) -> None:
             print(outcome, flush=True)
 
 
-def killed(one, rng: random.Random):
-    """At the first sight of a kind of file, at any moment of the disk's, or at any time."""
-    fault = rng.choice(_KILLS)
+def killed(one: "Trials", rng: random.Random) -> "Outcome":
+    """Kill at the first sight of a kind of file, at any moment of the disk's, or at any time."""
+    fault = rng.choice([fault for fault in _KILLS if fault != "worker" or one.target.workers])
     if fault == "time":
         return one.killed_after(rng.uniform(0.05, one.seconds))
     moments = one.first_sights() if rng.random() < 0.5 else range(len(one.moments))
@@ -89,13 +96,14 @@ def killed(one, rng: random.Random):
 
 
 def read(folder: Path) -> list[dict]:
+    """Return the outcomes of earlier trials."""
     file = folder / "outcomes.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def table(outcomes: list[dict]) -> str:
-    """Markdown: a row per command, and their sum."""
-    rows = defaultdict(lambda: [0] * 8)
+    """Return Markdown: a row per command, and their sum."""
+    rows: dict[str, list[int]] = defaultdict(lambda: [0] * 9)
     for outcome in outcomes:
         for name in (outcome["target"], "all"):
             row = rows[name]
@@ -106,8 +114,10 @@ def table(outcomes: list[dict]) -> str:
             row[4] += bool(outcome["lost"])
             row[5] += bool(outcome["wrong"])
             row[6] += bool(outcome["left"])
-            row[7] += outcome["traceback"] and outcome["fault"] in ("full", "disk")
-    heads = ("command", "kills", "file limits", "full disks", "cut for a while", "lost", "wrong", "left", "tracebacks")
+            row[7] += outcome["traceback"] and outcome["fault"] in _TOLD
+            row[8] += not outcome["met"]
+    counted = "kills", "file limits", "full disks", "cut for a while", "lost", "wrong", "left", "tracebacks", "too late"
+    heads = ["command", *counted]
     names = sorted(rows, key=lambda name: name == "all")
     lines = [heads, ["---"] * len(heads), *([name, *map(str, rows[name])] for name in names)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

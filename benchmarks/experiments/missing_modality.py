@@ -51,11 +51,13 @@ class Row:
     instead: str = ""
 
     def title(self, names: Sequence[str]) -> str:
+        """Name the row: the trainer, what is missing, and what takes its place."""
         lacking = f", no {'+'.join(names[channel] for channel in self.missing)}: {self.instead}"
         return self.trainer + (lacking if self.missing else "")
 
 
 def rows_of(trainers: Sequence[str], stock: str | None, streams: list[list[int]], with_cmft: bool) -> Iterator[Row]:
+    """Yield the rows of all trainers, complete first."""
     imputed = ["imputed"] if with_cmft else []
     for trainer in [*trainers, *([stock] if stock else [])]:
         yield Row(trainer)
@@ -65,7 +67,7 @@ def rows_of(trainers: Sequence[str], stock: str | None, streams: list[list[int]]
 
 
 def write_images(raw: Path, cases: Sequence[str], ending: str, n_channels: int, row: Row, folder: Path) -> None:
-    """The cases as the row has them."""
+    """Write the cases as the row has them."""
     for case in cases:
         for channel in range(n_channels):
             source = raw / "imagesTr" / f"{case}_{channel:04d}{ending}"
@@ -77,7 +79,7 @@ def write_images(raw: Path, cases: Sequence[str], ending: str, n_channels: int, 
 
 
 def predict_row(row: Row, names: Sequence[str], raw: Path, splits: list[dict], args: argparse.Namespace) -> Path:
-    """The folder with the predictions of all folds."""
+    """Predict the row with every fold; return the folder of the predictions."""
     dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
     output = args.o / row.title(names).replace(": ", ", ").replace(", ", "__").replace(" ", "_")
     ending = dataset_json["file_ending"]
@@ -101,10 +103,16 @@ def predict_row(row: Row, names: Sequence[str], raw: Path, splits: list[dict], a
 
 
 def model_folder(dataset: str, trainer: str, args: argparse.Namespace, configuration: str) -> Path:
+    """Return where nnU-Net keeps the model."""
     return Path(os.environ["nnUNet_results"]) / dataset / f"{trainer}__{args.p}__{configuration}"
 
 
 def streams_of_model(folder: Path) -> list[list[int]]:
+    """Read the streams from a model's plans.
+
+    Raises:
+        XModalError: without a trained model.
+    """
     file = folder / "plans.json"
     if not file.is_file():
         raise XModalError(f"there is no trained model in {folder}: train it, or check -d, -tr, -p and -c.")
@@ -113,6 +121,7 @@ def streams_of_model(folder: Path) -> list[list[int]]:
 
 @one_sentence_errors
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", required=True, help="dataset, number or name")
     parser.add_argument("-c", default="2d", help="configuration (default: 2d)")

@@ -19,6 +19,7 @@ from time import perf_counter
 import numpy as np
 import SimpleITK as sitk
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from scipy.ndimage import gaussian_filter
 
 from nnunet_xmodal import discovery, trainers
@@ -31,7 +32,7 @@ SHAPE = (16, 48, 48)
 
 
 def head(rng: np.random.Generator) -> np.ndarray:
-    """A: three tissues of smooth random shapes, a dark rim, texture of 10 %; 0 outside."""
+    """Draw A: three tissues of smooth random shapes, a dark rim, texture of 10 %; 0 outside."""
     zyx = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE), indexing="ij")
     centre, radii = rng.uniform(-0.08, 0.08, 3), rng.uniform((1.1, 0.75, 0.65), (1.4, 0.92, 0.85))
     distance = sum(((x - c) / r) ** 2 for x, c, r in zip(zyx, centre, radii))
@@ -43,6 +44,7 @@ def head(rng: np.random.Generator) -> np.ndarray:
 
 
 def make_dataset(raw: Path, n_cases: int) -> None:
+    """Write heads A and A⁴ as a raw dataset with one arbitrary label."""
     for folder in ("imagesTr", "labelsTr"):
         (raw / DATASET / folder).mkdir(parents=True)
     for number in range(n_cases):
@@ -58,6 +60,7 @@ def make_dataset(raw: Path, n_cases: int) -> None:
 
 
 def narrow_plans(file: Path, width: int, batch_size: int) -> dict:
+    """Return the plans with another width and batch size."""
     plans = json.loads(file.read_text())
     configuration = plans["configurations"]["2d"]
     architecture = configuration["architecture"]["arch_kwargs"]
@@ -66,8 +69,8 @@ def narrow_plans(file: Path, width: int, batch_size: int) -> dict:
     return plans | {"continue_training": False}
 
 
-def ssim_of_a_and_b(dataset, cases: list[str]) -> float:
-    """As nnU-Net preprocesses them, intensities counted from the minimum of B, as in the validation."""
+def ssim_of_a_and_b(dataset: nnUNetBaseDataset, cases: list[str]) -> float:
+    """Return their mean SSIM, preprocessed, intensities counted from the minimum of B, as in the validation."""
     values = []
     for case in cases:
         data, label, _, _ = dataset.load_case(case)
@@ -78,6 +81,7 @@ def ssim_of_a_and_b(dataset, cases: list[str]) -> float:
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-tr", default="nnUNetTrainerCMFTPaired", help="trainer")
     parser.add_argument("--epochs", type=int, default=25)

@@ -24,13 +24,13 @@ from pathlib import Path
 from nnunetv2.run.run_training import get_trainer_from_args
 from without_training import parser_of_folds, validate_folds
 
-from nnunet_xmodal import trainers
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.tasks.registration import mind, mutual_information
 from nnunet_xmodal.tasks.registration.by_network import ByNetwork, InTurn
 from nnunet_xmodal.tasks.registration.validation import Method
 from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
+from nnunet_xmodal.trainers.registration import nnUNetTrainerAttentionReg
 
 CONFIGURATION = "3d_fullres"
 FINAL = "checkpoint_final.pth"
@@ -42,7 +42,7 @@ class Untrained(RegistrationTrainer):
     options: argparse.Namespace
 
     def trained(self, name: str) -> ByNetwork:
-        """The network that a trainer has trained on this fold."""
+        """Return the network that a trainer has trained on this fold."""
         arguments = (self.plans_manager.dataset_name, self.configuration_name, self.fold, name)
         trainer = get_trainer_from_args(*arguments, self.plans_manager.plans_name, device=self.device)
         checkpoint = Path(trainer.output_folder) / FINAL
@@ -54,21 +54,25 @@ class Untrained(RegistrationTrainer):
 
 class MutualInformation(Untrained):
     def method(self) -> Method:
+        """Return the registration."""
         return mutual_information.MutualInformation(threads=self.options.threads)
 
 
 class MIND(Untrained):
     def method(self) -> Method:
+        """Return the registration."""
         return mind.MIND()
 
 
 class TwoStages(Untrained):
     def method(self) -> Method:
+        """Return one trained network after the other."""
         return InTurn(self.trained(self.options.first), self.trained(self.options.second))
 
 
 class RefinedByMI(Untrained):
     def method(self) -> Method:
+        """Return a trained network with mutual information after it."""
         return InTurn(
             self.trained(self.options.first), mutual_information.MutualInformation(threads=self.options.threads)
         )
@@ -76,6 +80,7 @@ class RefinedByMI(Untrained):
 
 class Alone(Untrained):
     def method(self) -> Method:
+        """Return a trained network."""
         return self.trained(self.options.first)
 
 
@@ -84,14 +89,20 @@ METHODS = {"mi": MutualInformation, "mind": MIND, "two_stages": TwoStages, "refi
 
 @one_sentence_errors
 def main() -> None:
-    of_trainers = trainers.nnUNetTrainerAttentionReg
+    """Run the benchmark; see the module."""
     parser = parser_of_folds(__doc__, "nnUNetRegistrationPlans")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["mi", "mind"])
     parser.add_argument("--first", default="nnUNetTrainerAttentionReg", help="trainer of the network that begins")
     parser.add_argument("--second", default="nnUNetTrainerAttentionRegStage2", help="trainer of the second stage")
-    parser.add_argument("--starts", type=int, default=of_trainers.starts_at_the_end, help="per case, in [0, 20] mm")
-    parser.add_argument("--exact", nargs="*", type=float, default=of_trainers.exact_starts, help="SRE of others in mm")
-    parser.add_argument("--exact_count", type=int, default=of_trainers.exact_count, help="of these, per case and SRE")
+    parser.add_argument(
+        "--starts", type=int, default=nnUNetTrainerAttentionReg.starts_at_the_end, help="per case, in [0, 20] mm"
+    )
+    parser.add_argument(
+        "--exact", nargs="*", type=float, default=nnUNetTrainerAttentionReg.exact_starts, help="SRE of others in mm"
+    )
+    parser.add_argument(
+        "--exact_count", type=int, default=nnUNetTrainerAttentionReg.exact_count, help="of these, per case and SRE"
+    )
     parser.add_argument("--threads", type=int, help="of mutual information (default: all cores)")
     Untrained.options = args = parser.parse_args()
     Untrained.starts_at_the_end, Untrained.exact_count = args.starts, args.exact_count

@@ -3,7 +3,7 @@
     python benchmarks/experiments/susceptibility_of_map.py heads chi.nii.gz $nnUNet_raw/Dataset953_ChiHeads
     python benchmarks/experiments/susceptibility_of_map.py halves chi.nii.gz $nnUNet_raw/Dataset954_ChiHalves
     python benchmarks/experiments/susceptibility_of_map.py measure $nnUNet_raw/Dataset953_ChiHeads --tkd 0.2 \\
-        --tikhonov 0.03 --predicted QSM=maps_qsm FA=maps_fa
+        --tikhonov 0.03 --tv 2e-4 --predicted QSM=maps_qsm FA=maps_fa
 
 `heads` writes test cases only: the head turned about its axes, the field computed on the map's grid, both averaged over
 blocks of 2³ voxels, noise of 0.002 ppm. `measure` compares what `nnUNetXModal_predict` made of them, and division in
@@ -18,7 +18,7 @@ nnUNet_preprocessed lies in the folder: fold 0 trains on the lower half and is m
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +33,11 @@ from nnunet_xmodal.evaluation.reconstruction import reconstruction_quality
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry.bounding_box import bounding_box
 from nnunet_xmodal.phantoms.heads import CHANNELS
-from nnunet_xmodal.phantoms.raw_dataset import RawCase, write_raw_dataset
+from nnunet_xmodal.phantoms.raw_dataset import RawCase, Split, write_raw_dataset
 from nnunet_xmodal.physics.dipole import field_direction
 from nnunet_xmodal.physics.inversion import tikhonov, truncated_division
 from nnunet_xmodal.physics.simulate import block_means, local_field, with_noise
+from nnunet_xmodal.physics.total_variation import total_variation
 
 NOISE = 0.002
 """Standard deviation in ppm, the middle of the phantoms'."""
@@ -48,6 +49,10 @@ GAP = 16
 _FACTOR = 2
 
 
+Reconstruct = Callable[[Path, str, np.ndarray], np.ndarray]
+"""Raw dataset, case and mask `(z, y, x)` → map of the same shape."""
+
+
 class Map:
     """A susceptibility map cut to its brain, which is where it is not 0.
 
@@ -56,7 +61,7 @@ class Map:
         spacing: mm along z, y, x.
     """
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path) -> None:
         image = sitk.ReadImage(str(file), sitk.sitkFloat32)
         volume = sitk.GetArrayFromImage(image)
         box = bounding_box(volume != 0)
@@ -65,7 +70,7 @@ class Map:
         self.spacing = np.array(image.GetSpacing())[::-1]
 
     def case(self, turn: tuple[float, ...], finer: int, rng: np.random.Generator) -> tuple:
-        """Field, map, mask, spacing, direction cosines; the field is computed on the finer one of two grids."""
+        """Return field, map, mask, spacing, direction cosines; the field is computed on the finer of two grids."""
         cosines = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
         fine = (
             F.interpolate(self.susceptibility, scale_factor=finer, mode="trilinear")
@@ -83,9 +88,10 @@ class Map:
 
 
 def write_heads(args: argparse.Namespace) -> None:
+    """Write the turned heads as test cases."""
     source = Map(args.map)
 
-    def make(rng, split, index) -> RawCase:
+    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
         field, susceptibility, mask, spacing, cosines = source.case(TURNS[index], 1, rng)
         return RawCase([field], mask, spacing, cosines, {"targetsTs": susceptibility})
 
@@ -93,9 +99,10 @@ def write_heads(args: argparse.Namespace) -> None:
 
 
 def write_halves(args: argparse.Namespace) -> None:
+    """Write the halves of the head as training cases, with their split."""
     source = Map(args.map)
 
-    def make(rng, split, index) -> RawCase:
+    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
         field, susceptibility, mask, spacing, cosines = source.case(TURNS[index], _FACTOR, rng)
         brain = bounding_box(mask > 0)[0]
         middle = (brain.start + brain.stop) // 2
@@ -108,23 +115,26 @@ def write_halves(args: argparse.Namespace) -> None:
     write_json([{"train": names[:TRAINED], "val": names[TRAINED:]}], args.folder / "splits_final.json")
 
 
-def _write(folder: Path, make, n_train: int, n_test: int) -> None:
+def _write(folder: Path, make: Callable[[np.random.Generator, Split, int], RawCase], n_train: int, n_test: int) -> None:
     write_raw_dataset(folder, make, n_train, n_test, 0, "head", CHANNELS, {"background": 0, "brain": 1})
 
 
 def measure(args: argparse.Namespace) -> None:
+    """Print how the maps of all methods differ from the measured one."""
     methods = [(name, _files_of(Path(folder))) for name, folder in (words.split("=", 1) for words in args.predicted)]
     if args.tkd:
         methods.append(("TKD", _inverted(truncated_division, args.tkd)))
     if args.tikhonov:
         methods.append(("Tikhonov", _inverted(tikhonov, args.tikhonov)))
+    if args.tv:
+        methods.append(("TV", _inverted(total_variation, args.tv)))
     rows = []
     for file in sorted((args.folder / "targetsTs").glob("*.nii.gz")):
         case = file.name.removesuffix(".nii.gz")
         mask = _array(args.folder / "labelsTs" / file.name) > 0
         for name, method in methods:
-            maps = (from_mean(volume, mask) for volume in (method(args.folder, case, mask), _array(file)))
-            quality = reconstruction_quality(*maps, mask)
+            found, true = (from_mean(volume, mask) for volume in (method(args.folder, case, mask), _array(file)))
+            quality = reconstruction_quality(found, true, mask)
             rows.append({"method": name, "case": case, **quality})
     table = pd.DataFrame(rows)
     print(table.pivot(index="case", columns="method", values="RMSE_percent").round(1).to_string())
@@ -132,15 +142,15 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def from_mean(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A map that is counted from its mean inside the mask, 0 outside: `(z, y, x)` → the same."""
+    """Count a map from its mean inside the mask, 0 outside: `(z, y, x)` → the same."""
     return np.where(mask, volume - volume[mask].mean(), 0)
 
 
-def _files_of(predicted: Path):
+def _files_of(predicted: Path) -> Reconstruct:
     return lambda folder, case, mask: _array(predicted / f"{case}.nii.gz")
 
 
-def _inverted(method, parameter: float):
+def _inverted(method: Callable[..., torch.Tensor], parameter: float) -> Reconstruct:
     def invert(folder: Path, case: str, mask: np.ndarray) -> np.ndarray:
         image = sitk.ReadImage(str(folder / "imagesTs" / f"{case}_0000.nii.gz"))
         field, inside = (torch.from_numpy(volume)[None, None] for volume in (sitk.GetArrayFromImage(image), mask))
@@ -156,6 +166,7 @@ def _array(file: Path) -> np.ndarray:
 
 @one_sentence_errors
 def main(words: Iterable[str] | None = None) -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     jobs = parser.add_subparsers(required=True)
     for name, job in (("heads", write_heads), ("halves", write_halves)):
@@ -168,6 +179,7 @@ def main(words: Iterable[str] | None = None) -> None:
     of_folder.add_argument("--predicted", nargs="*", default=[], metavar="NAME=FOLDER", help="maps of models")
     of_folder.add_argument("--tkd", type=float, help="threshold")
     of_folder.add_argument("--tikhonov", type=float, help="λ")
+    of_folder.add_argument("--tv", type=float, help="α in ppm")
     of_folder.set_defaults(job=measure)
     args = parser.parse_args(words)
     args.job(args)

@@ -17,6 +17,7 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 @one_sentence_errors
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = parser_of_folds(__doc__, "nnUNetFewShotPlans")
     parser.add_argument("-tr", default="nnUNetTrainerALPR18", help="trainer (default: nnUNetTrainerALPR18)")
     args = parser.parse_args()

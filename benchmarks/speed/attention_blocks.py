@@ -33,22 +33,24 @@ MIB = 2**20
 class ThreeConvolutions(nn.Module):
     """θ, φ and g alone."""
 
-    def __init__(self, conv_op: type[nn.Module], channels: int):
+    def __init__(self, conv_op: type[nn.Module], channels: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(conv_op(channels, channels, kernel_size=1) for _ in range(3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the convolutions."""
         return sum(layer(x) for layer in self.layers)
 
 
 class Gated(nn.Module):
     """An attention gate whose gating signal is the pooled input."""
 
-    def __init__(self, conv_op: type[nn.Module], channels: int):
+    def __init__(self, conv_op: type[nn.Module], channels: int) -> None:
         super().__init__()
         self.gate = AttentionGate(conv_op, channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Gate the input by its pooled self."""
         return self.gate(x, nn.functional.avg_pool3d(x, 2))
 
 
@@ -71,14 +73,14 @@ QUADRATIC = ("DA", "SA", "SA, dense", "non-local")
 
 
 def flops(block: nn.Module, shape: tuple[int, ...]) -> int:
-    """Of the forward pass, two per multiply-add; counted on the meta device."""
+    """Count those of the forward pass, two per multiply-add, on the meta device."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         block.to("meta")(torch.empty(shape, device="meta"))
     return counter.get_total_flops()
 
 
 def saved_bytes(block: nn.Module, x: torch.Tensor) -> int:
-    """What autograd keeps for the backward pass beside parameters and input."""
+    """Count what autograd keeps for the backward pass beside parameters and input."""
     known = {tensor.untyped_storage().data_ptr() for tensor in (*block.parameters(), *block.buffers(), x)}
     kept: dict[int, int] = {}
 
@@ -97,7 +99,7 @@ def saved_bytes(block: nn.Module, x: torch.Tensor) -> int:
 class Runs:
     """Forward and both passes of one block on one input, timed one at a time."""
 
-    def __init__(self, make: Callable, shape: tuple[int, ...], device: str):
+    def __init__(self, make: Callable, shape: tuple[int, ...], device: str) -> None:
         self.block = make(nn.Conv3d, shape[1]).to(device)
         self.x = torch.randn(shape, device=device, requires_grad=True)
         self.device = device
@@ -110,10 +112,12 @@ class Runs:
         self.peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
 
     def forward(self) -> None:
+        """Run the forward pass without gradients."""
         with torch.no_grad():
             self.block(self.x)
 
     def both(self) -> None:
+        """Run forward and backward pass."""
         self.x.grad = None
         self.block(self.x).sum().backward()
 
@@ -125,13 +129,14 @@ class Runs:
         return perf_counter() - start
 
     def measure(self) -> None:
-        """Adds one time of each kind; blocks that take over ten seconds have one only."""
+        """Add one time of each kind; blocks that take over ten seconds have one only."""
         if not (self.slow and self.times["both"]):
             for name, of_kind in self.times.items():
                 of_kind.append(self._once(getattr(self, name)))
 
 
 def table(shape: tuple[int, ...], args: argparse.Namespace) -> None:
+    """Print the blocks' numbers on features of one shape."""
     print(f"\n{'×'.join(map(str, shape[1:]))}\n")
     peak = ["peak MiB"] if args.device == "cuda" else []
     header = ["block", "GFLOPs", "saved MiB", *peak, "forward s", "both s", "both / convolutions"]
@@ -159,6 +164,7 @@ def table(shape: tuple[int, ...], args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--large", action="store_true", help="64×32³ as well")

@@ -36,14 +36,14 @@ _RADII = ((1.0, 2), (0.7, 1), (0.5, 3))  # of the nested labels, relative to the
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], length: int) -> np.ndarray:
-    """Gaussian noise of unit variance that varies over about `length` voxels."""
+    """Draw Gaussian noise of unit variance that varies over about `length` voxels."""
     coarse = [-(-size // length) + 3 for size in shape]
     noise = zoom(rng.standard_normal(coarse).astype(np.float32), np.divide(shape, coarse), order=3)
     return noise / noise.std()
 
 
 def relative_radius(rng: np.random.Generator, shape: tuple[int, ...], ml: float) -> np.ndarray:
-    """Below 1 inside of a lumpy tumour of about `ml` millilitres at a random place."""
+    """Draw what is below 1 inside of a lumpy tumour of about `ml` millilitres at a random place."""
     radius = (ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
     centre = [size * rng.uniform(0.35, 0.65) for size in shape]
     axes = np.ogrid[tuple(slice(size) for size in shape)]
@@ -52,6 +52,7 @@ def relative_radius(rng: np.random.Generator, shape: tuple[int, ...], ml: float)
 
 
 def labels_of(radius: np.ndarray) -> np.ndarray:
+    """Return the label map of a relative radius: labels one within the other."""
     label_map = np.zeros(radius.shape, np.uint8)
     for below, label in _RADII:
         label_map[radius < below] = label
@@ -59,7 +60,7 @@ def labels_of(radius: np.ndarray) -> np.ndarray:
 
 
 def write_cases(folder: Path, volumes: int, trainers: int, shape: tuple[int, ...]) -> list[tuple[Path, Path]]:
-    """Pairs of files (prediction, reference)."""
+    """Write pairs of files (prediction, reference)."""
     rng = np.random.default_rng(0)
     pairs = []
     for volume in range(volumes):
@@ -76,13 +77,15 @@ def write_cases(folder: Path, volumes: int, trainers: int, shape: tuple[int, ...
 
 
 def in_worker(pair: tuple[Path, Path]) -> tuple[float, int]:
-    """CPU seconds of a case, and the peak of this process's memory in MiB."""
+    """Return the CPU seconds of a case, and the peak of this process's memory in MiB."""
     start = process_time()
-    case_metrics(*(np.load(file) for file in pair), SPACING, REGIONS)
+    prediction, reference = (np.load(file) for file in pair)
+    case_metrics(prediction, reference, SPACING, REGIONS)
     return process_time() - start, peak_mib()
 
 
 def peak_mib() -> int:
+    """Return the peak of this process's memory in MiB."""
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage, on Linux, tells a started process the peak of the one that started it
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) // 2**10
@@ -90,7 +93,7 @@ def peak_mib() -> int:
 
 
 def time_workers(pairs: list[tuple[Path, Path]], processes: int) -> tuple[float, float, int]:
-    """Seconds until the last case is there, CPU seconds of all, peak MiB of a worker."""
+    """Return the seconds until the last case is there, CPU seconds of all, peak MiB of a worker."""
     start = perf_counter()
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         results = list(pool.map(in_worker, pairs))
@@ -98,7 +101,7 @@ def time_workers(pairs: list[tuple[Path, Path]], processes: int) -> tuple[float,
 
 
 def take_turns(pairs: list[tuple[Path, Path]]) -> tuple[list[dict], list[dict], np.ndarray]:
-    """Our metrics, MONAI's HD95 and ASSD, and seconds `(cases, (ours, MONAI), (wall, CPU))`."""
+    """Return our metrics, MONAI's HD95 and ASSD, and seconds `(cases, (ours, MONAI), (wall, CPU))`."""
     import torch
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
@@ -118,7 +121,7 @@ def take_turns(pairs: list[tuple[Path, Path]]) -> tuple[list[dict], list[dict], 
             for label_map in label_maps
         ]
         times = [(perf_counter(), process_time())]
-        found.append(case_metrics(*label_maps, SPACING, REGIONS))
+        found.append(case_metrics(label_maps[0], label_maps[1], SPACING, REGIONS))
         times.append((perf_counter(), process_time()))
         expected.append(monai(*masks))
         times.append((perf_counter(), process_time()))
@@ -127,6 +130,7 @@ def take_turns(pairs: list[tuple[Path, Path]]) -> tuple[list[dict], list[dict], 
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--volumes", type=int, default=20)
     parser.add_argument("--trainers", type=int, default=3)
@@ -146,6 +150,7 @@ def main() -> None:
 
 
 def compare(found: list[dict], expected: list[dict], seconds: np.ndarray) -> None:
+    """Print the seconds of both, and how far their metrics differ."""
     print("\n| in turn, one thread | seconds | CPU seconds | CPU seconds per case, median |\n|---|--:|--:|--:|")
     for row, name in enumerate(("all metrics", "MONAI: HD95 and ASSD")):
         wall, cpu = seconds[:, row].sum(axis=0)

@@ -23,7 +23,7 @@ from nnunet_xmodal.files.volume_writer import write_volume
 
 
 def write_cases(folder: Path, cases: int) -> None:
-    """Noise and a box, each scan on a grid of its own."""
+    """Write noise and a box, each scan on a grid of its own."""
     rng = np.random.default_rng(0)
     for number in range(cases):
         patient = folder / f"case{number:03d}"
@@ -40,6 +40,7 @@ def write_cases(folder: Path, cases: int) -> None:
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--cases", type=int, default=200)
     p.add_argument("--processes", type=int, nargs="+", default=[1, 2])

@@ -35,7 +35,7 @@ class InMemory:
 
     source_folder = "nowhere"
 
-    def __init__(self, cases: int, slices: int):
+    def __init__(self, cases: int, slices: int) -> None:
         from nnunet_xmodal.phantoms.organs import organ_phantom  # not for workers
 
         self.identifiers = [f"case{number}" for number in range(cases)]
@@ -45,10 +45,12 @@ class InMemory:
             self.images[case] = ((image - image.mean()) / image.std())[None]
 
     def load_case(self, case: str) -> tuple:
+        """Return a case as nnU-Net's dataset does, with its image alone."""
         return self.images[case], None, None, {}
 
 
 def loop(dataset: InMemory) -> dict[str, np.ndarray]:
+    """Return the superpixels of all cases, made one after the other."""
     maps = {}
     for case, volume in dataset.images.items():
         intensities = intensity_range(volume)
@@ -58,7 +60,7 @@ def loop(dataset: InMemory) -> dict[str, np.ndarray]:
 
 
 def in_processes(dataset: InMemory, processes: int) -> tuple[float, dict[str, np.ndarray]]:
-    """Seconds, and the maps as they are read back."""
+    """Return the seconds, and the maps as they are read back."""
     from nnunet_xmodal.tasks.few_shot.superpixel_cache import ensure_superpixels  # not for workers
 
     with tempfile.TemporaryDirectory() as folder:
@@ -70,6 +72,7 @@ def in_processes(dataset: InMemory, processes: int) -> tuple[float, dict[str, np
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=8)
     parser.add_argument("--slices", type=int, default=25, help="per case (at least 12)")

@@ -24,6 +24,7 @@ from time import perf_counter
 import numpy as np
 import torch
 from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
@@ -32,7 +33,8 @@ from nnunet_xmodal import discovery
 TRAINERS = ["nnUNetTrainer", "nnUNetTrainerMultiStream", "nnUNetTrainerSCFF", "nnUNetTrainerCSAD"]
 
 
-def make_trainer(name: str, folder: Path, args: argparse.Namespace, device: torch.device):
+def make_trainer(name: str, folder: Path, args: argparse.Namespace, device: torch.device) -> nnUNetTrainer:
+    """Return a trainer on the plans, ready for a step; the name may hold other plans, TRAINER@PLANS."""
     name, _, plans_name = name.partition("@")
     configuration = args.c
     plans = json.loads((folder / f"{plans_name or args.p}.json").read_text())
@@ -47,7 +49,8 @@ def make_trainer(name: str, folder: Path, args: argparse.Namespace, device: torc
     return trainer
 
 
-def random_batch(trainer) -> dict:
+def random_batch(trainer: nnUNetTrainer) -> dict:
+    """Draw a batch as the trainer's loader would give it."""
     patch = trainer.configuration_manager.patch_size
     batch = trainer.batch_size
     scales = trainer._get_deep_supervision_scales() or [[1.0] * len(patch)]
@@ -69,7 +72,7 @@ def random_batch(trainer) -> dict:
 class _Kept:
     """A tensor that autograd keeps; lets go of its storage in the count when autograd lets go of it."""
 
-    def __init__(self, tensor: torch.Tensor, counted: "_Storages"):
+    def __init__(self, tensor: torch.Tensor, counted: "_Storages") -> None:
         self.tensor = tensor
         counted.add(tensor)
         weakref.finalize(self, counted.remove, tensor.untyped_storage().data_ptr())
@@ -78,8 +81,10 @@ class _Kept:
 class _Storages:
     """Bytes of distinct storages that are kept, now and at the most."""
 
-    def __init__(self, known: set[int]):
-        self.known, self.users, self.sizes, self.peak = known, Counter(), {}, 0
+    def __init__(self, known: set[int]) -> None:
+        self.known, self.peak = known, 0
+        self.users: Counter[int] = Counter()  # by the storage's pointer
+        self.sizes: dict[int, int] = {}
 
     def add(self, tensor: torch.Tensor) -> None:
         pointer = tensor.untyped_storage().data_ptr()
@@ -93,8 +98,8 @@ class _Storages:
             del self.sizes[pointer]
 
 
-def saved_activations(trainer, batch: dict) -> int:
-    """Most bytes of distinct tensors that autograd keeps at any moment of a training step, parameters excluded.
+def saved_activations(trainer: nnUNetTrainer, batch: dict) -> int:
+    """Return the most bytes of distinct tensors that autograd keeps at once in a step, parameters excluded.
 
     What checkpointed activations compute again in the backward pass is not seen.
     """
@@ -106,13 +111,15 @@ def saved_activations(trainer, batch: dict) -> int:
     return storages.peak
 
 
-def step_seconds(trainer, batch: dict) -> float:
+def step_seconds(trainer: nnUNetTrainer, batch: dict) -> float:
+    """Return how long a training step takes."""
     start = perf_counter()
     trainer.train_step(batch)  # ends with loss.cpu(), which waits for a GPU
     return perf_counter() - start
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", required=True, help="dataset name or ID, planned")
     parser.add_argument("-c", required=True, help="configuration")
@@ -138,7 +145,7 @@ def main() -> None:
             step_seconds(trainer, batches[name])
             if device.type == "cuda":
                 peak[name] = torch.cuda.max_memory_allocated()
-        seconds = {name: [] for name in trainers}
+        seconds: dict[str, list[float]] = {name: [] for name in trainers}
         for _ in range(args.repeats):
             for name, trainer in trainers.items():
                 seconds[name].append(step_seconds(trainer, batches[name]))

@@ -25,6 +25,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 
 
 def attention_table(models: dict, folds: list[int]) -> str:
+    """Return Markdown: a row per trainer and fold."""
     lines = [
         "| trainer | fold | α·L_CSAD start → end | gradient ratio start → end | correlation start → end "
         "| foreground mass, median map | maps that peak in a corner | alive | symmetric KL, validation cases |",
@@ -55,7 +56,7 @@ def _number(value: float | None) -> str:
 
 
 def draw_attention(folders: dict[str, Path], file: Path) -> None:
-    """Rows: cases. Columns: per folder the deepest level of every stream, on the slice of most foreground."""
+    """Draw a row per case, and per folder the deepest level of every stream, on the slice of most foreground."""
     columns = []
     for name, folder in folders.items():
         maps = sorted((folder / "attention_maps").glob("*_stream*_level*.nii.gz"))
@@ -81,6 +82,7 @@ def draw_attention(folders: dict[str, Path], file: Path) -> None:
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", required=True)
     parser.add_argument("-c", required=True)

@@ -13,9 +13,11 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 os.environ.update(nnUNet_def_n_proc="1", nnUNet_n_proc_DA="1", nnUNet_compile="false")
 
@@ -39,6 +41,7 @@ TWO_STREAMS = [
 
 
 def prepare(root: Path) -> None:
+    """Write the phantoms, plan and preprocess them, and narrow their networks."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "end_to_end"))
@@ -58,18 +61,20 @@ def prepare(root: Path) -> None:
     os.environ["nnUNet_n_proc_DA"] = "0"
 
 
-def train(trainer: str, configuration: str = "2d", fold: int | str = 0, dataset: str = DATASET, **options) -> None:
+def train(trainer: str, configuration: str = "2d", fold: int | str = 0, dataset: str = DATASET, **options: Any) -> None:
+    """Train one iteration."""
     from nnunetv2.run.run_training import run_training
 
     run_training(dataset, configuration, fold, f"{trainer}_1epochs_1its", device=DEVICE, **options)
 
 
 def model(trainer: str, configuration: str = "2d", dataset: str = DATASET) -> Path:
+    """Return where nnU-Net keeps the model."""
     return Path(os.environ["nnUNet_results"]) / dataset / f"{trainer}_1epochs_1its__nnUNetPlans__{configuration}"
 
 
 def resume(trainer: str) -> None:
-    """A training of two epochs goes on from the checkpoint of its first."""
+    """Continue a training of two epochs from the checkpoint of its first."""
     from nnunetv2.run.run_training import run_training
 
     name = f"{trainer}_2epochs_1its"
@@ -82,6 +87,7 @@ def resume(trainer: str) -> None:
 
 
 def without_deep_supervision(trainer: str) -> None:
+    """Train and validate with deep supervision the other way round."""
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     base = recursive_find_trainer_class_by_name(f"{trainer}_1epochs_1its")
@@ -95,11 +101,13 @@ def without_deep_supervision(trainer: str) -> None:
 
 
 def cascade(trainer: str) -> None:
+    """Train both stages of a cascade."""
     train(trainer, "3d_lowres", "all")
     train(trainer, "3d_cascade_fullres")
 
 
 def export_and_install(trainer: str) -> None:
+    """Export the model and install it elsewhere."""
     from nnunetv2.model_sharing.model_export import export_pretrained_model
     from nnunetv2.model_sharing.model_import import install_model_from_zip_file
 
@@ -118,7 +126,7 @@ def export_and_install(trainer: str) -> None:
 
 
 def predict(trainer: str) -> None:
-    """With mirroring where the trainer allows it."""
+    """Predict with mirroring where the trainer allows it."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(device=DEVICE, allow_tqdm=False)
@@ -145,7 +153,8 @@ FEATURES = {
 }
 
 
-def cell(feature, trainer: str, log: Path) -> str:
+def cell(feature: Callable[[str], None], trainer: str, log: Path) -> str:
+    """Return whether a feature works, and how long it takes or what it raises."""
     began = perf_counter()
     with open(log, "a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         try:
@@ -157,6 +166,7 @@ def cell(feature, trainer: str, log: Path) -> str:
 
 
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-tr", nargs="+", default=TWO_STREAMS, help="trainers (rows)")
     parser.add_argument("--log", type=Path, default=Path("feature_matrix.log"), help="what nnU-Net prints")

@@ -24,7 +24,7 @@ RANDOM = ("SRE_before_mm", "SRE_mm")
 
 
 def starts_of(model: Path, folds: list) -> tuple[dict[str, dict[str, list[float]]], float]:
-    """Case → metric → SRE in mm of every start; and seconds per start."""
+    """Read case → metric → SRE in mm of every start; and seconds per start."""
     cases, seconds = {}, []
     for number in folds:
         file = model / f"fold_{number}" / "validation" / "summary.json"
@@ -37,7 +37,7 @@ def starts_of(model: Path, folds: list) -> tuple[dict[str, dict[str, list[float]
 
 
 def parameters_of(model: Path, number: int | str) -> str:
-    """Of a checkpoint's network; none for what is no network."""
+    """Count those of a checkpoint's network; none for what is no network."""
     file = model / f"fold_{number}" / "checkpoint_final.pth"
     if not file.is_file():
         return "–"
@@ -49,6 +49,7 @@ def parameters_of(model: Path, number: int | str) -> str:
 
 @one_sentence_errors
 def main() -> None:
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", required=True, help="dataset, number or name")
     parser.add_argument("-tr", nargs="+", required=True, help="trainers and methods, a row each")
@@ -62,7 +63,7 @@ def main() -> None:
     models = {name: results / f"{name}__{args.p}__3d_fullres" for name in args.tr}
     rows = {name: starts_of(model, args.f) for name, model in models.items()}
     cases = sorted(set.intersection(*(set(of_case) for of_case, _ in rows.values())))
-    metrics = sorted({m for of_case, _ in rows.values() for told in of_case.values() for m in told} - set(RANDOM))
+    metrics = sorted({m for of_case, _ in rows.values() for values in of_case.values() for m in values} - set(RANDOM))
     counts = {
         metric: min(
             len(of_case[case][metric]) for of_case, _ in rows.values() for case in cases if metric in of_case[case]

@@ -1,125 +1,76 @@
-"""`nnUNetXModal_compare`: cross-validation results side by side."""
+"""`nnUNetXModal_compare`: cross-validation results side by side.
+
+Metrics per case, statistics and a report for the validation results of several trainers, or for folders of predictions
+from anywhere. What was computed before for the same files is not computed again.
+"""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from nnunet_xmodal.commands.argument_types import fold, positive
+from nnunet_xmodal.commands.argument_types import positive
+from nnunet_xmodal.commands.field_flags import FieldFlags, description_of, request_from
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
-from nnunet_xmodal.commands.request_fields import request_fields
 from nnunet_xmodal.comparison.request import ComparisonRequest
 from nnunet_xmodal.evaluation.empty_rules import EMPTY_RULES
-from nnunet_xmodal.files.environment import default_processes
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser: models by the flags of `nnUNetv2_train`, or folders of predictions."""
-    p = argparse.ArgumentParser(
-        prog="nnUNetXModal_compare",
-        description="Metrics per case, statistics and a report for the validation results of several trainers, or for "
-        "folders of predictions from anywhere. What was computed before for the same files is not computed again.",
-    )
-    p.add_argument(
-        "-o",
-        dest="output",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="gets report.html, summary.md and tables as CSV",
-    )
+    p = argparse.ArgumentParser("nnUNetXModal_compare", description=description_of(__doc__))
+    flags = FieldFlags(p, ComparisonRequest)
+    flags.add("output", "gets report.html, summary.md and tables as CSV", "-o", type=Path, metavar="FOLDER")
+    flags.add("overlays", "cases to draw", type=int, metavar="N")
+    flags.add("processes", "processes", "-np", type=positive, metavar="N")
 
-    default = ComparisonRequest
-    models = p.add_argument_group("trained models")
-    models.add_argument("-d", dest="dataset", metavar="DATASET", help="dataset name or ID")
-    models.add_argument(
-        "-c",
-        dest="configurations",
-        nargs="+",
-        default=(),
-        metavar="CONFIGURATION",
-        help="configurations, e.g. 2d 3d_fullres",
-    )
-    models.add_argument("-tr", dest="trainers", nargs="+", default=(), metavar="TRAINER", help="trainers")
-    models.add_argument(
-        "-p", dest="plans", nargs="+", default=default.plans, metavar="PLANS", help="default: nnUNetPlans"
-    )
-    models.add_argument(
-        "-f", dest="folds", nargs="+", type=fold, default=default.folds, metavar="FOLD", help="default: 0 1 2 3 4"
-    )
+    FieldFlags(p.add_argument_group("trained models"), ComparisonRequest).add_models()
 
-    folders = p.add_argument_group("predictions from elsewhere")
-    folders.add_argument(
-        "--folders",
+    folders = FieldFlags(p.add_argument_group("predictions from elsewhere"), ComparisonRequest)
+    folders.add(
+        "folders",
+        "folders with a label map per case, named as the references; alone or beside trained models",
         nargs="+",
-        default=(),
         metavar="[NAME=]FOLDER",
-        help="folders with a label map per case, named as the references; alone or beside trained models",
     )
-    folders.add_argument(
-        "--gt", dest="references", type=Path, metavar="FOLDER", help="references (default: those of the dataset)"
-    )
-    folders.add_argument(
-        "--dataset_json",
+    folders.add("references", "references (default: those of the dataset)", "--gt", type=Path, metavar="FOLDER")
+    folders.add(
+        "dataset_json",
+        "labels and file ending (default: in the first folder, or beside --gt)",
         type=Path,
         metavar="FILE",
-        help="labels and file ending (default: in the first folder, or beside --gt)",
     )
 
-    rules = p.add_argument_group("metrics")
-    rules.add_argument(
-        "--empty",
+    rules = FieldFlags(p.add_argument_group("metrics"), ComparisonRequest)
+    rules.add(
+        "empty",
+        "empty labels: nan leaves undefined values out, as nnU-Net does; brats gives an empty prediction of an empty "
+        "reference 1 (and 0 mm), one without the other 0 (and 373.13 mm)",
         choices=EMPTY_RULES,
-        default=default.empty,
-        help="empty labels: nan leaves undefined values out, as nnU-Net does; brats gives an empty prediction of an "
-        "empty reference 1 (and 0 mm), one without the other 0 (and 373.13 mm) (default: nan)",
     )
-    rules.add_argument(
-        "--nsd_tolerance",
-        dest="nsd_tolerance_mm",
-        type=float,
-        default=default.nsd_tolerance_mm,
-        metavar="MM",
-        help="of NSD, in mm (default: %(default)g)",
-    )
-    rules.add_argument(
-        "--lesion_iou",
-        type=float,
-        default=default.lesion_iou,
-        metavar="IOU",
-        help="from which lesions match (default: %(default)g)",
-    )
-    rules.add_argument(
-        "--detection",
+    rules.add("nsd_tolerance_mm", "of NSD, in mm", "--nsd_tolerance", type=float, metavar="MM")
+    rules.add("lesion_iou", "from which lesions match", type=float, metavar="IOU")
+    rules.add(
+        "detection",
+        "lesion AP, FROC and patient AUROC of these labels, from probabilities (--npz); needs the extra detection",
         nargs="+",
-        default=(),
         metavar="LABEL",
-        help="lesion AP, FROC and patient AUROC of these labels, from probabilities (--npz); needs the extra detection",
     )
-    rules.add_argument(
+    rules.add(
+        "group_by",
+        "the unit of the statistics is the subject: see nnUNetXModal_crossval, whose groups are the default",
         "--group-by",
         metavar="REGEX|CSV",
-        help="the unit of the statistics is the subject: see nnUNetXModal_crossval, whose groups are the default",
     )
-    rules.add_argument(
+    rules.add(
+        "allow_missing",
+        "go on with the cases that all have in the same fold; the report says what was left out",
         "--allow-missing",
-        action="store_true",
-        help="go on with the cases that all have in the same fold; the report says what was left out",
-    )
-    p.add_argument(
-        "--overlays", type=int, default=default.overlays, metavar="N", help="cases to draw (default: %(default)s)"
-    )
-    p.add_argument(
-        "-np", dest="processes", type=positive, default=default_processes(), help="processes (default: %(default)s)"
     )
     return p
 
 
-def request_of(args: argparse.Namespace) -> ComparisonRequest:
-    """Return what the flags ask for.
-
-    Raises:
-        XModalError: see ComparisonRequest.
-    """
-    return ComparisonRequest(**request_fields(args))
+request_of = partial(request_from, ComparisonRequest)
+"""From what the parser returned to the request."""
 
 
 @one_sentence_errors

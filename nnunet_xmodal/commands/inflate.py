@@ -1,19 +1,20 @@
-"""`nnUNetXModal_inflate`: a checkpoint of nnU-Net, 2D or 3D, as the start of CMFF."""
+"""`nnUNetXModal_inflate`: a checkpoint of nnU-Net, 2D or 3D, as the start of CMFF.
+
+Makes a checkpoint of nnU-Net, 2D or 3D, into one that -pretrained_weights takes for nnUNetTrainerCMFF and its variants:
+2D kernels are repeated along the depth and divided by it, the first layer is fitted to each stream's channels, heads
+and fusion branch are left untrained.
+"""
 
 import argparse
 from pathlib import Path
 
+from nnunet_xmodal.commands.field_flags import description_of
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser: checkpoints, what is to be trained with them, and where to."""
-    p = argparse.ArgumentParser(
-        prog="nnUNetXModal_inflate",
-        description="Makes a checkpoint of nnU-Net, 2D or 3D, into one that -pretrained_weights takes for "
-        "nnUNetTrainerCMFF and its variants: 2D kernels are repeated along the depth and divided by it, the first "
-        "layer is fitted to each stream's channels, heads and fusion branch are left untrained.",
-    )
+    p = argparse.ArgumentParser("nnUNetXModal_inflate", description=description_of(__doc__))
     p.add_argument(
         "-i",
         dest="checkpoints",

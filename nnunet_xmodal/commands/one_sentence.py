@@ -5,10 +5,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.environment import check_numbers_of_processes
 from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
-from nnunet_xmodal.processes import ending_in_order, tied_workers
-from nnunet_xmodal.system_failures import sentence_of
+from nnunet_xmodal.processes import end_soon_after_ctrl_c, ending_in_order, failure_of, tied_workers
 
 
 def one_sentence_errors(main: Callable) -> Callable:
@@ -22,16 +21,15 @@ def one_sentence_errors(main: Callable) -> Callable:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             with ending_in_order(), tied_workers():
+                check_numbers_of_processes()
                 keep_sockets_in_a_swept_folder()
                 return main(*args, **kwargs)
-        except XModalError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
+            end_soon_after_ctrl_c()
             raise SystemExit(130) from None
         except Exception as error:
-            sentence = sentence_of(error)
+            sentence = failure_of(error)
             if sentence is None:
                 raise
             print(f"error: {sentence}", file=sys.stderr)

@@ -1,18 +1,19 @@
-"""`nnUNetXModal_paste`: predictions on the crops of a prepared dataset, onto the whole images."""
+"""`nnUNetXModal_paste`: predictions on the crops of a prepared dataset, onto the whole images.
+
+Puts label maps, or images, that lie on the crops of a dataset which nnUNetXModal_prepare made onto the grids of the
+whole images: voxels are copied, not interpolated, and all else is 0.
+"""
 
 import argparse
 from pathlib import Path
 
+from nnunet_xmodal.commands.field_flags import description_of
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser: predictions, the dataset whose crops they are of, and where to."""
-    p = argparse.ArgumentParser(
-        prog="nnUNetXModal_paste",
-        description="Puts label maps, or images, that lie on the crops of a dataset which nnUNetXModal_prepare made "
-        "onto the grids of the whole images: voxels are copied, not interpolated, and all else is 0.",
-    )
+    p = argparse.ArgumentParser("nnUNetXModal_paste", description=description_of(__doc__))
     p.add_argument(
         "-i", dest="predictions", type=Path, required=True, metavar="FOLDER", help="<case>.nii.gz, as predicted"
     )

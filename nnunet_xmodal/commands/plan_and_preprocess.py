@@ -1,9 +1,14 @@
-"""`nnUNetXModal_plan_and_preprocess`: nnU-Net's command with our planners, streams and checks."""
+"""`nnUNetXModal_plan_and_preprocess`: nnU-Net's command with our planners, streams and checks.
+
+nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and a check of every file
+before anything is written.
+"""
 
 import argparse
+from typing import Any
 
+from nnunet_xmodal.commands.field_flags import description_of, request_fields
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
-from nnunet_xmodal.commands.request_fields import request_fields
 from nnunet_xmodal.planning_request import PlanRequest
 
 _FIELDS = {
@@ -24,11 +29,7 @@ _FIELDS = {
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser: all flags of `nnUNetv2_plan_and_preprocess`, its defaults, and those of our planners."""
-    p = argparse.ArgumentParser(
-        prog="nnUNetXModal_plan_and_preprocess",
-        description="nnUNetv2_plan_and_preprocess with the planners of this package as well as nnU-Net's, streams, and "
-        "a check of every file before anything is written.",
-    )
+    p = argparse.ArgumentParser("nnUNetXModal_plan_and_preprocess", description=description_of(__doc__))
     p.add_argument("-d", nargs="+", type=int, required=True, help="dataset IDs, e.g. 2 4 5")
     p.add_argument(
         "--streams",
@@ -59,9 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--grid",
-        nargs=3,
-        type=int,
-        metavar=("D", "H", "W"),
+        **_along("D", "H", "W", type=int),
         help="with RegistrationPlanner: voxels along z, y, x that the network reads (default: 32 96 96)",
     )
     p.add_argument(
@@ -120,15 +119,18 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _along(*axes: str, type: type) -> dict[str, Any]:
+    """Return what argparse is told of a flag with one number per axis."""
+    return {"nargs": len(axes), "type": type, "metavar": axes}
+
+
 def _add_reconstruction(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--field_unit", choices=["ppm", "Hz", "rad"], help="of the field maps (default: dataset.json's)")
     p.add_argument("--B0", type=float, metavar="T", help="strength of the main field, for Hz and rad")
     p.add_argument("--TE", type=float, metavar="S", help="echo time in seconds, for rad")
     p.add_argument(
         "--b0_direction",
-        nargs=3,
-        type=float,
-        metavar=("X", "Y", "Z"),
+        **_along("X", "Y", "Z", type=float),
         help="of the main field in physical (LPS) space (default: 0 0 1)",
     )
 

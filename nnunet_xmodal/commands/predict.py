@@ -1,10 +1,15 @@
-"""`nnUNetXModal_predict`: nnU-Net's command for every model of this package."""
+"""`nnUNetXModal_predict`: nnU-Net's command for every model of this package.
+
+nnUNetv2_predict with a check of every input file before anything is written; for segmentation models its output is
+nnU-Net's.
+"""
 
 import argparse
 import os
 from pathlib import Path
 
 from nnunet_xmodal.commands.argument_types import fold
+from nnunet_xmodal.commands.field_flags import description_of
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.prediction.options import add_options, given_options
 from nnunet_xmodal.prediction.request import PredictionRequest
@@ -20,11 +25,7 @@ KINDS = (SegmentationOptions, SynthesisOptions, RegistrationOptions, Susceptibil
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser: all flags of `nnUNetv2_predict`, with its defaults, and those of other kinds of models."""
-    p = argparse.ArgumentParser(
-        prog="nnUNetXModal_predict",
-        description="nnUNetv2_predict with a check of every input file before anything is written; for segmentation "
-        "models its output is nnU-Net's.",
-    )
+    p = argparse.ArgumentParser("nnUNetXModal_predict", description=description_of(__doc__))
     p.add_argument(
         "-i", required=True, metavar="FOLDER", help="input images, <case>_0000, <case>_0001, … as in training"
     )

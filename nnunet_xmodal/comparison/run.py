@@ -8,7 +8,7 @@ import pandas as pd
 
 from nnunet_xmodal.comparison.case_cache import CaseCache
 from nnunet_xmodal.comparison.case_table import case_table
-from nnunet_xmodal.comparison.comparable import common_cases
+from nnunet_xmodal.comparison.common_cases import common_cases
 from nnunet_xmodal.comparison.cross_validation import ModelResults, images
 from nnunet_xmodal.comparison.curves import curves
 from nnunet_xmodal.comparison.detection_table import check_detectable, detection_table

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.errors import XModalError
 
 Split = Mapping[int | str, Mapping[str, Sequence[str]]]
@@ -34,7 +34,7 @@ def _check(job: Job, before: Sequence[Job], split: Split) -> None:
     folder = replace(job, configuration=job.previous).model_folder / "predicted_next_stage" / job.configuration
     predicted = {file.stem for file in folder.glob("*")}
     for first in before:
-        if beginning_of(first) is not Beginning.FINISHED:
+        if start_of(first) is not JobStart.FINISHED:
             predicted.update(split[first.fold]["val"])
     missing = sorted({*split[job.fold]["train"], *split[job.fold]["val"]} - predicted)
     if not missing:

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.crossval.owner import owner_of
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.files.json_files import read_json
@@ -25,7 +25,7 @@ _TAIL_BYTES = 1 << 16
 class LiveTable:
     """A context manager that draws the table in place, or, where the output is no terminal, prints a line per event."""
 
-    def __init__(self, jobs: Sequence[Job], console: Console | None = None):
+    def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
         self.jobs = list(jobs)
         self.console = console or _standard_output()
         self.cells = {job: Text(*_at_rest(job)) for job in self.jobs}
@@ -47,7 +47,7 @@ class LiveTable:
     def started(self, job: Job) -> None:
         """Show that a job has begun."""
         self.running.add(job)
-        self._say(f"{job.name}: {_VERBS[beginning_of(job)]}")
+        self._say(f"{job.name}: {_VERBS[start_of(job)]}")
 
     def ended(self, job: Job, status: int, words: str = "") -> None:
         """Show the result, or why a job failed: in the given words, or else the end of its log."""
@@ -104,10 +104,10 @@ def _standard_output() -> Console:
 
 
 _VERBS = {
-    Beginning.NEW: "training",
-    Beginning.CONTINUE: "continuing from its last readable checkpoint",
-    Beginning.VALIDATE: "validating",
-    Beginning.FINISHED: "finished before",
+    JobStart.NEW: "training",
+    JobStart.CONTINUE: "continuing from its last readable checkpoint",
+    JobStart.VALIDATE: "validating",
+    JobStart.FINISHED: "finished before",
 }
 
 
@@ -167,9 +167,9 @@ def _at_end(job: Job, status: int) -> tuple[str, str]:
 
 def _at_rest(job: Job) -> tuple[str, str]:
     """Text and style of a job that is not running."""
-    beginning = beginning_of(job)
-    if beginning is not Beginning.FINISHED:
-        return ("waiting" if beginning is Beginning.NEW else "waiting, interrupted before"), "dim"
+    start = start_of(job)
+    if start is not JobStart.FINISHED:
+        return ("waiting" if start is JobStart.NEW else "waiting, interrupted before"), "dim"
     summary = read_json(job.folder / "validation" / "summary.json")
     dice = summary["foreground_mean"].get("Dice")
     return ("done" if dice is None else f"done, Dice {dice:.3f}"), "green"

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import sleep, time
 
-from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.supervised import START
 from nnunet_xmodal.files.training_log import lines_of, log_files, parse_training_log
@@ -82,7 +82,7 @@ def _signals_as_exits() -> Iterator[None]:
 
 
 def _run_wave(jobs: Sequence[Job], slots: Sequence[Slot], table: LiveTable) -> dict[Job, int]:
-    statuses = {job: 0 for job in jobs if beginning_of(job) is Beginning.FINISHED}
+    statuses = {job: 0 for job in jobs if start_of(job) is JobStart.FINISHED}
     waiting = [job for job in jobs if job not in statuses]
     free = list(slots)
     running: list[_Running] = []

@@ -54,7 +54,7 @@ class Queued:
 class SlurmRecord:
     """One JSON file per fold in a folder, so that commands for other trainers never write the same file."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def _file(self, job: Job) -> Path:

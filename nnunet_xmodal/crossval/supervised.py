@@ -22,13 +22,9 @@ from datetime import datetime
 from typing import TextIO
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.crossval.beginning import (
-    Beginning,
-    beginning_of,
-    set_aside_outdated_results,
-    set_aside_unreadable,
-)
+from nnunet_xmodal.crossval.checkpoints import set_aside_unreadable
 from nnunet_xmodal.crossval.job import Job, executable
+from nnunet_xmodal.crossval.job_start import JobStart, set_aside_outdated_results, start_of
 from nnunet_xmodal.errors import XModalError
 
 START = (sys.executable, "-m", "nnunet_xmodal.crossval.supervised")
@@ -54,7 +50,7 @@ def run_job(job: Job, hangup: int | None = None) -> int:
         OSError: if the job's folder cannot be written.
         XModalError: if there is no `nnUNetv2_train`.
     """
-    if beginning_of(job) is Beginning.FINISHED:
+    if start_of(job) is JobStart.FINISHED:
         return 0
     job.folder.mkdir(parents=True, exist_ok=True)
     with open(job.log, "a", encoding="utf-8") as log, _locked(log) as alone:
@@ -62,12 +58,12 @@ def run_job(job: Job, hangup: int | None = None) -> int:
             return RUNS_ELSEWHERE
         for path in set_aside_unreadable(job):
             print(f"{path.name}: not readable, set aside; the next older checkpoint is used", file=log)
-        beginning = beginning_of(job)
-        if beginning is Beginning.FINISHED:  # by the other scheduler, just now
+        start = start_of(job)
+        if start is JobStart.FINISHED:  # by the other scheduler, just now
             return 0
-        if beginning is not Beginning.VALIDATE:
+        if start is not JobStart.VALIDATE:
             set_aside_outdated_results(job)
-        process = _start(job.command(*beginning.value), log)
+        process = _start(job.command(*start.flags), log)
         try:
             for file in (sys.stdout, log):
                 print(f"process group {process.pid} on {socket.gethostname()}", file=file, flush=True)
@@ -78,7 +74,7 @@ def run_job(job: Job, hangup: int | None = None) -> int:
             stop_group(process)
     if status:
         return status if status > 0 else 128 - status
-    return 0 if beginning_of(job) is Beginning.FINISHED else 1
+    return 0 if start_of(job) is JobStart.FINISHED else 1
 
 
 @contextmanager

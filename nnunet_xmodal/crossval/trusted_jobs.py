@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from nnunet_xmodal.crossval.beginning import CHECKPOINTS, Beginning, beginning_of, is_intact
+from nnunet_xmodal.crossval.checkpoints import CHECKPOINTS, is_intact
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.files.trust import is_trusted
 from nnunet_xmodal.files.trusted_checkpoints import check_checkpoint
 
@@ -23,10 +24,10 @@ def check_trusted(jobs: Iterable[Job]) -> None:
 
 
 def _loaded(job: Job) -> list[str]:
-    beginning = beginning_of(job)
-    if beginning is Beginning.NEW:
+    start = start_of(job)
+    if start is JobStart.NEW:
         command = job.command()
         return command[command.index("-pretrained_weights") + 1 :][:1] if "-pretrained_weights" in command else []
-    if beginning is Beginning.FINISHED:
+    if start is JobStart.FINISHED:
         return []
     return [str(job.folder / name) for name in CHECKPOINTS if is_intact(job.folder / name)]

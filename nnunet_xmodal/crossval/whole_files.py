@@ -1,19 +1,14 @@
 """What trainings read and what they have left is looked at before they start: files may have been cut off."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_xmodal.crossval.beginning import (
-    CHECKPOINTS,
-    Beginning,
-    beginning_of,
-    is_intact,
-    set_aside_outdated_results,
-)
+from nnunet_xmodal.crossval.checkpoints import CHECKPOINTS, is_intact
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.job_start import JobStart, set_aside_outdated_results, start_of
 from nnunet_xmodal.files.complete import seems_complete
 from nnunet_xmodal.files.in_place import check_whole, is_cut_json, preprocessed_files
 from nnunet_xmodal.files.json_files import read_json
@@ -24,31 +19,35 @@ _IN_CHECKPOINT = {"plans.json": "plans", "dataset.json": "dataset_json"}
 """File of a model → what nnU-Net's checkpoints call its content, among the arguments of their trainer."""
 
 
-def check_inputs(
-    jobs: Sequence[Job], split: Mapping[int | str, Mapping[str, Sequence[str]]], preprocessed: Path
-) -> None:
-    """Check the preprocessed cases and reference labels of the folds that are not finished.
+def input_files(job: Job, split: Mapping[int | str, Mapping[str, Sequence[str]]], preprocessed: Path) -> list[Path]:
+    """Return the preprocessed cases and reference labels of a fold; none where it is finished.
+
+    Args:
+        split: fold → "train" and "val" → cases; of the fold "all" only the files that exist are named.
+        preprocessed: folder of the dataset.
+    """
+    if start_of(job) is JobStart.FINISHED:
+        return []
+    ending = read_json(preprocessed / "dataset.json")["file_ending"]
+    cases = sorted({*split[job.fold]["train"], *split[job.fold]["val"]})
+    plans = PlansManager(read_json(preprocessed / f"{job.plans}.json"))
+    data = preprocessed_files(preprocessed / plans.get_configuration(job.configuration).data_identifier, cases)
+    references = [preprocessed / "gt_segmentations" / f"{case}{ending}" for case in cases]
+    return [file for file in (*data, *references) if job.fold != "all" or file.is_file()]
+
+
+def check_inputs(files: Iterable[Path]) -> None:
+    """Check that what trainings read is there to its last byte.
 
     nnU-Net reads a label map that is cut off as if background followed, and measures Dice with it.
 
     Args:
-        split: fold → "train" and "val" → cases; of the fold "all" only the files that exist are looked at.
-        preprocessed: folder of the dataset.
+        files: see `input_files`; each is read once.
 
     Raises:
         XModalError: names the first file that is missing or cut off.
     """
-    ending = read_json(preprocessed / "dataset.json")["file_ending"]
-    files: dict[Path, None] = {}  # a set that keeps its order
-    for job in jobs:
-        if beginning_of(job) is Beginning.FINISHED:
-            continue
-        cases = sorted({*split[job.fold]["train"], *split[job.fold]["val"]})
-        plans = PlansManager(read_json(preprocessed / f"{job.plans}.json"))
-        data = preprocessed_files(preprocessed / plans.get_configuration(job.configuration).data_identifier, cases)
-        references = [preprocessed / "gt_segmentations" / f"{case}{ending}" for case in cases]
-        files |= dict.fromkeys(file for file in (*data, *references) if job.fold != "all" or file.is_file())
-    check_whole(files, "run nnUNetXModal_plan_and_preprocess again, with the flags that made it")
+    check_whole(dict.fromkeys(files), "run nnUNetXModal_plan_and_preprocess again, with the flags that made it")
 
 
 def restore_model_files(jobs: Sequence[Job]) -> None:
@@ -75,7 +74,7 @@ def validate_again(jobs: Sequence[Job]) -> None:
     On a full disk nnU-Net writes half a prediction without a word, and measures Dice with what it reads of it.
     """
     for job in jobs:
-        if beginning_of(job) is Beginning.FINISHED and (cut := _cut_predictions(job)):
+        if start_of(job) is JobStart.FINISHED and (cut := _cut_predictions(job)):
             set_aside_outdated_results(job)
             others = f" and {len(cut) - 1} other files are" if len(cut) > 1 else " is"
             print(f"{cut[0]}{others} cut off: {job.name} is validated again.", file=sys.stderr)

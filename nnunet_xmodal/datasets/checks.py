@@ -117,7 +117,7 @@ def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
             return raw_folder / os.path.expandvars(name)
 
         cases = [
-            Case(name, [path(image) for image in files["images"]], path(files["label"]), labels)
+            Case(name, [path(image) for image in files["images"]], path(files.get("label", "")), labels)
             for name, files in listed.items()
         ]
         n_channels = len(channel_names_of(dataset_json))
@@ -176,7 +176,7 @@ def check_cases(
 class _Check:
     """Case → a fault or None, and what lies at two places; a class because workers need to pickle it."""
 
-    def __init__(self, dataset_json: dict):
+    def __init__(self, dataset_json: dict) -> None:
         self.dataset_json = dataset_json
         self.n_channels = len(channel_names_of(dataset_json))
 

@@ -9,6 +9,9 @@ from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.datasets.stored_axes import axes_noted
 from nnunet_xmodal.geometry.orientation import backward_axes, only_backwards
 
+FLIPPED = "flipped_axes"
+"""In the properties of a case that was turned: which of its preprocessed axes, from 0, run the other way."""
+
 
 class TurnedCases:
     """A dataset of nnU-Net, or like it, whose cases run the way that is wanted.
@@ -22,7 +25,7 @@ class TurnedCases:
         transpose_forward: of the plans: which of z, y, x the axes of a preprocessed array are.
     """
 
-    def __init__(self, dataset: PreprocessedCases, axes: str | None, transpose_forward: Sequence[int]):
+    def __init__(self, dataset: PreprocessedCases, axes: str | None, transpose_forward: Sequence[int]) -> None:
         self.dataset, self.axes, self.order = dataset, axes, list(transpose_forward)
 
     @property
@@ -41,4 +44,4 @@ class TurnedCases:
         turned = [
             None if part is None else np.flip(np.asarray(part[:]), flips) for part in (data, segmentation, previous)
         ]
-        return turned[0], turned[1], turned[2], properties
+        return turned[0], turned[1], turned[2], {**properties, FLIPPED: tuple(axis - 1 for axis in flips)}

@@ -15,7 +15,7 @@ class Progress:
         log_file: gets what is printed inside of `step`, appended.
     """
 
-    def __init__(self, log_file: Path):
+    def __init__(self, log_file: Path) -> None:
         self.log_file = log_file
         self.start = monotonic()
 

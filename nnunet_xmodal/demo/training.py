@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from nnunet_xmodal.crossval.beginning import SET_ASIDE, is_intact
+from nnunet_xmodal.crossval.checkpoints import SET_ASIDE, is_intact
 from nnunet_xmodal.demo.in_process import loading_in_this_thread, pools_of_threads
 from nnunet_xmodal.demo.progress import Progress, clock, printing_to
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json

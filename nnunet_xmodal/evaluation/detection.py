@@ -17,7 +17,7 @@ import contextlib
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,7 +190,7 @@ def probability_channel(dataset_json: Mapping, label: str) -> int:
     return manager.all_labels.index(int(np.squeeze(values)))
 
 
-def _picai():
+def _picai() -> tuple[Callable, type, Callable]:
     """evaluate_case, Metrics and extract_lesion_candidates, without the greetings that both packages print."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):

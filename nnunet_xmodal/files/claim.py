@@ -1,5 +1,7 @@
 """One command at a time for every output: the second one says who is at it, and writes nothing."""
 
+from __future__ import annotations
+
 import json
 import os
 import shlex
@@ -9,10 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.temporary import sweep
 from nnunet_xmodal.processes import terminate_workers
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+Lock: TypeAlias = "int | FileLock"
+"""A descriptor, or filelock's on Windows, where fcntl is not there."""
 
 _ENDING = ".nnUNetXModal.lock"
 _SHOWN = 160  # characters of the other command
@@ -40,7 +49,7 @@ def claimed(folder: str | Path, part: str = "") -> Iterator[None]:
     folder = Path(folder)
     made: list[Path] = []
     try:
-        descriptor = _begin(folder, part, made)
+        lock = _begin(folder, part, made)
         try:
             sweep(folder, below=True)
             yield
@@ -49,27 +58,28 @@ def claimed(folder: str | Path, part: str = "") -> Iterator[None]:
             sweep(folder, below=True)
             raise
         finally:
-            _end(folder, part, descriptor)
+            _end(folder, part, lock)
     finally:
         for path in reversed(made):
             with suppress(OSError):  # not empty: something was written
                 path.rmdir()
 
 
-def _begin(folder: Path, part: str, made: list[Path]) -> int | None:
+def _begin(folder: Path, part: str, made: list[Path]) -> Lock | None:
     try:
         _make(folder, made)
-        descriptor = _locked(folder / _name(part))
-        if descriptor is None:  # no locks on this system
+        lock = _locked(folder / _name(part))
+        if lock is None:  # a file system without locks
             return None
         try:
             _check_other_parts(folder, part)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_ourselves()).encode())
+            if isinstance(lock, int):  # Windows lets nobody else read a file that is locked
+                os.ftruncate(lock, 0)
+                os.write(lock, json.dumps(_ourselves()).encode())
         except BaseException:
-            _end(folder, part, descriptor)
+            _end(folder, part, lock)
             raise
-        return descriptor
+        return lock
     except OSError as error:
         reason = error.strerror or str(error)
         raise XModalError(
@@ -94,8 +104,8 @@ def _name(part: str) -> str:
     return f".{part}{_ENDING}"
 
 
-def _locked(file: Path, make: bool = True) -> int | None:
-    """Open and lock; None where there are no locks, or no file and none to be made.
+def _locked(file: Path, make: bool = True) -> Lock | None:
+    """Open and lock; None where the file system has no locks, or no file and none to be made.
 
     Raises:
         XModalError: if another process has it.
@@ -103,7 +113,7 @@ def _locked(file: Path, make: bool = True) -> int | None:
     try:
         import fcntl
     except ImportError:  # Windows
-        return None
+        return _locked_elsewhere(file) if make or file.exists() else None
     while True:
         try:
             descriptor = _opened(file, make)
@@ -122,6 +132,19 @@ def _locked(file: Path, make: bool = True) -> int | None:
         if _is_still(file, descriptor):
             return descriptor
         os.close(descriptor)  # its owner has just ended and removed it
+
+
+def _locked_elsewhere(file: Path) -> FileLock | None:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise XModalError(_taken(file)) from None
+    except NotImplementedError:  # a file system without locks
+        return None
+    return lock
 
 
 def _opened(file: Path, make: bool) -> int:
@@ -161,17 +184,23 @@ def _check_other_parts(folder: Path, part: str) -> None:
     others = [folder / _name("")] if part else [file for file in folder.iterdir() if is_claim(file)]
     for other in others:
         if other.name != _name(part):
-            descriptor = _locked(other, make=False)
-            if descriptor is not None:
-                os.unlink(other)
-                os.close(descriptor)
+            _release(other, _locked(other, make=False))
 
 
-def _end(folder: Path, part: str, descriptor: int | None) -> None:
-    if descriptor is not None:
+def _end(folder: Path, part: str, lock: Lock | None) -> None:
+    _release(folder / _name(part), lock)
+
+
+def _release(file: Path, lock: Lock | None) -> None:
+    """Give a lock up and remove its file."""
+    if isinstance(lock, int):
         with suppress(OSError):
-            os.unlink(folder / _name(part))  # while it is locked, so that it is nobody else's
-        os.close(descriptor)
+            os.unlink(file)  # while it is locked, so that it is nobody else's
+        os.close(lock)
+    elif lock is not None:
+        lock.release()
+        with suppress(OSError):  # Windows removes no file that somebody else has open
+            os.unlink(file)
 
 
 def _ourselves() -> dict[str, str | int]:

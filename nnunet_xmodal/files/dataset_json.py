@@ -36,6 +36,7 @@ def read_dataset_json(file: Path) -> dict:
     content = _read_object(file)
     if "labels" in content:
         check_form(content["labels"], str(file))
+    _check_reader(content.get("overwrite_image_reader_writer"), file)
     if "file_ending" in content:
         _check_file_ending(content["file_ending"], content, file)
     for key in ("channel_names", "modality"):
@@ -45,6 +46,12 @@ def read_dataset_json(file: Path) -> dict:
         raise XModalError(
             f'"channel_names" and "modality" of {file} differ, and nnU-Net reads both: delete "modality".'
         )
+    if not isinstance(content.get("xmodal", {}), dict):
+        raise XModalError(
+            f'"xmodal" of {file} is {json.dumps(content["xmodal"])}: write it as {{"streams": [["T1"], ["T2"]]}}.'
+        )
+    if "dataset" in content:
+        _check_listed(content["dataset"], file)
     if "numTraining" in content:
         content["numTraining"] = _count(content["numTraining"], file)
     return content
@@ -107,6 +114,8 @@ def _read_object(file: Path) -> dict:
         raise XModalError(f'{file} has the key "{error}" twice, and the last one would count: keep one.') from error
     except ValueError as error:
         raise XModalError(f"{file} is not valid JSON ({error}).") from error
+    except RecursionError:
+        raise XModalError(f"{file} nests lists or objects too deeply to be read: replace it.") from None
     if not isinstance(content, dict):
         raise XModalError(f"{file} holds a {type(content).__name__}: a dataset.json is an object, {{…}}.")
     return content
@@ -122,6 +131,24 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict:
         keys = [key for key, _ in pairs]
         raise _Repeated(next(key for key in keys if keys.count(key) > 1))
     return content
+
+
+def _check_reader(name: object, file: Path) -> None:
+    """Refuse a reader that nnU-Net does not have, in whose place it takes another one with no more than a warning."""
+    if name is None or name == "None":
+        return
+    from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES, recursive_find_reader_writer_by_name
+
+    try:
+        found = isinstance(name, str) and name.isidentifier() and recursive_find_reader_writer_by_name(name) is not None
+    except (RuntimeError, AttributeError):  # nnU-Net's words for one that there is not
+        found = False
+    if not found:
+        known = ", ".join(reader.__name__ for reader in LIST_OF_IO_CLASSES)
+        raise XModalError(
+            f'"overwrite_image_reader_writer" of {file} is {json.dumps(name)}, which is no reader of nnU-Net: take one '
+            f"of {known}, or leave it out."
+        )
 
 
 def _check_file_ending(ending: object, content: Mapping, file: Path) -> None:
@@ -162,6 +189,19 @@ def _check_channels(key: str, names: object, file: Path) -> None:
     wanted = [str(number) for number in range(len(names))]
     if set(names) != set(wanted):
         raise XModalError(f'"{key}" of {file} number the channels {", ".join(names)}: count them from 0 without a gap.')
+
+
+def _check_listed(listed: object, file: Path) -> None:
+    """Check the form of the lists of files that stand in for the folders of a raw dataset."""
+    example = '{"case_1": {"images": ["images/a.nii.gz"], "label": "labels/a.nii.gz"}}'
+    if not isinstance(listed, dict) or not listed:
+        raise XModalError(f'"dataset" of {file} lists no cases: write for example {example}, or leave it out.')
+    for case, files in listed.items():
+        images = files.get("images") if isinstance(files, dict) else None
+        if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
+            raise XModalError(f'"dataset" of {file} lists no "images" of {case}: write for example {example}.')
+        if not isinstance(files.get("label", ""), str):
+            raise XModalError(f'"label" of {case} in {file} is {json.dumps(files["label"])}: write the path of a file.')
 
 
 def _count(number: object, file: Path) -> int:

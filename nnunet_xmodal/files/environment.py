@@ -46,6 +46,22 @@ def _fault(value: str) -> str | None:
     return None
 
 
+def check_numbers_of_processes() -> None:
+    """Check the variables that nnU-Net reads as whole numbers when it is imported; empty ones count as not set.
+
+    Raises:
+        XModalError: for one that is none.
+    """
+    for name in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA"):
+        value = os.environ.get(name)
+        if value == "":
+            del os.environ[name]
+        elif value is not None and not value.strip().isdecimal():
+            raise XModalError(
+                f"the environment variable {name} is '{value}': write a number of processes, or unset it."
+            )
+
+
 def default_processes() -> int:
     """Return nnU-Net's `nnUNet_def_n_proc` where it is a positive number, else the number of cores, at most 8."""
     value = os.environ.get("nnUNet_def_n_proc", "")

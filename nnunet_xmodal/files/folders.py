@@ -41,3 +41,15 @@ def check_output_folder(folder: str | Path, flag: str = "-o") -> None:
             return
         if place.exists() or place.is_symlink():
             raise XModalError(f"{flag} {folder}: {place} is a file, but a folder is written: give another one.")
+
+
+def check_apart(output: str | Path, images: str | Path) -> None:
+    """Check that results are not written among the images, for which the next call would take them.
+
+    Raises:
+        XModalError: where both are one folder.
+    """
+    if Path(output).is_dir() and Path(images).is_dir() and Path(output).samefile(images):
+        raise XModalError(
+            f"-o {output} is the folder of the images, which predictions would lie among: give another one."
+        )

@@ -1,5 +1,6 @@
 """Headers as ITK reads them before the voxels, and checks that they describe an image of one number per voxel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.kept_locale import kept_locale
 from nnunet_xmodal.files.placement import check_grid
 
+_KNOWN_IN_SMALL_LETTERS = (".mha", ".mhd", ".gipl")  # by ITK
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
@@ -40,6 +42,7 @@ def itk_header(file: Path) -> ItkHeader:
     Raises:
         XModalError: for a file of a format that ITK does not know, or a damaged header.
     """
+    check_spelling(file, _KNOWN_IN_SMALL_LETTERS, capitals=False)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     try:
@@ -57,6 +60,22 @@ def itk_header(file: Path) -> ItkHeader:
         reader.GetPixelID() in _COMPLEX,
         reader.GetPixelID(),
     )
+
+
+def check_spelling(file: Path, endings: Sequence[str], capitals: bool = True) -> None:
+    """Refuse an ending that no library knows as it is spelt.
+
+    Args:
+        endings: in small letters.
+        capitals: whether one that has nothing but capitals is known, too.
+
+    Raises:
+        XModalError: for other spellings, and says how to write it.
+    """
+    known = max((one for one in endings if file.name.lower().endswith(one)), key=len, default="")
+    spelt = file.name[len(file.name) - len(known) :]
+    if spelt != known and not (capitals and spelt == known.upper()):
+        raise XModalError(f"{file} ends in {spelt}, which is not read as {known}: rename it to end in {known}.")
 
 
 def check_header(file: Path, header: ItkHeader) -> None:

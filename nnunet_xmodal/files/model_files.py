@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import read_dataset_json
+from nnunet_xmodal.files.plan_settings import check_settings
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
 from nnunet_xmodal.files.trusted_names import find_trainer
 from nnunet_xmodal.files.trusted_plans import check_plans
@@ -28,10 +29,10 @@ def check_model(folder: Path, folds: Sequence[int | str], checkpoint: str = "che
 
 
 def check_describes(plans: dict, checkpoint: dict, file: Path) -> None:
-    """Check that plans have the configuration of which a checkpoint's network is to be built.
+    """Check that plans have the configuration of which a checkpoint's network is to be built, and describe it.
 
     Raises:
-        XModalError: if they have not, or the checkpoint names none.
+        XModalError: if they have not, the checkpoint names none, or a setting is missing, see `check_settings`.
     """
     arguments = checkpoint.get("init_args")
     configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
@@ -42,6 +43,7 @@ def check_describes(plans: dict, checkpoint: dict, file: Path) -> None:
             f"{file} was trained on the configuration {configuration!r}, which the plans.json beside it does not "
             "describe: one of them is another model's."
         )
+    check_settings(plans, configuration, file.parents[1] / "plans.json")
 
 
 def read_model_plans(folder: Path) -> dict:

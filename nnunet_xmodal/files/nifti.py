@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.itk_header import ItkHeader, check_numbers, itk_header, last_line
+from nnunet_xmodal.files.itk_header import ItkHeader, check_numbers, check_spelling, itk_header, last_line
 from nnunet_xmodal.files.placement import affine_of, check_grid, grid_of, largest_distance
 
 ENDINGS = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -28,8 +28,9 @@ def nifti_image(file: Path) -> nibabel.spatialimages.SpatialImage:
     """Open a file with nibabel; voxels are not read yet.
 
     Raises:
-        XModalError: for a file that nibabel does not know.
+        XModalError: for a file that nibabel does not know, as where an ending has small letters and capitals.
     """
+    check_spelling(file, ENDINGS)
     try:
         return nibabel.load(file)
     except Exception as error:  # whatever nibabel raises

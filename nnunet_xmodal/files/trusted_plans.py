@@ -32,6 +32,8 @@ def check_plans(plans: object, source: str | Path) -> None:
         or not all(isinstance(c, Mapping) for c in configurations.values())
     ):
         raise XModalError(f"{source} holds no plans of nnU-Net: it has no configurations, copy the file anew.")
+    if not isinstance(plans.get("xmodal", {}), Mapping):
+        raise XModalError(f'"xmodal" in {source} is {plans["xmodal"]!r} and no table of names: copy the file anew.')
     for key in ("dataset_name", "plans_name", "experiment_planner_used"):
         check_part_of_path(plans.get(key), f"{key} in {source}")
     for name, configuration in configurations.items():

@@ -83,7 +83,8 @@ class GridChain:
         size: Sequence[int],
         centre: Sequence[float] | None = None,
     ) -> "GridChain":
-        """
+        """Make the chain of a preprocessed case.
+
         Args:
             properties: as nnU-Net's SimpleITK reader and its preprocessor leave them.
             transpose_forward: of the plans.
@@ -114,35 +115,47 @@ class GridChain:
         return chain.around([(side - 1) / 2 for side in chain.new_shape] if centre is None else centre)
 
     def around(self, centre: Sequence[float]) -> "GridChain":
-        """The same with a grid around another centre, in indices of the preprocessed array; see `to_preprocessed`."""
+        """Return the same with a grid around another centre, in indices of the preprocessed array."""
         start = [round(float(middle) - (side - 1) / 2) for middle, side in zip(centre, self.size)]
         return replace(self, start=tuple(start))
 
+    def shifted(self, millimetres: Sequence[float]) -> "GridChain":
+        """Return the same with a grid shifted along its axes, rounded to whole voxels."""
+        return self.around((self._grid_centre + np.divide(millimetres, self.effective_spacing)).tolist())
+
+    def enlarged(self, voxels: Sequence[int]) -> "GridChain":
+        """Return the same with a grid that reaches so many voxels further, on both sides of each axis."""
+        return replace(
+            self,
+            size=tuple(side + 2 * more for side, more in zip(self.size, voxels)),
+            start=tuple(start - more for start, more in zip(self.start, voxels)),
+        )
+
     @property
     def effective_spacing(self) -> tuple[float, ...]:
-        """mm along the axes of the preprocessed array and of the grid."""
+        """Return the mm along the axes of the preprocessed array and of the grid."""
         along = [self.spacing[::-1][axis] for axis in self.transpose_forward]
         return tuple(mm * old / new for mm, old, new in zip(along, self.old_shape, self.new_shape))
 
     @property
     def grid_to_physical(self) -> np.ndarray:
-        """P, `(4, 4)` float64: x, y, z in mm from the centre of the grid → physical point in mm."""
+        """Return P, `(4, 4)` float64: x, y, z in mm from the centre of the grid → physical point in mm."""
         return _with_last_row(self._rotation, self._physical_of_preprocessed(self._grid_centre))
 
     def to_physical(self, points: np.ndarray) -> np.ndarray:
-        """`(…, 3)`: x, y, z in mm from the centre of the grid → physical points in mm."""
+        """Map `(…, 3)`: x, y, z in mm from the centre of the grid → physical points in mm."""
         return _apply(self.grid_to_physical, points)
 
     def to_grid(self, points: np.ndarray) -> np.ndarray:
-        """`(…, 3)`: physical points in mm → x, y, z in mm from the centre of the grid."""
+        """Map `(…, 3)`: physical points in mm → x, y, z in mm from the centre of the grid."""
         return _apply(np.linalg.inv(self.grid_to_physical), points)
 
     def to_preprocessed(self, points: np.ndarray) -> np.ndarray:
-        """`(…, 3)`: physical points in mm → indices in the preprocessed array, in the order of its axes."""
+        """Map `(…, 3)`: physical points in mm → indices in the preprocessed array, in the order of its axes."""
         return self.to_grid(points)[..., ::-1] / self.effective_spacing + self._grid_centre
 
     def cut(self, array: np.ndarray, fill: float = 0) -> np.ndarray:
-        """The grid of a preprocessed array, `(C, *new_shape)` → `(C, *size)`; `fill` where it reaches beyond."""
+        """Cut the grid from a preprocessed array, `(C, *new_shape)` → `(C, *size)`; `fill` where it reaches beyond."""
         out = np.full((len(array), *self.size), fill, array.dtype)
         source, target = [slice(None)], [slice(None)]
         for start, side, available in zip(self.start, self.size, array.shape[1:]):
@@ -155,7 +168,7 @@ class GridChain:
     def physical_transform(
         self, matrix: torch.Tensor | np.ndarray, initial: sitk.Transform | None = None
     ) -> sitk.Euler3DTransform:
-        """X: what resamples the moving image, as it is on disk, onto the fixed one.
+        """Return X, which resamples the moving image, as it is on disk, onto the fixed one.
 
         Args:
             matrix: T on the grid, `(4, 4)`, moving → fixed, in mm about its centre.
@@ -176,7 +189,7 @@ class GridChain:
     def grid_matrix(
         self, physical: sitk.Transform | np.ndarray, initial: sitk.Transform | np.ndarray | None = None
     ) -> np.ndarray:
-        """T on the grid of a transform fixed → moving point: the inverse of physical_transform, `(4, 4)` float64.
+        """Return T on the grid, `(4, 4)` float64, of a transform fixed → moving point: undo physical_transform.
 
         Args:
             physical: X, a rigid SimpleITK transform or its `(4, 4)` matrix.
@@ -208,7 +221,7 @@ class GridChain:
 
 
 def euler_transform(matrix: np.ndarray, centre: Sequence[float]) -> sitk.Euler3DTransform:
-    """A rigid `(4, 4)` in physical mm as SimpleITK's transform about `centre`, composed as Rz·Ry·Rx.
+    """Return a rigid `(4, 4)` in physical mm as SimpleITK's transform about `centre`, composed as Rz·Ry·Rx.
 
     Without ComputeZYX it would be Rz·Rx·Ry; the flag survives a file.
     """
@@ -223,7 +236,7 @@ def euler_transform(matrix: np.ndarray, centre: Sequence[float]) -> sitk.Euler3D
 
 
 def physical_matrix(transform: sitk.Transform | np.ndarray) -> np.ndarray:
-    """A rigid transform of any of SimpleITK's kinds, a composite too, as `(4, 4)` float64.
+    """Return a rigid transform of any of SimpleITK's kinds, a composite too, as `(4, 4)` float64.
 
     Raises:
         XModalError: for one that is not rigid: scaled, sheared, mirrored or deformed.

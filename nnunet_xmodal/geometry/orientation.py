@@ -113,6 +113,12 @@ def backward_axes(stored: str, wanted: str) -> list[int]:
     return [axis for axis, backwards in enumerate(_plan(stored, wanted)[1]) if backwards]
 
 
+def source_of(axis: int, stored: str, wanted: str) -> tuple[int, bool]:
+    """Return which stored axis 0, 1, 2 (x, y, z) a wanted one is, and whether it runs the other way."""
+    sources, backwards = _plan(stored, wanted)
+    return sources[axis], backwards[axis]
+
+
 def _plan(stored: str, wanted: str) -> tuple[list[int], list[bool]]:
     """For each wanted axis x, y, z the stored one that it is, and whether it runs backwards."""
     sources, backwards = [], []

@@ -26,7 +26,7 @@ import torch
 
 
 def matrix(parameters: torch.Tensor) -> torch.Tensor:
-    """M(p): `(…, 6)` in mm and degrees → `(…, 4, 4)`."""
+    """Return M(p): `(…, 6)` in mm and degrees → `(…, 4, 4)`."""
     sx, sy, sz = torch.deg2rad(parameters[..., 3:]).sin().unbind(-1)
     cx, cy, cz = torch.deg2rad(parameters[..., 3:]).cos().unbind(-1)
     rows = (
@@ -39,7 +39,7 @@ def matrix(parameters: torch.Tensor) -> torch.Tensor:
 
 
 def parameters(matrix: torch.Tensor) -> torch.Tensor:
-    """The inverse of `matrix`: `(…, 4, 4)` → `(…, 6)` in mm and degrees, with |a_y| ≤ 90° and the others in ±180°.
+    """Undo `matrix`: `(…, 4, 4)` → `(…, 6)` in mm and degrees, with |a_y| ≤ 90° and the others in ±180°.
 
     Exact for |a_y| < 90°. At ±90° only a_x ∓ a_z is determined: then a_z is what is left of it in the matrix, 0 if
     nothing, and a_x is measured behind it, so that the matrix is given back everywhere.
@@ -55,25 +55,25 @@ def parameters(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def from_parts(rotation: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
-    """`(…, 3, 3)` and `(…, 3)` in mm → `(…, 4, 4)`."""
+    """Join rotation and translation: `(…, 3, 3)` and `(…, 3)` in mm → `(…, 4, 4)`."""
     upper = torch.cat((rotation, translation[..., None]), -1)  # … 3 4
     last = upper.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*upper.shape[:-2], 1, 4)
     return torch.cat((upper, last), -2)
 
 
 def inverse(matrix: torch.Tensor) -> torch.Tensor:
-    """T⁻¹ = [Rᵀ, −Rᵀt] of rigid transforms, `(…, 4, 4)`."""
+    """Return T⁻¹ = [Rᵀ, −Rᵀt] of rigid transforms, `(…, 4, 4)`."""
     transposed = matrix[..., :3, :3].mT
     return from_parts(transposed, -(transposed @ matrix[..., :3, 3, None]).squeeze(-1))
 
 
 def apply(matrix: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """T m of every point: `(…, 4, 4)`, `(…, N, 3)` in mm → `(…, N, 3)`."""
+    """Return T m of every point: `(…, 4, 4)`, `(…, N, 3)` in mm → `(…, N, 3)`."""
     return points @ matrix[..., :3, :3].mT + matrix[..., None, :3, 3]
 
 
 def about(matrix: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
-    """The same transform in coordinates whose origin is `centre`: `(…, 4, 4)`, `(…, 3)` in mm → `(…, 4, 4)`.
+    """Return the same transform in coordinates whose origin is `centre`: `(…, 4, 4)`, `(…, 3)` in mm → `(…, 4, 4)`.
 
     With x' = x − c it is x' ↦ T(x' + c) − c; `about(about(T, c), −c)` is T.
     """
@@ -82,7 +82,7 @@ def about(matrix: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
 
 
 def mean_se3(matrices: torch.Tensor) -> torch.Tensor:
-    """The average of an ensemble, `(K, …, 4, 4)` → `(…, 4, 4)`, not of angles, which wrap and depend on their order.
+    """Average an ensemble, `(K, …, 4, 4)` → `(…, 4, 4)`; not its angles, which wrap and depend on their order.
 
     The rotation is the one nearest to all in the sum of squared Frobenius norms (the chordal mean, Hartley et al.,
     Rotation Averaging, 2013, Sec. 4): UVᵀ of the singular vectors of the sum, with determinant 1; for two rotations
@@ -97,7 +97,7 @@ def mean_se3(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def rotation_angle(matrix: torch.Tensor) -> torch.Tensor:
-    """By how many degrees it turns, in [0, 180]: `(…, 4, 4)` → `(…)`."""
+    """Return by how many degrees it turns, in [0, 180]: `(…, 4, 4)` → `(…)`."""
     r = matrix[..., :3, :3]
     axis = torch.stack((r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]), -1)
     trace = r.diagonal(dim1=-2, dim2=-1).sum(-1)

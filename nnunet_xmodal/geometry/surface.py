@@ -61,6 +61,13 @@ def padded(points: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     return batch, torch.arange(batch.shape[1], device=batch.device) < counts[:, None]
 
 
+def displacements(matrix: torch.Tensor, points: torch.Tensor, truth: torch.Tensor | None = None) -> torch.Tensor:
+    """Return T⁻¹m − T_gt⁻¹m of every point, `(…, N, 3)` in mm; arguments as those of `sre`."""
+    found = rigid_transform.apply(rigid_transform.inverse(matrix), points)
+    sought = points if truth is None else rigid_transform.apply(rigid_transform.inverse(truth), points)
+    return found - sought
+
+
 def sre(
     matrix: torch.Tensor,
     points: torch.Tensor,
@@ -78,9 +85,7 @@ def sre(
     Returns:
         `(…)`.
     """
-    found = rigid_transform.apply(rigid_transform.inverse(matrix), points)
-    sought = points if truth is None else rigid_transform.apply(rigid_transform.inverse(truth), points)
-    distances = (found - sought).norm(dim=-1)  # … N
+    distances = displacements(matrix, points, truth).norm(dim=-1)  # … N
     if exists is None:
         return distances.mean(-1)
     return (distances * exists).sum(-1) / exists.sum(-1)

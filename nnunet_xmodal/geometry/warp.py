@@ -9,6 +9,8 @@ Sampling positions are those of `F.affine_grid(align_corners=False)`: its coordi
 n·N·spacing/2. This holds for an axis of a single voxel as well, where the centres of the outer voxels coincide.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional as F
 
@@ -23,29 +25,37 @@ def warp(
     *,
     mode: str = "bilinear",
     padding: str = "zeros",
+    size: Sequence[int] | None = None,
+    spacing_onto: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return moving(T⁻¹x) at every voxel x of the same grid; differentiable in image and matrix.
+    """Return moving(T⁻¹x) at every voxel x of a grid around the same centre; differentiable in image and matrix.
 
     Args:
         moving: `(B, C, D, H, W)`, a floating type; labels too, as numbers.
         matrix: T, `(B, 4, 4)` or `(4, 4)`, in mm about the centre of the grid.
-        spacing: `(B, 3)` or `(3)`, in mm along D, H, W.
+        spacing: of the moving image, `(B, 3)` or `(3)`, in mm along D, H, W.
         mode: "bilinear", which is trilinear for volumes, or "nearest" for labels.
         padding: beyond the outer voxel centres "zeros" fades to zero within a voxel, "border" repeats the last one.
+        size: voxels of the grid along its D, H, W; the moving image's if None. A moving image that reaches beyond the
+            grid has something to show where the transform brings its surroundings in.
+        spacing_onto: of the grid; the moving image's if None.
 
     Returns:
-        `(B, C, D, H, W)` in the type of `moving`; float16 and bfloat16 are computed in float32.
+        `(B, C, *size)` in the type of `moving`; float16 and bfloat16 are computed in float32.
     """
-    batch, *_, depth, height, width = moving.shape
+    batch, onto = len(moving), list(moving.shape[2:] if size is None else size)
     exact = torch.promote_types(moving.dtype, torch.float32)
     with full_precision(moving):
-        sides = matrix.new_tensor((width, height, depth))  # x y z
-        half = sides * spacing.to(matrix).flip(-1) / 2  # (B) 3, mm from the centre to the faces
+        half_onto = _half_sides(onto, (spacing if spacing_onto is None else spacing_onto).to(matrix))
+        half_moving = _half_sides(moving.shape[2:], spacing.to(matrix))
         back = inverse(matrix)[..., :3, :]  # (B) 3 4
-        from_normalised = torch.cat((half, torch.ones_like(half[..., :1])), -1)  # (B) 4
-        theta = back * from_normalised[..., None, :] / half[..., :, None]  # (B) 3 4
-        grid = F.affine_grid(
-            theta.expand(batch, 3, 4).to(exact), [batch, 1, depth, height, width], align_corners=False
-        )  # B D H W 3
+        from_normalised = torch.cat((half_onto, torch.ones_like(half_onto[..., :1])), -1)  # (B) 4
+        theta = back * from_normalised[..., None, :] / half_moving[..., :, None]  # (B) 3 4
+        grid = F.affine_grid(theta.expand(batch, 3, 4).to(exact), [batch, 1, *onto], align_corners=False)  # B D H W 3
         warped = F.grid_sample(moving.to(exact), grid, mode=mode, padding_mode=padding, align_corners=False)
     return warped.to(moving.dtype)
+
+
+def _half_sides(size: Sequence[int], spacing: torch.Tensor) -> torch.Tensor:
+    """mm from the centre to the faces along x, y, z, `(B, 3)` or `(3)`."""
+    return (spacing.new_tensor(size) * spacing).flip(-1) / 2

@@ -3,11 +3,13 @@
 import torch
 from torch import nn
 
+from nnunet_xmodal.losses.levels import Levels
+
 SCALES = ("positions", "pairs")
 
 
 def symmetric_kl(log_a: torch.Tensor, log_b: torch.Tensor) -> torch.Tensor:
-    """KL(a‖b) + KL(b‖a) = Σ (a − b)·log(a/b) over all positions, per sample: two `(B, *spatial)` → `(B,)`."""
+    """Return KL(a‖b) + KL(b‖a) = Σ (a − b)·log(a/b) over all positions, per sample: two `(B, *spatial)` → `(B,)`."""
     return ((log_a.exp() - log_b.exp()) * (log_a - log_b)).flatten(1).sum(1)
 
 
@@ -24,13 +26,14 @@ class AttentionDistillationLoss(nn.Module):
         ValueError: for another scale.
     """
 
-    def __init__(self, scale: str = "positions"):
+    def __init__(self, scale: str = "positions") -> None:
         super().__init__()
         if scale not in SCALES:
             raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
         self.scale = scale
 
     def forward(self, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """Return the divergence of the pairs; see the class."""
         with torch.autocast(pairs[0][0].device.type, enabled=False):
             if self.scale == "pairs":
                 return sum(symmetric_kl(log_a, log_b).mean() / 2 for log_a, log_b in pairs) / len(pairs)
@@ -49,16 +52,15 @@ class DistilledSegmentationLoss(nn.Module):
         share: of α that is in force, 1 until somebody sets it; with 0, L_CSAD is not computed.
     """
 
-    def __init__(self, segmentation_loss: nn.Module, alpha: float, scale: str = "positions"):
+    def __init__(self, segmentation_loss: nn.Module, alpha: float, scale: str = "positions") -> None:
         super().__init__()
         self.segmentation_loss = segmentation_loss
         self.distillation_loss = AttentionDistillationLoss(scale)
         self.alpha = alpha
         self.share = 1.0
 
-    def forward(
-        self, output: torch.Tensor | list[torch.Tensor] | tuple, target: torch.Tensor | list[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, output: Levels | tuple, target: Levels) -> torch.Tensor:
+        """Return the loss; see the class."""
         if not isinstance(output, tuple):
             return self.segmentation_loss(output, target)
         logits, pairs = output

@@ -40,7 +40,7 @@ class Translations(NamedTuple):
 
 
 def translate_both_ways(a_to_b: Translator, b_to_a: Translator, a: torch.Tensor, b: torch.Tensor) -> Translations:
-    """Applies both generators to both streams, and each to what the other has generated (Eq. 1).
+    """Apply both generators to both streams, and each to what the other has generated (Eq. 1).
 
     Args:
         a_to_b, b_to_a: G_B^A and G_A^B.
@@ -52,24 +52,24 @@ def translate_both_ways(a_to_b: Translator, b_to_a: Translator, a: torch.Tensor,
 def real_or_generated(
     verdicts_of_real: torch.Tensor, verdicts_of_generated: torch.Tensor, factor: float = 1.0
 ) -> torch.Tensor:
-    """E[(D(real) − 1)²] + E[D(generated)²], what a discriminator minimises (Eq. 2, 3): two `(B, 1, *map)` → scalar."""
+    """Return E[(D(real) − 1)²] + E[D(generated)²], the discriminator's (Eq. 2, 3): two `(B, 1, *map)` → scalar."""
     real, generated = _full_precision(verdicts_of_real), _full_precision(verdicts_of_generated)
     return factor * ((real - 1).square().mean() + generated.square().mean())
 
 
 def taken_for_real(verdicts_of_generated: torch.Tensor) -> torch.Tensor:
-    """E[(D(generated) − 1)²], what a generator minimises: `(B, 1, *map)` → scalar."""
+    """Return E[(D(generated) − 1)²], what a generator minimises: `(B, 1, *map)` → scalar."""
     return (_full_precision(verdicts_of_generated) - 1).square().mean()
 
 
 def cycle_consistency(translations: Translations) -> torch.Tensor:
-    """L_cyc = E|G_A^B(G_B^A(A)) − A| + E|G_B^A(G_A^B(B)) − B| (Eq. 4) → scalar."""
+    """Return L_cyc = E|G_A^B(G_B^A(A)) − A| + E|G_B^A(G_A^B(B)) − B| (Eq. 4) → scalar."""
     t = translations
     return _mean_absolute_difference(t.cycled_a, t.a) + _mean_absolute_difference(t.cycled_b, t.b)
 
 
 def identity_mapping(a_to_b: Translator, b_to_a: Translator, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """E|G_B^A(B) − B| + E|G_A^B(A) − A| → scalar: what is of the target's kind already is to stay as it is.
+    """Return E|G_B^A(B) − B| + E|G_A^B(A) − A|, a scalar: what is of the target's kind already is to stay.
 
     CycleGAN's, Sec. 5.2. Nothing else tells a generator from the one that also inverts contrasts: the cycle undoes an
     inversion, and the way from one to the other leads through images without contrast.
@@ -96,11 +96,12 @@ class DiscriminatorLoss(nn.Module):
     Shape: discriminator, real and generated images `(B, C, *spatial)` → scalar.
     """
 
-    def __init__(self, factor: float = 1.0):
+    def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
         self.factor = factor
 
     def forward(self, discriminator: Translator, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        """Return the discriminator's loss; see the class."""
         return real_or_generated(discriminator(real), discriminator(generated.detach()), self.factor)
 
 
@@ -127,13 +128,14 @@ class GeneratorsLoss(nn.Module):
     Shape: discriminators of A and of B, Translations → GeneratorLoss.
     """
 
-    def __init__(self, lam: float = 10.0):
+    def __init__(self, lam: float = 10.0) -> None:
         super().__init__()
         self.lam = lam
 
     def forward(
         self, discriminator_a: Translator, discriminator_b: Translator, translations: Translations
     ) -> GeneratorLoss:
+        """Return the generators' loss and its terms; see the class."""
         a_to_b = taken_for_real(discriminator_b(translations.fake_b))
         b_to_a = taken_for_real(discriminator_a(translations.fake_a))
         cycle = cycle_consistency(translations)
@@ -142,7 +144,7 @@ class GeneratorsLoss(nn.Module):
 
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Within, the networks pass gradients on to their input and keep none for their parameters.
+    """Let networks pass gradients on to their input within, and keep none for their parameters.
 
         with frozen(d_a, d_b):
             generators_loss(d_a, d_b, translations).total.backward()

@@ -31,13 +31,14 @@ class DiceAndWeightedBCE(nn.Module):
         lam: float = 0.95,
         regions: bool = False,
         ignore_label: int | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.beta, self.sigma, self.lam = beta, sigma, lam
         self.regions = regions
         self.ignore_label = ignore_label
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss; see the class."""
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             truth, valid = self._one_hot(logits, target)  # B heads *spatial, B 1 *spatial

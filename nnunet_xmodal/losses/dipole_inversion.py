@@ -17,7 +17,6 @@ Sources outside the mask are none of the local field: maps are cut to it before 
 absolute values of derivatives, which a map and its negative share; here they keep their sign.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,7 +45,9 @@ class DipoleInversionLoss(nn.Module):
     of the main field `(3,)` or `(B, 3)`, mm and unit vector along z, y, x → DipoleInversionTerms.
     """
 
-    def __init__(self, model_weight: float = 1.0, gradient_weight: float = 0.1, padding: float = dipole.PADDING):
+    def __init__(
+        self, model_weight: float = 1.0, gradient_weight: float = 0.1, padding: float = dipole.PADDING
+    ) -> None:
         super().__init__()
         self.model_weight, self.gradient_weight = model_weight, gradient_weight
         self.padding = padding
@@ -56,11 +57,12 @@ class DipoleInversionLoss(nn.Module):
         prediction: torch.Tensor,
         target: torch.Tensor,
         mask: torch.Tensor,
-        spacing: Sequence[float] | torch.Tensor,
-        direction: Sequence[float] | torch.Tensor,
+        spacing: dipole.Vector,
+        direction: dipole.Vector,
         field: torch.Tensor | None = None,
     ) -> DipoleInversionTerms:
-        """
+        """Return the total and its three terms; see the class.
+
         Args:
             field: measured, in ppm, of the same shape: the model term compares with it instead.
         """
@@ -80,14 +82,12 @@ class DipoleInversionLoss(nn.Module):
 
 
 def mean_inside(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of |error| over all voxels of the batch's masks, 0 if there are none: two `(B, 1, D, H, W)` → scalar."""
+    """Return the mean |error| over the voxels of all masks, 0 if there are none: two `(B, 1, D, H, W)` → scalar."""
     return (error.abs() * mask).sum() / mask.sum().clamp(min=1)
 
 
-def derivatives_inside(
-    error: torch.Tensor, mask: torch.Tensor, spacing: Sequence[float] | torch.Tensor
-) -> torch.Tensor:
-    """Means of |∂error| along every axis over neighbours that both lie in the mask, added up → scalar.
+def derivatives_inside(error: torch.Tensor, mask: torch.Tensor, spacing: dipole.Vector) -> torch.Tensor:
+    """Return the sum over the axes of the mean |∂error| of neighbours that both lie in the mask, a scalar.
 
     Args:
         error, mask: `(B, 1, D, H, W)`, the mask 0 and 1.

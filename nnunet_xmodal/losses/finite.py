@@ -7,7 +7,8 @@ from nnunet_xmodal.errors import XModalError
 
 
 def check_finite(losses: Mapping[str, float], epoch: int) -> None:
-    """
+    """Stop a training whose loss is NaN or infinite.
+
     Args:
         losses: by name, of one step.
 

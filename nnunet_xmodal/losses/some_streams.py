@@ -32,7 +32,7 @@ class TwiceSeenLoss(nn.Module):
         some_weight: float = 0.5,
         distillation: float = 0.0,
         regions: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         self.segmentation_loss = segmentation_loss
         self.some_weight = some_weight
@@ -40,6 +40,7 @@ class TwiceSeenLoss(nn.Module):
         self.regions = regions
 
     def forward(self, output: Logits, target: Logits) -> torch.Tensor:
+        """Return the loss; see the class."""
         samples = len(target[0] if isinstance(target, list) else target)
         if len(output[0] if isinstance(output, list) else output) == samples:
             return self.segmentation_loss(output, target)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.input_check import check_input
+from nnunet_xmodal.networks.input_check import check_grid
 
 SMALLEST_GRID = (4, 8, 8)
 """Voxels along z, y, x: two positions along each axis are left for the attention, and something to correlate."""
@@ -23,7 +23,7 @@ class FeatureExtractor(nn.Sequential):
     Shape: `(B, 1, D, H, W)` → `(B, 32, ⌈D/2⌉, ⌈H/4⌉, ⌈W/4⌉)`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         for level, (channels, stride) in enumerate(((1, (2, 2, 2)), (_WIDTH, (1, 2, 2))), start=1):
             self.add_module(f"conv{level}", nn.Conv3d(channels, _WIDTH, 3, padding=1, bias=False))
@@ -55,7 +55,7 @@ class AttentionReg(nn.Module):
 
     input_channels = 2
 
-    def __init__(self, grid: Sequence[int], attention: Callable[[int], nn.Module] | None = None):
+    def __init__(self, grid: Sequence[int], attention: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
         self.grid = [int(side) for side in grid]
         _check_grid(self.grid)
@@ -82,6 +82,7 @@ class AttentionReg(nn.Module):
             nn.Linear(32, 6),
         )
         # the features' layout follows the weights'; pooling and attention read it without a copy
+        self.apply(_initialised_as_published)
         self.to(memory_format=torch.channels_last_3d)
 
     @property
@@ -96,14 +97,9 @@ class AttentionReg(nn.Module):
         """
         return self.fixed_features(x[:, :1]), self.moving_features(x[:, 1:])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the six numbers of the transform, `(B, 6)`; see the class."""
-        check_input(x, self.input_channels, (), self.training)
-        if list(x.shape[2:]) != self.grid:
-            raise XModalError(
-                f"the network was made for the grid {self.grid} and got {list(x.shape[2:])}: cut this grid from the "
-                "images, or train a network on the other one."
-            )
+    def forward(self, x: torch.Tensor, spacing: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the six numbers of the transform, `(B, 6)`; see the class. It learns the spacing and needs none."""
+        check_grid(x, self.input_channels, self.grid, self.training)
         fixed, moving = self.features(x)  # B 32 d h w
         if self.fixed_attention is not None and self.moving_attention is not None:
             fixed, moving = self.fixed_attention(fixed, moving), self.moving_attention(moving, fixed)
@@ -118,6 +114,12 @@ class AttentionReg(nn.Module):
         blocks = (self.fixed_attention, self.moving_attention)
         attention = sum(block.compute_conv_feature_map_size(self.feature_size) for block in blocks if block is not None)
         return 2 * _WIDTH * (whole + half) + attention + (16 + 4 + 1) * positions
+
+
+def _initialised_as_published(module: nn.Module) -> None:
+    """Convolutions by He et al.'s normal distribution over their outputs, as in the paper's published code."""
+    if isinstance(module, nn.Conv3d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _check_grid(grid: Sequence[int]) -> None:

@@ -49,10 +49,16 @@ class TappedDecoder(UNetDecoder):
 class UNetBranch(nn.Module):
     """S_A or S_B: nnU-Net's own network with its names of parameters, "quite similar … to the generator" (Sec. 3.2).
 
+    Args:
+        input_channels, num_classes, deep_supervision: as nnU-Net passes them.
+        architecture: `arch_kwargs` of PlainConvUNet or ResidualEncoderUNet plans.
+
     Shape: `(B, input_channels, *spatial)` → logits as nnU-Net has them; `with_taps` see TappedDecoder.
     """
 
-    def __init__(self, architecture: dict, input_channels: int, num_classes: int, deep_supervision: bool):
+    def __init__(
+        self, input_channels: int, num_classes: int, deep_supervision: bool = False, **architecture: Any
+    ) -> None:
         super().__init__()
         self.encoder = encoder_of(architecture, input_channels)
         n_convolutions = architecture["n_conv_per_stage_decoder"]
@@ -78,11 +84,11 @@ class BranchesUNet(nn.Module):
     """S_A, S_B or the mean of both, without a fusion branch: the first three baselines of Table 2.
 
     Args:
-        input_channels, num_classes, deep_supervision: as nnU-Net passes them.
+        input_channels: as nnU-Net passes them.
         streams: exactly two lists of channels, A's and B's; channels that none names (those of a cascade) go to both.
         branches: "A", "B" or "AB".
         regions: whether the outputs are regions, with a sigmoid each, instead of labels with a softmax.
-        architecture: `arch_kwargs` of PlainConvUNet or ResidualEncoderUNet plans.
+        branch: what every UNetBranch takes.
 
     Shape: `(B, input_channels, *spatial)` → logits `(B, num_classes, *spatial)`, or a list of them from fine to
     coarse with deep supervision. With both branches these are in eval mode the logits of the mean probability, and
@@ -95,14 +101,12 @@ class BranchesUNet(nn.Module):
     def __init__(
         self,
         input_channels: int,
-        num_classes: int,
         streams: list[list[int]],
-        deep_supervision: bool = False,
         *,
         branches: str = "AB",
         regions: bool = False,
-        **architecture: Any,
-    ):
+        **branch: Any,
+    ) -> None:
         super().__init__()
         check_two_streams(streams)
         self.input_channels = input_channels
@@ -110,9 +114,7 @@ class BranchesUNet(nn.Module):
         self.grouping = StreamGrouping(streams)  # the first of the modules, to be loaded before the others
         channels = dict(zip("AB", with_unnamed(streams, input_channels)))
         self.stream_channels = [channels[name] for name in branches]
-        self.branches = nn.ModuleDict(
-            {name: UNetBranch(architecture, len(channels[name]), num_classes, deep_supervision) for name in branches}
-        )
+        self.branches = nn.ModuleDict({name: UNetBranch(len(channels[name]), **branch) for name in branches})
         self.total_stride = np.prod(self._first_encoder.strides, axis=0).tolist()
 
     @property

@@ -12,7 +12,7 @@ class Checkpointed(nn.Module):
     of DistributedDataParallel, which counts the passes through what it wraps.
     """
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 

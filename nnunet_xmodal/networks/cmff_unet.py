@@ -46,7 +46,7 @@ class FusionBranch(nn.Module):
         num_classes: int,
         guidance: MaskGuidedAttention | None,
         attention: Callable[..., nn.Module] | None,
-    ):
+    ) -> None:
         super().__init__()
         width = encoder.output_channels[0]
         self.earlier = self._convolution(encoder, 2 * width, width)
@@ -122,18 +122,14 @@ class CMFFUNet(BranchesUNet):
 
     def __init__(
         self,
-        input_channels: int,
-        num_classes: int,
-        streams: list[list[int]],
-        deep_supervision: bool = False,
         *,
+        num_classes: int,
         guidance: MaskGuidedAttention | None = None,
         attention: Callable[..., nn.Module] | None = None,
         stream_dropout: StreamDropout | None = None,
-        regions: bool = False,
-        **architecture: Any,
-    ):
-        super().__init__(input_channels, num_classes, streams, deep_supervision, regions=regions, **architecture)
+        **branches: Any,
+    ) -> None:
+        super().__init__(num_classes=num_classes, **branches)
         self.fusion = FusionBranch(self._first_encoder, num_classes, guidance, attention)
         self.stream_dropout = stream_dropout
 

@@ -32,7 +32,7 @@ class Generator(nn.Module):
         XModalError: in forward, for an input that the network cannot read, see check_input.
     """
 
-    def __init__(self, input_channels: int, output_channels: int, **architecture: Any):
+    def __init__(self, input_channels: int, output_channels: int, **architecture: Any) -> None:
         super().__init__()
         self.input_channels = input_channels
         self.encoder = encoder_of(architecture, input_channels)

@@ -31,7 +31,7 @@ class GeneratorPair(nn.Module):
         XModalError: for another number of streams than two.
     """
 
-    def __init__(self, streams: Sequence[Sequence[int]], makes: Sequence[Sequence[int]], **architecture: Any):
+    def __init__(self, streams: Sequence[Sequence[int]], makes: Sequence[Sequence[int]], **architecture: Any) -> None:
         super().__init__()
         check_two_streams(streams)
         self.grouping = StreamGrouping(streams)  # the first of the modules, to be loaded before the others
@@ -76,7 +76,7 @@ class ThereAndBack(nn.Module):
     Shape: `(B, C, *spatial)` → `(B, 2C, *spatial)`, the translations of Eq. 1 and then the cycles of Eq. 4.
     """
 
-    def __init__(self, pair: GeneratorPair):
+    def __init__(self, pair: GeneratorPair) -> None:
         super().__init__()
         self.pair = pair
 
@@ -86,6 +86,6 @@ class ThereAndBack(nn.Module):
         return torch.cat((there, self.pair(there)), 1)
 
 
-def _without_fusion(module: nn.Module, state: dict, prefix: str, *_) -> None:
+def _without_fusion(module: nn.Module, state: dict, prefix: str, *_: Any) -> None:
     for key in [key for key in state if key.startswith(f"{prefix}fusion.")]:
         del state[key]

@@ -40,7 +40,7 @@ class LateFusionDecoder(nn.Module):
         deep_supervision: bool,
         fusion: Fusion,
         max_positions: int = 1024,
-    ):
+    ) -> None:
         super().__init__()
         self.deep_supervision = deep_supervision
         self.max_positions = max_positions
@@ -117,7 +117,7 @@ class LateFusionUNet(nn.Module):
         distillation: DistillationPaths | None = None,
         max_positions: int = 1024,
         **architecture: Any,
-    ):
+    ) -> None:
         super().__init__()
         self.input_channels = input_channels
         self.encoder = MultiStreamEncoder(

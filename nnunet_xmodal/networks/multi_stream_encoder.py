@@ -49,7 +49,7 @@ class MultiStreamEncoder(nn.Module):
         fusion: Fusion | None = None,
         exchange: Exchange | None = None,
         reduce_some: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         self.stream_channels = stream_channels
         self.streams = nn.ModuleList(encoder_of(len(channels)) for channels in stream_channels)

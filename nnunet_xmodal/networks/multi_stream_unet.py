@@ -62,7 +62,7 @@ class MultiStreamUNet(nn.Module):
         distillation: DistillationPaths | None = None,
         stream_dropout: StreamDropout | None = None,
         **architecture: Any,
-    ):
+    ) -> None:
         super().__init__()
         self.input_channels = input_channels
         self.encoder = MultiStreamEncoder(

@@ -23,7 +23,7 @@ class OfPresentStreams(nn.Module):
     Shape: `(B, len(channels) + …, *spatial)` → the network's output.
     """
 
-    def __init__(self, network: nn.Module, channels: Sequence[int], n_channels: int, present: Sequence[bool]):
+    def __init__(self, network: nn.Module, channels: Sequence[int], n_channels: int, present: Sequence[bool]) -> None:
         super().__init__()
         self.network = network
         self.channels, self.n_channels = list(channels), n_channels

@@ -35,7 +35,7 @@ class PatchDiscriminator(nn.Module):
         XModalError: for a patch of another number of dimensions than the convolution's, or with an empty side.
     """
 
-    def __init__(self, conv_op: type[nn.Module], in_channels: int, patch_size: Sequence[int]):
+    def __init__(self, conv_op: type[nn.Module], in_channels: int, patch_size: Sequence[int]) -> None:
         super().__init__()
         norm_op = get_matching_instancenorm(conv_op)
         _check_patch(conv_op, patch_size)

@@ -8,9 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.blocks.cross_reference import of_pairs
 from nnunet_xmodal.networks.blocks.local_prototypes import ALPHA
 from nnunet_xmodal.networks.input_check import check_input
-from nnunet_xmodal.networks.support_features import Features, SupportFeatures
+from nnunet_xmodal.networks.padding import with_background
+from nnunet_xmodal.networks.support_features import Features, SupportFeatures, reduced_masks
 from nnunet_xmodal.networks.support_set import SupportSet
 from nnunet_xmodal.numerics import full_precision
 
@@ -39,7 +41,7 @@ class PrototypeNetwork(nn.Module):
     place.
 
     Masks are reduced to the features' resolution bilinearly, as in ALPNet's code, which samples four pixels of 8×8; a
-    mask that vanishes so is averaged.
+    mask that vanishes so is averaged. What nnU-Net pads with 0 is seen as background, see `padding.with_background`.
 
     Args:
         backbone: `(B, C, H, W)` → features `(B, D, h, w)`, for example ResNetBackbone.
@@ -51,6 +53,7 @@ class PrototypeNetwork(nn.Module):
         input_channels: C.
         size: H, W of all slices.
         background: whether there is a logit of the background; False for regions, where nnU-Net takes a sigmoid each.
+        padded_by_background: False leaves padding at 0, as in models trained before it was told from the image.
 
     Shape: `(B, C, H, W)` → logits `(B, 1 + L, H, W)`, without background `(B, L, H, W)`.
 
@@ -69,7 +72,8 @@ class PrototypeNetwork(nn.Module):
         input_channels: int = 1,
         size: Sequence[int] = (256, 256),
         background: bool = True,
-    ):
+        padded_by_background: bool = True,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.prototypes = prototypes
@@ -77,20 +81,28 @@ class PrototypeNetwork(nn.Module):
         self.labels, self.chunks, self.shots = labels, chunks, shots
         self.input_channels = input_channels
         self.size = [int(side) for side in size]
-        self.background = background
+        self.background, self.padded_by_background = background, padded_by_background
         self.support = SupportSet(labels, chunks, shots, input_channels, self.size)
         self._features = SupportFeatures()
 
     def forward(
-        self, x: torch.Tensor, support: torch.Tensor | None = None, mask: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        support: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        pair: torch.Tensor | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Return `segment(x)`, and `episode(x, support, mask)` where a support is given."""
-        return self.segment(x) if support is None else self.episode(x, support, mask)
+        """Return `segment(x)`, and `episode(x, support, mask, pair)` where a support is given."""
+        if support is None or mask is None:
+            return self.segment(x)
+        return self.episode(x, support, mask, pair)
 
     def episode(
-        self, query: torch.Tensor, support: torch.Tensor, mask: torch.Tensor
+        self, query: torch.Tensor, support: torch.Tensor, mask: torch.Tensor, pair: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Score one class: what the support says about the query, and what that says about the support.
+        """Score classes, one per episode: what the support says about the query, and what that says about the support.
+
+        Episodes of the same slices share them and their pass through the backbone.
 
         The alignment (Eq. 7) takes the query with the mask predicted for it, at the features' resolution and without
         gradient, as support of each support image; features are those behind the cross-reference block. Where nothing
@@ -99,23 +111,24 @@ class PrototypeNetwork(nn.Module):
         Args:
             query: `(B, C, H, W)`.
             support: `(B, S, C, H, W)`.
-            mask: of the support, `(B, S, H, W)`, 1 for foreground.
+            mask: of the support, `(N, S, H, W)`, 1 for foreground.
+            pair: which of the B queries and supports each of the N episodes is about, `(N,)`; None for N = B, in order.
 
         Returns:
-            Scores of background and foreground: of the queries `(B, 2, H, W)`, of the support images `(B·S, 2, H, W)`.
+            Scores of background and foreground: of the queries `(N, 2, H, W)`, of the support images `(N·S, 2, H, W)`.
         """
         self._check(query)
         self._check(support.flatten(0, 1))
         shots = support.shape[1]
         features = self.backbone(torch.cat((support.flatten(0, 1), query)))  # one pass: batch norm sees all images
         ours, theirs = features[: -len(query)].unflatten(0, (-1, shots)), features[-len(query) :]
-        reduced = _reduced(mask, features.shape[2:])
-        ours, theirs = self._referred(ours, theirs, reduced)
+        reduced = reduced_masks(mask, features.shape[2:])
+        ours, theirs = self._referred(ours, theirs, reduced, pair=pair)  # N S D h w, N D h w
 
-        scores = self.prototypes(ours, reduced, theirs)  # B 2 h w
-        predicted = (scores[:, 1] > scores[:, 0]).detach().repeat_interleave(shots, 0)[:, None]  # B·S 1 h w
-        as_support = theirs.repeat_interleave(shots, 0)[:, None]  # B·S 1 D h w
-        aligned = self.prototypes(as_support, predicted, ours.flatten(0, 1))  # B·S 2 h w
+        scores = self.prototypes(ours, reduced, theirs)  # N 2 h w
+        predicted = (scores[:, 1] > scores[:, 0]).detach().repeat_interleave(shots, 0)[:, None]  # N·S 1 h w
+        as_support = theirs.repeat_interleave(shots, 0)[:, None]  # N·S 1 D h w
+        aligned = self.prototypes(as_support, predicted, ours.flatten(0, 1))  # N·S 2 h w
         both = predicted.flatten(1).any(1) & ~predicted.flatten(1).all(1)
         aligned = torch.where(both[:, None, None, None], aligned, 0.0)
         return self._enlarged(scores), self._enlarged(aligned)
@@ -125,16 +138,24 @@ class PrototypeNetwork(nn.Module):
         x: torch.Tensor,
         chunk: torch.Tensor | int | None = None,
         position: torch.Tensor | float | None = None,
+        of_label: Mapping[int, int | None] | None = None,
     ) -> torch.Tensor:
         """Return the logits `(B, 1 + L, H, W)` of slices `(B, C, H, W)`: of the best of all chunks, or of one per slice
         and label.
 
         Args:
             chunk, position: of every slice, `(B,)`, or of all: who answers, see `SupportSet.answering`.
+            of_label: the chunk that answers for a label instead; None for a label that these slices do not show.
         """
         self._check(x)
-        query, support = self.backbone(x), self._support_features()
-        margins = [self._margin(label, query, support, chunk, position) for label in range(self.labels)]
+        query, support = self.backbone(self._surrounded(x)), self._support_features()
+        margins = []
+        for label in range(self.labels):
+            who = (of_label[label], None) if of_label and label in of_label else (chunk, position)
+            if of_label and of_label.get(label, 0) is None:
+                margins.append(x.new_full((len(x), 1, *self.size), NEVER))
+            else:
+                margins.append(self._margin(label, query, support, *who))
         if self.background:
             margins.insert(0, torch.zeros_like(margins[0]))
         return torch.cat(margins, 1)
@@ -144,7 +165,7 @@ class PrototypeNetwork(nn.Module):
         segmented if alone.
         """
         self._check(x)
-        return self._margin(label, self.backbone(x), self._support_features(), chunk, None)
+        return self._margin(label, self.backbone(self._surrounded(x)), self._support_features(), chunk, None)
 
     def set_support(
         self,
@@ -177,7 +198,7 @@ class PrototypeNetwork(nn.Module):
             self._features.forget()
         return super().train(mode)
 
-    def _apply(self, *args, **kwargs):
+    def _apply(self, *args: Any, **kwargs: Any) -> nn.Module:
         before = self._places()
         result = super()._apply(*args, **kwargs)
         if self._places() != before:  # nnU-Net moves the network to its device before every case
@@ -185,7 +206,7 @@ class PrototypeNetwork(nn.Module):
         return result
 
     def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Load weights, and keep the support's features if none changes: nnU-Net loads every fold's before every case.
+        """Load weights, and keep the support's features if none changes: nnU-Net loads every fold's before every
         case.
         """
         kept = self._features.kept if self._holds(state_dict) else None
@@ -199,9 +220,9 @@ class PrototypeNetwork(nn.Module):
             torch.equal(value, state_dict[name].to(value)) for name, value in own.items()
         )
 
-    def _load_from_state_dict(self, *args, **kwargs):
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._features.forget()
-        return super()._load_from_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _check(self, x: torch.Tensor) -> None:
         check_input(x, self.input_channels, (), self.training)
@@ -211,12 +232,16 @@ class PrototypeNetwork(nn.Module):
                 "with another --size."
             )
 
+    def _surrounded(self, x: torch.Tensor) -> torch.Tensor:
+        return with_background(x) if self.padded_by_background else x
+
     def _referred(
-        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None
+        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, **shots: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both maps behind the cross-reference, if there is one; `exists` and `pair` as it takes them."""
         if self.cross_reference is None:
-            return support, query
-        return self.cross_reference(support, query, mask, exists)
+            return of_pairs(support, query, shots.get("pair"))
+        return self.cross_reference(support, query, mask, **shots)
 
     def _margin(
         self,
@@ -232,7 +257,8 @@ class PrototypeNetwork(nn.Module):
         choices = answering.shape[1]
         index = answering.flatten()  # B·choices
         exists = self.support.exists[label, index]  # B·choices S
-        ours, theirs = self._referred(features[index], query.repeat_interleave(choices, 0), masks[index], exists)
+        repeated = query.repeat_interleave(choices, 0)
+        ours, theirs = self._referred(features[index], repeated, masks[index], exists=exists)
         scores = self.prototypes(ours, masks[index], theirs, exists)  # B·choices 2 h w
         margin = self._enlarged(scores[:, 1:] - scores[:, :1])  # B·choices 1 H W
         margin = torch.where(exists.any(1)[:, None, None, None], margin, NEVER)
@@ -245,10 +271,10 @@ class PrototypeNetwork(nn.Module):
         return (kept[0].clone(), kept[1].clone()) if torch.is_grad_enabled() else kept
 
     def _computed_support(self) -> Features:
-        images = self.support.images.flatten(0, 2)
+        images = self._surrounded(self.support.images.flatten(0, 2))
         with torch.no_grad(), full_precision(images):
             features = torch.cat([self.backbone(some) for some in images.split(_IMAGES_AT_ONCE)])
-            masks = _reduced(self.support.masks.flatten(0, 2)[None], features.shape[2:]).to(features.dtype)
+            masks = reduced_masks(self.support.masks.flatten(0, 2)[None], features.shape[2:]).to(features.dtype)
         shape = self.support.exists.shape
         return features.unflatten(0, shape), masks[0].unflatten(0, shape)
 
@@ -262,12 +288,3 @@ class PrototypeNetwork(nn.Module):
     def _enlarged(self, scores: torch.Tensor) -> torch.Tensor:
         """`(N, c, h, w)` → `(N, c, H, W)`."""
         return F.interpolate(scores, size=self.size, mode="bilinear", align_corners=False)
-
-
-def _reduced(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """`(B, S, H, W)`, 0 and 1 → `(B, S, h, w)` in [0, 1], without losing a mask that has a pixel at all."""
-    mask = mask.to(torch.promote_types(mask.dtype, torch.float32))
-    sampled = F.interpolate(mask, size=tuple(size), mode="bilinear", align_corners=False)
-    averaged = F.adaptive_avg_pool2d(mask, tuple(size))
-    vanished = sampled.sum((-2, -1), keepdim=True) == 0
-    return torch.where(vanished, averaged, sampled)

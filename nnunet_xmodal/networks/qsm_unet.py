@@ -39,7 +39,7 @@ class QSMUNet(nn.Module):
         *,
         attention: Callable[..., nn.Module] | None = None,
         widths: Sequence[int] = WIDTHS,
-    ):
+    ) -> None:
         super().__init__()
         self.input_channels = input_channels
         self.encoder = PlainConvEncoder(

@@ -15,7 +15,7 @@ class Rescaled(nn.Module):
         output_scale: s_y of all K channels.
     """
 
-    def __init__(self, network: nn.Module, input_scale: Sequence[float], output_scale: float):
+    def __init__(self, network: nn.Module, input_scale: Sequence[float], output_scale: float) -> None:
         super().__init__()
         self.network = network
         self.input_scale, self.output_scale = list(map(float, input_scale)), float(output_scale)

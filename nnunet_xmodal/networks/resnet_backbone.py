@@ -53,7 +53,7 @@ class ResNetBackbone(nn.Module):
 
     def __init__(
         self, name: str = "resnet101", channels: int = 1, features: int = 256, weights: str | Path | None = None
-    ):
+    ) -> None:
         super().__init__()
         if name not in _BUILDERS:
             raise XModalError(f"{name} is no backbone: take one of {', '.join(_BUILDERS)}.")

@@ -2,11 +2,28 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
+
+
+def check_several_streams(streams: Sequence[Sequence[int]], trainer: str, purpose: str, way_out: str) -> None:
+    """Check that there are streams to choose from.
+
+    Args:
+        purpose: what the trainer does with them, "fuses two or more streams".
+        way_out: what to do where there is one, beside giving dataset.json two.
+
+    Raises:
+        XModalError: for one stream.
+    """
+    if len(streams) < 2:
+        raise XModalError(
+            f"{trainer} {purpose} but the plans hold one, {streams}: give dataset.json two streams, or {way_out}."
+        )
 
 
 def check_two_streams(streams: Sequence[Sequence[int]]) -> None:
@@ -40,7 +57,7 @@ class StreamGrouping(nn.Module):
 
     length = 1024  # bytes, enough for some two hundred channels
 
-    def __init__(self, streams: Sequence[Sequence[int]]):
+    def __init__(self, streams: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self.streams = [list(stream) for stream in streams]
         text = json.dumps(self.streams, separators=(",", ":")).encode()
@@ -48,7 +65,7 @@ class StreamGrouping(nn.Module):
             raise XModalError(f"streams of {sum(map(len, self.streams))} channels are more than a checkpoint can name.")
         self.register_buffer("encoded", torch.tensor(list(text.ljust(self.length)), dtype=torch.uint8))
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
         encoded = state_dict.get(f"{prefix}encoded")
         if encoded is not None and not encoded.is_meta:
             theirs = json.loads(bytes(encoded.tolist()))

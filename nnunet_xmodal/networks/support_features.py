@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.nn import functional as F
 
 Features = tuple[torch.Tensor, torch.Tensor]
 """Of all support images `(L, K, S, D, h, w)`, and masks `(L, K, S, h, w)`."""
@@ -44,3 +45,15 @@ class SupportFeatures:
 def version_of(tensors: Sequence[torch.Tensor]) -> int:
     """Return a number that grows with every change in place; tensors of inference mode count no changes."""
     return sum(tensor._version for tensor in tensors if not tensor.is_inference())
+
+
+def reduced_masks(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Reduce masks to the resolution of features, without losing one that has a pixel at all.
+
+    Shape: `(B, S, H, W)`, 0 and 1 → `(B, S, h, w)` in [0, 1].
+    """
+    mask = mask.to(torch.promote_types(mask.dtype, torch.float32))
+    sampled = F.interpolate(mask, size=tuple(size), mode="bilinear", align_corners=False)
+    averaged = F.adaptive_avg_pool2d(mask, tuple(size))
+    vanished = sampled.sum((-2, -1), keepdim=True) == 0
+    return torch.where(vanished, averaged, sampled)

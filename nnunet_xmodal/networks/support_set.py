@@ -20,7 +20,7 @@ class SupportSet(nn.Module):
         size: H, W.
     """
 
-    def __init__(self, labels: int, chunks: int, shots: int, channels: int, size: Sequence[int]):
+    def __init__(self, labels: int, chunks: int, shots: int, channels: int, size: Sequence[int]) -> None:
         super().__init__()
         self.seg_layers = nn.Module()
         places = (labels, chunks, shots)

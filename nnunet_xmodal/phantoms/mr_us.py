@@ -12,6 +12,7 @@ ends inside the grid, so that a moved ultrasound has no other border than an ali
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.phantoms.raw_dataset import RawCase, Split, write_raw_dataset
+from nnunet_xmodal.phantoms.ellipsoids import millimetres_from_centre
+from nnunet_xmodal.phantoms.raw_dataset import Shape, Spacing, cases_of, write_raw_dataset
 
 SHAPE = (40, 64, 64)
 """Voxels along z, y, x."""
@@ -51,13 +53,8 @@ class MrUsPhantom(NamedTuple):
     fan: np.ndarray
 
 
-def mr_us_phantom(
-    rng: np.random.Generator, shape: Sequence[int] = SHAPE, spacing: Sequence[float] = SPACING
-) -> MrUsPhantom:
+def mr_us_phantom(rng: np.random.Generator, shape: Shape = SHAPE, spacing: Spacing = SPACING) -> MrUsPhantom:
     """Make one pair; equal states of `rng` give equal pairs.
-
-    Args:
-        shape, spacing: voxels and mm along z, y, x.
 
     Raises:
         XModalError: for a grid that is smaller than organ and surroundings.
@@ -68,8 +65,7 @@ def mr_us_phantom(
             f"a phantom needs {_SMALLEST:g} mm along every axis, and {list(shape)} voxels of {list(spacing)} mm are "
             f"{extent}: take more or larger voxels."
         )
-    axes = [(np.arange(side) - (side - 1) / 2) * mm for side, mm in zip(shape, spacing)]
-    mm = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)  # 3 z y x, from the centre of the grid
+    mm = millimetres_from_centre(shape, spacing).astype(np.float32)  # 3 z y x
     tissue, organ, rectum = _anatomy(rng, mm)
     mr = _magnetic_resonance(rng, tissue, mm, spacing)
     us, fan = _ultrasound(rng, tissue, mm, spacing, rectum)
@@ -213,12 +209,7 @@ def _transmission(
 
 
 def write_mr_us_dataset(
-    folder: str | Path,
-    n_train: int,
-    n_test: int,
-    seed: int,
-    shape: Sequence[int] = SHAPE,
-    spacing: Sequence[float] = SPACING,
+    folder: str | Path, n_train: int, n_test: int, seed: int, shape: Shape = SHAPE, spacing: Spacing = SPACING
 ) -> None:
     """Write pairs in nnU-Net's raw format, MR as channel 0 and fixed image, with `labelsTs` for the test cases.
 
@@ -227,14 +218,9 @@ def write_mr_us_dataset(
     Args:
         folder: named as nnU-Net wants it, e.g. `Dataset951_MrUsPhantom`.
         seed: of the whole dataset.
-        shape, spacing: voxels and mm along z, y, x.
 
     Raises:
         XModalError: as mr_us_phantom.
     """
-
-    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
-        phantom = mr_us_phantom(rng, shape, spacing)
-        return RawCase(phantom.images, phantom.label, spacing)
-
+    make = cases_of(partial(mr_us_phantom, shape=shape, spacing=spacing), spacing)
     write_raw_dataset(folder, make, n_train, n_test, seed, "mrus", CHANNELS, {"background": 0, "prostate": 1})

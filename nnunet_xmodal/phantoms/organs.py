@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.phantoms.ellipsoids import millimetres_from_centre
 from nnunet_xmodal.phantoms.raw_dataset import RawCase, Split, write_raw_dataset
 
 SHAPE = (24, 128, 128)
@@ -74,8 +75,7 @@ def organ_phantom(rng: np.random.Generator, contrast: str = "ct", shape: Sequenc
             f"{'×'.join(map(str, _SMALLEST))}."
         )
     spacing = spacing_of(shape)
-    axes = [(np.arange(side) - (side - 1) / 2) * mm for side, mm in zip(shape, spacing)]
-    mm = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)  # 3 z y x, from the centre of the grid
+    mm = millimetres_from_centre(shape, spacing).astype(np.float32)  # 3 z y x
     tissue, label = _anatomy(rng, mm, spacing)
     return OrganPhantom(_acquired(rng, tissue, contrast, spacing), label)
 
@@ -88,7 +88,7 @@ def spacing_of(shape: Sequence[int]) -> tuple[float, ...]:
 class _Scene:
     """Tissues and labels of a scan, painted one over the other in coordinates of the patient."""
 
-    def __init__(self, rng: np.random.Generator, mm: np.ndarray):
+    def __init__(self, rng: np.random.Generator, mm: np.ndarray) -> None:
         self.rng = rng
         size = rng.uniform(0.92, 1.06)  # of the whole patient
         turned = Rotation.from_euler("ZYX", rng.uniform(-5, 5, 3), degrees=True).as_matrix()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,6 +12,10 @@ from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.volume_writer import write_volume
 
 Split = Literal["Tr", "Ts"]
+Shape: TypeAlias = Sequence[int]
+"""Voxels along z, y, x."""
+Spacing: TypeAlias = Sequence[float]
+"""Millimetres along z, y, x."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,30 @@ class RawCase:
     spacing: Sequence[float]
     direction: np.ndarray | None = None
     beside: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class LabelledPhantom(Protocol):
+    """A phantom with nothing but images and a label."""
+
+    @property
+    def images(self) -> np.ndarray:
+        """Return one volume per channel, `(C, z, y, x)`."""
+
+    @property
+    def label(self) -> np.ndarray:
+        """Return the label, `(z, y, x)`."""
+
+
+def cases_of(
+    phantom: Callable[[np.random.Generator], LabelledPhantom], spacing: Spacing
+) -> Callable[[np.random.Generator, Split, int], RawCase]:
+    """Return what `write_raw_dataset` makes cases with, the same in both splits."""
+
+    def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
+        made = phantom(rng)
+        return RawCase(made.images, made.label, spacing)
+
+    return make
 
 
 def write_raw_dataset(

@@ -25,6 +25,7 @@ three times the size.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from scipy.fft import next_fast_len
 
 from nnunet_xmodal.errors import XModalError
 
+Vector: TypeAlias = Sequence[float] | torch.Tensor
+"""Along z, y, x: `(3,)`, or `(B, 3)`, one for every sample."""
 PADDING = 2.0
 """How many times the size of the image the padded one has at least."""
 
@@ -39,7 +42,7 @@ _ORTHOGONAL_TO = 1e-3  # headers hold float32, and some of them few digits
 
 
 def field_direction(direction_cosines: Sequence[float] | np.ndarray, b0: Sequence[float] = (0, 0, 1)) -> np.ndarray:
-    """The main field in the axes of an image's array.
+    """Return the main field in the axes of an image's array.
 
     Args:
         direction_cosines: nine numbers or `(3, 3)`; columns are the physical directions of the image's x, y, z, as
@@ -68,12 +71,12 @@ def field_direction(direction_cosines: Sequence[float] | np.ndarray, b0: Sequenc
 
 def dipole_kernel(
     size: Sequence[int],
-    spacing: Sequence[float] | torch.Tensor,
-    direction: Sequence[float] | torch.Tensor,
+    spacing: Vector,
+    direction: Vector,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> torch.Tensor:
-    """D(k) on the frequencies of `torch.fft.rfftn`.
+    """Return D(k) on the frequencies of `torch.fft.rfftn`.
 
     Args:
         size: voxels along z, y, x.
@@ -103,11 +106,11 @@ def dipole_kernel(
 
 def forward(
     susceptibility: torch.Tensor,
-    spacing: Sequence[float] | torch.Tensor,
-    direction: Sequence[float] | torch.Tensor,
+    spacing: Vector,
+    direction: Vector,
     padding: float = PADDING,
 ) -> torch.Tensor:
-    """The field of a map, in the map's unit; linear, differentiable, and its own adjoint.
+    """Compute the field of a map, in the map's unit; linear, differentiable, and its own adjoint.
 
     Args:
         susceptibility: `(B, 1, D, H, W)`, 0 where nothing is known.
@@ -123,12 +126,12 @@ def forward(
 
 def in_k_space(
     image: torch.Tensor,
-    spacing: Sequence[float] | torch.Tensor,
-    direction: Sequence[float] | torch.Tensor,
+    spacing: Vector,
+    direction: Vector,
     transfer: Callable[[torch.Tensor], torch.Tensor],
     padding: float = PADDING,
 ) -> torch.Tensor:
-    """F⁻¹[transfer(D) · F[image]], where D is real and even, for the forward model and what inverts it.
+    """Compute F⁻¹[transfer(D) · F[image]], where D is real and even, for the forward model and what inverts it.
 
     Args:
         image: `(B, C, D, H, W)`.
@@ -150,6 +153,6 @@ def in_k_space(
     return result[..., : size[0], : size[1], : size[2]]
 
 
-def _per_axis(vector: Sequence[float] | torch.Tensor, dtype: torch.dtype, device) -> torch.Tensor:
+def _per_axis(vector: Vector, dtype: torch.dtype, device: torch.device | None) -> torch.Tensor:
     """`(3,)` or `(B, 3)` → `(3, …, 1, 1, 1)`."""
     return torch.as_tensor(vector, dtype=dtype, device=device).movedim(-1, 0)[..., None, None, None]

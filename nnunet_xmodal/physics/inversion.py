@@ -12,21 +12,19 @@ Threshold and λ decide between noise and blur: choose them on training cases. S
 of `dipole.forward`.
 """
 
-from collections.abc import Sequence
-
 import torch
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.physics import dipole
+from nnunet_xmodal.physics.dipole import PADDING, Vector, in_k_space
 
 
 def truncated_division(
     field: torch.Tensor,
     mask: torch.Tensor,
-    spacing: Sequence[float] | torch.Tensor,
-    direction: Sequence[float] | torch.Tensor,
+    spacing: Vector,
+    direction: Vector,
     threshold: float,
-    padding: float = dipole.PADDING,
+    padding: float = PADDING,
 ) -> torch.Tensor:
     """Compute the susceptibility by truncated k-space division (TKD).
 
@@ -48,16 +46,11 @@ def truncated_division(
     def divide(kernel: torch.Tensor) -> torch.Tensor:
         return kernel.sign() / kernel.abs().clamp(min=threshold)  # 0 where D is
 
-    return dipole.in_k_space(field, spacing, direction, divide, padding) * mask.to(field.dtype)
+    return in_k_space(field, spacing, direction, divide, padding) * mask.to(field.dtype)
 
 
 def tikhonov(
-    field: torch.Tensor,
-    mask: torch.Tensor,
-    spacing: Sequence[float] | torch.Tensor,
-    direction: Sequence[float] | torch.Tensor,
-    lam: float,
-    padding: float = dipole.PADDING,
+    field: torch.Tensor, mask: torch.Tensor, spacing: Vector, direction: Vector, lam: float, padding: float = PADDING
 ) -> torch.Tensor:
     """Compute the susceptibility by Tikhonov's regularisation, in closed form; as `truncated_division` but for λ.
 
@@ -69,5 +62,5 @@ def tikhonov(
     """
     if not lam > 0:
         raise XModalError(f"the regularisation parameter must be above 0, and is {lam}.")
-    inverse = dipole.in_k_space(field, spacing, direction, lambda kernel: kernel / (kernel**2 + lam), padding)
+    inverse = in_k_space(field, spacing, direction, lambda kernel: kernel / (kernel**2 + lam), padding)
     return inverse * mask.to(field.dtype)

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable, Iterable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.complete import is_complete
 from nnunet_xmodal.files.stand_ins import save_json, stand_ins
 from nnunet_xmodal.files.volume_writer import write_label_map
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.turning import as_stored
 
 
 def export_prediction(
@@ -39,8 +42,14 @@ def export_prediction(
         output: folder and name of the case.
 
     Raises:
-        XModalError: if a file cannot be written or does not read back, as on a full disk.
+        XModalError: if a file cannot be written or does not read back, as on a full disk, and for NaN or infinite
+            logits, of which nnU-Net makes background.
     """
+    if not torch.isfinite(torch.as_tensor(logits)).all():
+        raise XModalError(
+            f"the network returned NaN or infinity for {Path(output).name}: nothing is written for it; look at its "
+            "intensities, and at the training's loss."
+        )
     made = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits,
         plans,
@@ -53,10 +62,12 @@ def export_prediction(
     segmentation = made
     if save_probabilities:
         segmentation, probabilities = made
+        # along the case's own axes, on which whoever reads them expects them: nnUNetv2_ensemble for one
+        probabilities, noted = as_stored(probabilities, properties)
         write_atomically(
             f"{output}.npz", lambda name: np.savez_compressed(name, probabilities=probabilities), is_complete
         )
-        write_atomically(f"{output}.pkl", lambda name: _save_pickle(properties, name), is_complete)
+        write_atomically(f"{output}.pkl", lambda name: _save_pickle(noted, name), is_complete)
     writer = plans.image_reader_writer_class()
     write_label_map(segmentation, f"{output}{dataset_json['file_ending']}", properties, writer)
 
@@ -70,7 +81,7 @@ WRITERS: dict[str, Callable[..., Any]] = {"export_prediction_from_logits": expor
 """What stands in for nnU-Net's functions, see `files.stand_ins`; worker processes get them with their task."""
 
 
-def _signed_like(theirs: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def signed_like(theirs: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a method the signature of nnU-Net's that it stands for."""
     return wraps(theirs)
 
@@ -81,13 +92,13 @@ class WholeFilesPredictor(GuardedPredictor):
     Signatures stay nnU-Net's, which looks at them for a record of its arguments.
     """
 
-    @_signed_like(nnUNetPredictor.predict_from_files)
+    @signed_like(nnUNetPredictor.predict_from_files)
     def predict_from_files(self, *args: Any, **kwargs: Any) -> Any:
         """Predict cases given by their files, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):
             return super().predict_from_files(*args, **kwargs)
 
-    @_signed_like(nnUNetPredictor.predict_from_files_sequential)
+    @signed_like(nnUNetPredictor.predict_from_files_sequential)
     def predict_from_files_sequential(self, *args: Any, **kwargs: Any) -> Any:
         """Predict cases given by their files in this process alone, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):

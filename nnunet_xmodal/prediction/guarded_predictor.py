@@ -1,7 +1,8 @@
 """The base of all predictors: made from a request, trusting nothing in a model folder before it is checked."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.prediction.options import NoOptions, read_options
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.trained_axes import RECORDED, follow_axes_of_training
+
+_OF_ANOTHER_NETWORK = ("loading state_dict", "unexpected keyword argument", "required positional argument")
+"""In what torch and Python say of weights and arguments that a network has not, or lacks."""
 
 
 class GuardedPredictor(nnUNetPredictor):
@@ -109,8 +113,35 @@ class GuardedPredictor(nnUNetPredictor):
             use_folds = nnUNetPredictor.auto_detect_available_folds(model_training_output_dir, checkpoint_name)
         folds = [use_folds] if isinstance(use_folds, int | str) else list(use_folds)
         check_model(Path(model_training_output_dir), folds, checkpoint_name)
-        with only_weights(), building("predictor"):
+        with only_weights(), building("predictor"), _explained(Path(model_training_output_dir)):
             super().initialize_from_trained_model_folder(model_training_output_dir, folds, checkpoint_name)
+        for fold, weights in zip(folds, self.list_of_parameters):
+            _check_finite(weights, Path(model_training_output_dir) / f"fold_{fold}" / checkpoint_name)
+
+
+def _check_finite(weights: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Refuse weights with which everything would be background, without a word."""
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise XModalError(
+                f"{file} holds NaN or infinite weights ({name}): the training has diverged, or the file is damaged; "
+                "take another checkpoint with -chk, or train again."
+            )
+
+
+@contextmanager
+def _explained(model: Path) -> Iterator[None]:
+    """Say it in a sentence where a network and its weights are those of two models."""
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        words = str(error).strip().splitlines()
+        if not words or not any(sign in words[0] for sign in _OF_ANOTHER_NETWORK):
+            raise
+        reason = " ".join(" ".join(words[:2]).split()).rstrip(".")
+        raise XModalError(
+            f"plans.json and the checkpoints in {model} are not of one network ({reason}): copy the model anew."
+        ) from error
 
 
 def _device(name: str) -> torch.device:

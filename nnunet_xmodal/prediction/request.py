@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from nnunet_xmodal.errors import XModalError
 
 
-class Named(Protocol):
+class NamedCase(Protocol):
     """A case of any kind of request."""
 
     @property
@@ -16,7 +16,7 @@ class Named(Protocol):
         """Return the name that its files begin with."""
 
 
-Case = TypeVar("Case", bound=Named)
+Case = TypeVar("Case", bound=NamedCase)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class TurningPlans(PlansManager):
         axes: code of the orientation.
     """
 
-    def __init__(self, plans: dict, axes: str):
+    def __init__(self, plans: dict, axes: str) -> None:
         super().__init__(plans)
         self.axes = axes
 
@@ -89,7 +89,7 @@ def as_stored(array: np.ndarray, properties: dict) -> tuple[np.ndarray, dict]:
         properties: as it noted them.
 
     Returns:
-        Both as if the case had never been turned.
+        Both as if the case had never been turned; what the preprocessor has noted about its cropping stays.
     """
     noted = properties.get(AS_STORED)
     if noted is None:

@@ -91,4 +91,9 @@ def _expression(segment: str, case: str | None) -> re.Pattern:
             parts.append("[^" + part[2:] if part.startswith("[!") else part)
         else:
             parts.append({"*": ".*", "?": "."}.get(part) or re.escape(part))
-    return re.compile("".join(parts))
+    try:
+        return re.compile("".join(parts))
+    except re.error as error:
+        raise XModalError(
+            f"the part {segment} of a pattern is none ({error}): correct what is in its brackets."
+        ) from error

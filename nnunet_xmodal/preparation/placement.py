@@ -53,8 +53,8 @@ def placed(channels: Mapping[str, Channel], source: SourceCase, fixed: str) -> d
 
 def _placed(name: str, channel: Channel, source: SourceCase, fixed: str) -> Channel:
     # torch takes seconds to import, and few datasets need it
-    from nnunet_xmodal.preparation.given_transform import fit_landmarks, read_transform
-    from nnunet_xmodal.preparation.landmarks import read_landmarks
+    from nnunet_xmodal.files.landmarks import read_landmarks
+    from nnunet_xmodal.geometry.given_transform import fit_landmarks, read_transform
 
     if name in source.transforms:
         file = source.transforms[name]

@@ -17,11 +17,11 @@ from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.parallel import run_all
 from nnunet_xmodal.preparation.case import prepare_case
 from nnunet_xmodal.preparation.case_task import CaseTask
+from nnunet_xmodal.preparation.cases_and_settings import cases_and_settings
 from nnunet_xmodal.preparation.dataset_json import dataset_json_of
 from nnunet_xmodal.preparation.record import FOLDER, Record, fingerprint_of, read_records
 from nnunet_xmodal.preparation.report import FAULT, fault_row, write_report
 from nnunet_xmodal.preparation.request import PreparationRequest
-from nnunet_xmodal.preparation.resolve import cases_and_settings
 from nnunet_xmodal.preparation.settings import PreparationSettings
 from nnunet_xmodal.preparation.sources import SourceCase
 

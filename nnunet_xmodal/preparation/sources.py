@@ -156,7 +156,9 @@ def _unique(cases: list[SourceCase]) -> list[SourceCase]:
     """Rename cases so that a file can have their names."""
     renamed: dict[str, SourceCase] = {}
     for case in cases:
-        name = re.sub(r"[^\w.-]+", "_", case.name)
+        name = re.sub(r"[^\w.-]+", "_", case.name).lstrip(".")  # files whose name begins with it are hidden
+        if not name:
+            raise XModalError(f"{case.name!r} is no name of a case that files could have: rename it.")
         if name in renamed:
             raise XModalError(f"{case.name} and {renamed[name].name} would both be called {name}: rename one.")
         renamed[name] = case

@@ -12,10 +12,19 @@ PLANNING = ("--streams", "--iso_compute", "--grid", "--base_width")
 FEW_SHOT = ("--size", "--unlabelled")
 RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
 MASKED = ("--mask", *RECONSTRUCTION[1:])
-SUPPORTED = ("--support", "--match")
+SUPPORTED = ("--support", "--match", "--extents", "--largest_component")
 LACKING = ("--allow_missing", "--impute")
 ORGAN = ("--roi", "--roi_label", "--margin")
-REGISTRATION = ("--init", "--labels", "--stage2", "--refine", "--grad_cam")
+REGISTRATION = (
+    "--moving",
+    "--init",
+    "--labels",
+    "--moving_labels",
+    "--reference",
+    "--stage2",
+    "--refine",
+    "--grad_cam",
+)
 
 
 class Captured(Exception):

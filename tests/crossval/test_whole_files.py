@@ -3,7 +3,7 @@
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.crossval.beginning import Beginning, beginning_of
+from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.crossval.whole_files import validate_again
 
 
@@ -22,7 +22,7 @@ def finished(make_job, write_checkpoint, write_summary):
 
 def test_what_is_whole_stays(finished, capsys):
     validate_again([finished])
-    assert beginning_of(finished) is Beginning.FINISHED and not capsys.readouterr().err
+    assert start_of(finished) is JobStart.FINISHED and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("left", [0, 20, -1])
@@ -30,7 +30,7 @@ def test_half_a_prediction_is_validated_again(finished, capsys, left):
     file = finished.folder / "validation" / "b.nii.gz"
     file.write_bytes(file.read_bytes()[:left])
     validate_again([finished])
-    assert beginning_of(finished) is Beginning.VALIDATE
+    assert start_of(finished) is JobStart.VALIDATE
     assert capsys.readouterr().err == f"{file} is cut off: {finished.name} is validated again.\n"
 
 

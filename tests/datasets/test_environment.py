@@ -1,9 +1,11 @@
 """nnU-Net's variables, which nnU-Net takes literally."""
 
+import os
+
 import pytest
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.environment import check_numbers_of_processes, require_variables
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,16 @@ def test_odd_folders_are_folders(monkeypatch, tmp_path, name):
 def test_a_folder_may_be_made_later(monkeypatch, tmp_path):
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "later on"))
     require_variables("nnUNet_raw")
+
+
+@pytest.mark.parametrize("name", ["nnUNet_def_n_proc", "nnUNet_n_proc_DA"])
+def test_numbers_of_processes_that_are_none(name, monkeypatch):
+    monkeypatch.setenv(name, "8")
+    check_numbers_of_processes()
+    monkeypatch.setenv(name, "")
+    check_numbers_of_processes()
+    assert name not in os.environ
+    for value in ("many", " ", "-1", "2.5"):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(XModalError, match=f"variable {name} is '{value}': write a number of processes, or unset"):
+            check_numbers_of_processes()

@@ -25,6 +25,7 @@ class Target:
         variable: of nnU-Net's, that is to point at `{out}`.
         needed: files, as patterns, that there must be at the end; where results are random, instead of a comparison.
         ignored: patterns of files that differ from run to run.
+        workers: whether there are processes of multiprocessing that do a part of the work.
         seconds: that it takes about, where its work is done by processes that are no forks and cannot be watched.
     """
 
@@ -36,6 +37,7 @@ class Target:
     needed: Sequence[str] = ()
     ignored: Sequence[str] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    workers: bool = False
     seconds: float | None = None
 
 
@@ -46,14 +48,38 @@ def targets(root: Path) -> list[Target]:
     segment = [*images, *predict, "-d", "901", "-c", "2d", "-tr", TRAINER]
     settings = ("predict_from_raw_data_args.json",)
     fold = f"{SEGMENTATION}/*__2d/fold_0"
-    trained = (f"{fold}/checkpoint_final.pth", f"{fold}/validation/summary.json", f"{fold}/progress.png")
+    trained = (
+        f"{fold}/validation/*.nii.gz",
+        f"{fold}/checkpoint_final.pth",
+        f"{fold}/validation/summary.json",
+        f"{fold}/progress.png",
+    )
     scans = ["-i", f"{root}/scans", "-o", "Dataset910_Kill", "--channels", "T1=*t1*", "T2=*t2*", "--label", "*seg*"]
     plan = ["-d", "901", "-c", "2d", "-np", "2", "-npfp", "2", "--no_pbar"]
     go_on = ("--continue_prediction",)
+
+    def of_own_task(name: str, dataset: str, plans: str, trainer: str) -> Target:
+        model = ["-d", dataset, "-c", "3d_fullres", "-p", plans, "-tr", trainer]
+        arguments = ["-i", f"{root}/raw/{dataset}/imagesTs", *predict, *model]
+        return Target(name, "nnUNetXModal_predict", arguments, go_on, ignored=settings)
+
     return [
-        Target("prepare", "nnUNetXModal_prepare", [*scans, "--labels", "lesion=1", "-np", "2"], variable="nnUNet_raw"),
-        Target("plan", "nnUNetXModal_plan_and_preprocess", plan, variable="nnUNet_preprocessed"),
-        Target("predict", "nnUNetXModal_predict", [*segment, "-npp", "1", "-nps", "1"], go_on, ignored=settings),
+        Target(
+            "prepare",
+            "nnUNetXModal_prepare",
+            [*scans, "--labels", "lesion=1", "-np", "2"],
+            variable="nnUNet_raw",
+            workers=True,
+        ),
+        Target("plan", "nnUNetXModal_plan_and_preprocess", plan, variable="nnUNet_preprocessed", workers=True),
+        Target(
+            "predict",
+            "nnUNetXModal_predict",
+            [*segment, "-npp", "1", "-nps", "1"],
+            go_on,
+            ignored=settings,
+            workers=True,
+        ),
         Target(
             "predict, one process",
             "nnUNetXModal_predict",
@@ -61,26 +87,13 @@ def targets(root: Path) -> list[Target]:
             go_on,
             ignored=settings,
         ),
-        Target(
-            "register",
-            "nnUNetXModal_predict",
-            ["-i", f"{root}/raw/{REGISTRATION}/imagesTs", *predict, "-d", "951", "-c", "3d_fullres"]
-            + ["-p", "nnUNetRegistrationPlans", "-tr", REGISTERS],
-            go_on,
-            ignored=settings,
-        ),
-        Target(
-            "reconstruct",
-            "nnUNetXModal_predict",
-            ["-i", f"{root}/raw/{RECONSTRUCTION}/imagesTs", *predict, "-d", "952", "-c", "3d_fullres"]
-            + ["-p", "nnUNetReconstructionPlans", "-tr", RECONSTRUCTS],
-            go_on,
-            ignored=settings,
-        ),
+        of_own_task("register", REGISTRATION, "nnUNetRegistrationPlans", REGISTERS),
+        of_own_task("reconstruct", RECONSTRUCTION, "nnUNetReconstructionPlans", RECONSTRUCTS),
         Target(
             "compare",
             "nnUNetXModal_compare",
             ["-d", "901", "-c", "2d", "-tr", TRAINER, OTHER, "-f", "0", "-o", "{out}", "-np", "2", "--overlays", "1"],
+            workers=True,
         ),
         Target(
             "train",
@@ -90,6 +103,7 @@ def targets(root: Path) -> list[Target]:
             "nnUNet_results",
             needed=trained,
             environment=(("nnUNet_n_proc_DA", "1"),),
+            workers=True,
         ),
         Target(
             "crossval",
@@ -102,7 +116,7 @@ def targets(root: Path) -> list[Target]:
     ]
 
 
-def make_base(space, shrink) -> None:
+def make_base(space, shrink, narrow) -> None:
     """Datasets, plans and a model of each kind, in an empty workspace."""
     raw = space.raw / SEGMENTATION
     write_phantom_dataset(raw, n_train=6, n_test=1, seed=0)
@@ -132,16 +146,3 @@ def make_base(space, shrink) -> None:
         (RECONSTRUCTION, RECONSTRUCTS, "nnUNetReconstructionPlans"),
     ):
         space.run("nnUNetv2_train", dataset, "3d_fullres", 0, "-tr", trainer, "-p", plans, "-device", "cpu")
-
-
-def narrow(plans_file: Path) -> None:
-    """Eight channels everywhere, and batches of two."""
-    import json
-
-    plans = json.loads(plans_file.read_text())
-    configuration = plans["configurations"]["3d_fullres"]
-    arguments = configuration["architecture"]["arch_kwargs"]
-    name = "widths" if "widths" in arguments else "features_per_stage"
-    arguments[name] = [8] * len(arguments[name])
-    configuration["batch_size"] = 2
-    plans_file.write_text(json.dumps(plans))

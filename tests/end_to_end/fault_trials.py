@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _BIN = Path(sys.executable).parent
 _FAULTY = str(Path(__file__).with_name("faulty.py"))
 _NO_LIMIT = 1 << 40  # bytes
+_LONGEST = 600  # seconds after which a command hangs
 _LOGS = ("*.txt", "*.log", "*/debug.json", "*/.crossval/*")
 
 
@@ -44,6 +45,7 @@ class Outcome:
         wrong: files that are other than undisturbed, or passed for whole with status 0.
         left: processes and temporary files.
         traceback: whether the disturbed command showed one.
+        met: whether the fault came before the command had ended.
     """
 
     target: str
@@ -55,6 +57,7 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     traceback: bool = False
+    met: bool = True
     seconds: float = 0.0
 
     @property
@@ -101,24 +104,30 @@ class Trials:
         return sorted(kinds.values())
 
     def killed(self, fault: str, number: int) -> Outcome:
-        """A signal at one of `self.moments`; `fault` is kill, main or term, see faulty.py."""
+        """A signal at one of `self.moments`; `fault` is kill, main, worker, term, int or ints, see faulty.py."""
         out = self._new_folder()
         began = time.monotonic()
         command = self._start(out, fault, number)
-        status = command.wait()
-        outcome = Outcome(self.target.name, fault, number, status)
+        outcome = Outcome(self.target.name, fault, number)
+        self._wait(command, outcome)
+        outcome.met = outcome.status != 0
         return self._judged(outcome, out, command, began)
 
-    def killed_after(self, seconds: float) -> Outcome:
-        """SIGKILL for the group after a time."""
+    def killed_after(self, seconds: float, fault: str = "time") -> Outcome:
+        """A signal after a time; `fault` is time (SIGKILL for the group), main, term or int."""
         out = self._new_folder()
         began = time.monotonic()
         command = self._start(out, "full", _NO_LIMIT)
         while command.poll() is None and time.monotonic() - began < seconds:
             time.sleep(0.005)
         with suppress(ProcessLookupError):
-            command.kill()
-        outcome = Outcome(self.target.name, "time", round(1000 * seconds), command.wait())
+            if fault in ("time", "int"):
+                command.kill(signal.SIGINT if fault == "int" else signal.SIGKILL)
+            else:
+                command.send_signal(signal.SIGKILL if fault == "main" else signal.SIGTERM)
+        outcome = Outcome(self.target.name, fault, round(1000 * seconds))
+        self._wait(command, outcome)
+        outcome.met = outcome.status != 0
         return self._judged(outcome, out, command, began)
 
     def full(self, size: int) -> Outcome:
@@ -142,33 +151,46 @@ class Trials:
 
     def _filled(self, fault: str, size: int, out: Path, began: float) -> Outcome:
         command = self._start(out, "full", size if fault == "full" else _NO_LIMIT)
-        outcome = Outcome(self.target.name, fault, size, command.wait())
-        if outcome.status == 0:
-            outcome.wrong += [
-                f"{name} is other, with status 0" for name in [*self._missing(out), *self._different(out)]
-            ]
+        outcome = Outcome(self.target.name, fault, size)
+        self._wait(command, outcome)
+        outcome.met = outcome.status != 0
         if fault == "disk":
             subprocess.run(["mount", "-o", "remount,size=1g", str(out)], check=True)
         return self._judged(outcome, out, command, began)
 
-    def _judged(self, outcome: Outcome, out: Path, command, began: float) -> Outcome:
-        outcome.left += self._processes(command)
+    def _wait(self, command: Command, outcome: Outcome) -> None:
+        try:
+            outcome.status = command.wait(_LONGEST)
+        except TimeoutError:
+            outcome.lost.append(f"it hangs: nothing has come of it after {_LONGEST} s")
+
+    def _judged(self, outcome: Outcome, out: Path, command: Command, began: float) -> Outcome:
+        if outcome.status == 0:
+            outcome.wrong += [
+                f"{name} is other, with status 0" for name in [*self._missing(out), *self._different(out)]
+            ]
+        outcome.left += self._processes(command, out)
         said = command.output()
         outcome.traceback = "Traceback" in said
         # the stock command, and the last moments of every process, know no other end by SIGTERM than at once
         at_once = outcome.status == -signal.SIGTERM or self.target.command == "nnUNetv2_train"
-        if outcome.fault in ("term", "full", "disk") and not at_once:
+        if outcome.fault not in ("kill", "main", "time") and not at_once:
             outcome.left += self._remains(out)
         outcome.cut = [str(file.relative_to(out)) for file in _unreadable(out)]
         again = self._start(out, "full", _NO_LIMIT, *self.target.again)
-        status = again.wait()
+        try:
+            status = again.wait(_LONGEST)
+        except TimeoutError:
+            status = None
         if status != 0:
             words = [line for line in again.output().splitlines() if line.strip()]
-            outcome.lost.append(f"given again it ends with {status}: {' | '.join(words[-2:])[-300:]}")
+            outcome.lost.append(
+                f"given again it {f'ends with {status}' if status else 'hangs'}: {' | '.join(words[-2:])[-300:]}"
+            )
         else:
             outcome.lost += self._missing(out)
             outcome.wrong += self._different(out)
-        outcome.left += self._processes(again)
+        outcome.left += self._processes(again, out)
         outcome.left += self._remains(out)
         outcome.seconds = time.monotonic() - began
         if outcome.is_good:
@@ -186,7 +208,7 @@ class Trials:
         return Path(self._temporary.name) / out.parent.name
 
     def _remains(self, out: Path) -> list[str]:
-        return [*_temporary(out), *_temporary(self._tmp(out))]
+        return [*_temporary(out), *(path.name for path in self._tmp(out).iterdir())]
 
     def _start(self, out: Path, fault: str, number: int, *again: str):
         target = self.target
@@ -197,10 +219,10 @@ class Trials:
         script = (sys.executable, _FAULTY, fault, number, out, _BIN / target.command, *words, *again)
         return self.space.start(*script, **environment)
 
-    def _processes(self, command: Command) -> list[str]:
+    def _processes(self, command: Command, out: Path) -> list[str]:
         """Those that a command has started and that are still there after a moment."""
         deadline = time.monotonic() + 5
-        while found := list(_of_trial(command.output_files)):
+        while found := list(_of_trial(command.output_files, out.parent, self._tmp(out))):
             if time.monotonic() > deadline:
                 return [f"process {pid}: {words}" for pid, words in found]
             time.sleep(0.02)
@@ -223,18 +245,26 @@ class Trials:
         return sorted(name for name in now if now[name] != self.reference.get(name))
 
 
-def _of_trial(output: str) -> Iterable[tuple[int, str]]:
-    """Processes that write to a command's output, as all that it starts do; what runs is none of the dead."""
+def _of_trial(output: str, folder: Path, temporary: Path) -> Iterable[tuple[int, str]]:
+    """Processes that a trial has started, idle ones, too.
+
+    A command's workers print to where it prints; what it starts as programs of their own, whose output goes elsewhere,
+    has its folder for temporary files in the environment; and anything else that works for it has a file of it open.
+    """
+    ours = (output, f"{folder}/", f"{temporary}/")
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
-            if (process / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            if (process / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":  # ended, and nobody has asked
                 continue
-            if any(os.readlink(process / "fd" / number).startswith(output) for number in ("1", "2")):
-                yield int(process.name), (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:100]
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:100]
+            if f"TMPDIR={temporary}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                yield int(process.name), words
+            elif any(os.readlink(file).startswith(ours) for file in (process / "fd").iterdir()):
+                yield int(process.name), words
 
 
 def _temporary(place: Path) -> list[str]:
-    """Locks, half files and folders of temporary things, under the output and in the folder for temporary files."""
+    """Locks, half files and folders of temporary things under the output."""
     marks = (".tmp*", "*.tmp", "*.lock", "pymp-*", "*.partial", "*.unreadable.tmp")
     found = [path for path in place.rglob("*") if any(fnmatch(path.name, mark) for mark in marks)]
     return sorted(str(path.relative_to(place)) for path in found)

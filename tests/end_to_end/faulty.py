@@ -7,7 +7,10 @@ FAULT is one of
             renames or removes one there, or makes a folder: a line each in a file `moments` beside FOLDER
     kill    SIGKILL for the group shortly after moment NUMBER
     main    SIGKILL for the first process alone, which leaves its workers to themselves
+    worker  SIGKILL for one of its workers, as Linux does where the memory is full; without any, nothing happens
     term    SIGTERM for the first process
+    int     SIGINT for the group, as a terminal sends it for Ctrl-C
+    ints    the same, and 50 ms later again
     full    no file may be larger than NUMBER bytes: the cut that a full disk makes, without a disk
 Only processes that are forked are watched, see command_server.py.
 """
@@ -61,7 +64,30 @@ class Moments:
         time.sleep(random.uniform(0, _SHORTLY))
         if self.fault == "kill":
             os.killpg(self.group, signal.SIGKILL)
-        os.kill(self.main, signal.SIGKILL if self.fault == "main" else signal.SIGTERM)
+        elif self.fault == "worker":
+            if workers := children(self.main):
+                os.kill(random.choice(workers), signal.SIGKILL)
+        elif self.fault in ("int", "ints"):
+            os.killpg(self.group, signal.SIGINT)
+            if self.fault == "ints":
+                time.sleep(0.05)
+                os.killpg(self.group, signal.SIGINT)
+        else:
+            os.kill(self.main, signal.SIGKILL if self.fault == "main" else signal.SIGTERM)
+
+
+def children(parent: int) -> list[int]:
+    """The processes that a process has started and that run."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                state, above = file.read().rsplit(")", 1)[1].split()[:2]
+        except OSError:  # no process, or one that has just ended
+            continue
+        if int(above) == parent and state not in "ZX":
+            found.append(int(name))
+    return found
 
 
 def main() -> None:

@@ -61,8 +61,8 @@ def test_dice_of_whole_voxels():
 
 @pytest.fixture
 def case():
-    images = torch.stack((100 * LABEL, 50 * (1 - LABEL)))
-    return CaseOnGrid(images, LABEL[None], POINTS, torch.tensor(SPACING, dtype=torch.float64), None)
+    fixed, moving = (100 * LABEL)[None], 50 * (1 - LABEL)[None]
+    return CaseOnGrid(fixed, moving, LABEL[None], POINTS, torch.tensor(SPACING, dtype=torch.float64), None)
 
 
 def standing_still(fixed, moving, spacing, base):
@@ -99,7 +99,7 @@ class Remembers(torch.nn.Module):
         super().__init__()
         self.answer, self.read = torch.tensor(answer), []
 
-    def forward(self, x):
+    def forward(self, x, spacing):
         self.read.append(x)
         return self.answer.expand(len(x), 6)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import filelock  # noqa: F401  before a test hides fcntl from it
 import pytest
 
 from nnunet_xmodal.errors import XModalError
@@ -121,6 +122,22 @@ def test_a_disk_that_refuses(tmp_path, monkeypatch, number, call):
             raise AssertionError
     monkeypatch.undo()
     assert not list(tmp_path.iterdir())
+
+
+def test_where_there_is_no_fcntl_as_on_windows(hold, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # importing it fails
+    with claimed(tmp_path / "out"):
+        (tmp_path / "out" / "result").touch()
+        with pytest.raises(XModalError, match="is being written by another command: wait until"):
+            with claimed(tmp_path / "out"):
+                raise AssertionError("both hold it")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result"]
+    hold("part_0_of_2")  # with fcntl: filelock's locks are the same ones
+    with claimed(tmp_path / "out", "part_1_of_2"):
+        pass
+    with pytest.raises(XModalError, match="is being written by"):
+        with claimed(tmp_path / "out"):
+            raise AssertionError("both hold it")
 
 
 def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):

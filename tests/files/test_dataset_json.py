@@ -179,6 +179,15 @@ def test_an_order_without_regions_does_not_matter():
         ({"numTraining": "two"}, "write how many"),
         ({"numTraining": [2]}, "write how many"),
         ({"numTraining": 1.5}, "write how many"),
+        ({"overwrite_image_reader_writer": "os.system"}, "no reader of nnU-Net: take one of .*SimpleITKIO"),
+        ({"overwrite_image_reader_writer": "NoSuchIO"}, "no reader of nnU-Net"),
+        ({"overwrite_image_reader_writer": 5}, "is 5, which is no reader"),
+        ({"xmodal": [1]}, r'"xmodal" of .* is \[1\]: write'),
+        ({"dataset": ["a"]}, '"dataset" of .* lists no cases'),
+        ({"dataset": {"a": ["x"]}}, 'lists no "images" of a'),
+        ({"dataset": {"a": {"image": "x"}}}, 'lists no "images" of a'),
+        ({"dataset": {"a": {"images": "x"}}}, 'lists no "images" of a'),
+        ({"dataset": {"a": {"images": ["x"], "label": None}}}, '"label" of a in .* is null'),
     ],
 )
 def test_other_entries_are_named(file, changes, sentence):
@@ -213,6 +222,7 @@ TEXT = json.dumps({**GOOD, "description": "Gefäß"}, ensure_ascii=False)
         (TEXT.encode()[:40], "not valid JSON"),
         (b"", "not valid JSON"),
         (b"[]", "an object"),
+        (b'{"labels": ' + b"[" * 100_000, r"dataset\.json nests lists or objects too deeply"),
         (b'{"labels": {"background": 0, "lesion": 1, "lesion": 2}}', 'the key "lesion" twice'),
     ],
 )

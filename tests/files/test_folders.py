@@ -4,7 +4,7 @@ import pytest
 
 from nnunet_xmodal.commands import compare, demo, paste, prepare
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
+from nnunet_xmodal.files.folders import check_apart, check_input_folder, check_output_folder
 
 
 @pytest.fixture
@@ -49,6 +49,16 @@ def test_files(file, tmp_path):
     (tmp_path / "broken").symlink_to(tmp_path / "absent")
     with pytest.raises(XModalError, match="broken"):
         check_output_folder(tmp_path / "broken" / "a")
+
+
+def test_results_are_not_written_among_the_images(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "also").symlink_to(tmp_path / "in")
+    for output in (tmp_path / "in", tmp_path / "also", tmp_path / "in" / ".." / "in"):
+        with pytest.raises(XModalError, match="is the folder of the images"):
+            check_apart(output, tmp_path / "in")
+    for output in (tmp_path / "in" / "out", tmp_path):
+        check_apart(output, tmp_path / "in")
 
 
 def test_prepare(file, tmp_path, nnunet_folders, refused):

@@ -185,6 +185,66 @@ def test_a_checkpoint_of_a_configuration_that_plans_do_not_have(make_model):
         check_model(model.folder, [0])
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("spacing", None, "has no spacing, of which"),
+        ("spacing", [float("nan"), 1.0], "has the spacing"),
+        ("spacing", [1.0], "has the spacing"),
+        ("spacing", [0, 1.0], "has the spacing"),
+        ("patch_size", "big", "has the patch_size 'big'"),
+        ("patch_size", [-1, 5], "has the patch_size"),
+        ("patch_size", [2**40, 2**40], "has the patch_size"),
+        ("normalization_schemes", ["ZScoreNormalization"], "has the normalization_schemes"),
+        ("use_mask_for_norm", [0, 1], "has the use_mask_for_norm"),
+        ("resampling_fn_data_kwargs", None, "has no resampling_fn_data_kwargs"),
+        ("resampling_fn_data_kwargs", {"made_up": 1}, "has the resampling_fn_data_kwargs"),
+        ("preprocessor_name", None, "has no preprocessor_name"),
+        ("transpose_forward", [0, 0, 1], "has the transpose_forward"),
+        ("image_reader_writer", None, "has no image_reader_writer"),
+        ("foreground_intensity_properties_per_channel", {}, "has the foreground_intensity_properties_per_channel"),
+        ("xmodal", [1], '"xmodal" in'),
+    ],
+)
+def test_settings_of_which_nnunet_can_make_nothing(make_model, tmp_path, key, value, sentence):
+    model = make_model()
+
+    def change(plans):
+        place = plans["configurations"]["2d"] if key in plans["configurations"]["2d"] else plans
+        place.pop(key, None)
+        if value is not None:
+            place[key] = value
+
+    model.change_plans(change)
+    said = refused(model, tmp_path)
+    assert sentence in said and str(model.folder / "plans.json") in said and said.endswith("copy the file anew.")
+
+
+@pytest.mark.parametrize("change", ["a weight less", "a weight of another shape", "another argument"])
+def test_weights_of_another_network(make_model, tmp_path, change):
+    model = make_model()
+    if change == "another argument":
+        model.change_architecture(made_up=1)
+    else:
+        content = torch.load(model.checkpoint, weights_only=False)
+        name = next(iter(content["network_weights"]))
+        weight = content["network_weights"].pop(name)
+        if change == "a weight of another shape":
+            content["network_weights"][name] = torch.zeros(3, *weight.shape)
+        torch.save(content, model.checkpoint)
+    assert "are not of one network" in refused(model, tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_with_which_everything_would_be_background(make_model, tmp_path, value):
+    model = make_model()
+    content = torch.load(model.checkpoint, weights_only=False)
+    name = list(content["network_weights"])[-1]
+    content["network_weights"][name].view(-1)[0] = value
+    torch.save(content, model.checkpoint)
+    assert f"{model.checkpoint} holds NaN or infinite weights ({name})" in refused(model, tmp_path)
+
+
 def test_an_output_that_is_a_file_and_an_input_that_is_one(make_model, tmp_path, capsys):
     model, file = make_model(), tmp_path / "file.nii.gz"
     file.write_text("mine")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_xmodal.files import temporary
+from nnunet_xmodal.files import sockets, temporary
 from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
 
 COMMAND = """
@@ -46,12 +47,21 @@ def _check(folder: Path) -> None:
         assert len(list(folder.iterdir())) == left
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_not_taken(configuration, monkeypatch, tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="there are no such sockets on Windows")
+def test_a_path_that_is_too_long_for_a_socket_gives_way_to_a_short_one(configuration, monkeypatch, tmp_path):
+    """multiprocessing's own folder would lie in the long one, be left by a killed process, and take no socket."""
     long = tmp_path / ("long" * 20)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
+    finalizers: list = []
+    monkeypatch.setattr(sockets, "Finalize", lambda _, end, **__: finalizers.append(end))
     keep_sockets_in_a_swept_folder()
-    assert not configuration and not list(long.iterdir())
+    made = Path(configuration["tempdir"])
+    assert made.parent in (Path("/tmp"), Path("/var/tmp")) and made.is_dir() and made.name.startswith(".tmp_")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(made / "listener-abcdefgh"))
+    finalizers[0]()
+    assert not made.exists() and not list(long.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_no_hindrance(configuration, monkeypatch):

@@ -253,6 +253,15 @@ def test_a_cut_file_is_noticed_under_every_spelling(tmp_path, nifti):
             read_volume_file(file)
 
 
+@pytest.mark.parametrize("ending", [".Nii.gz", ".niI", ".MHA", ".Mhd", ".GIPL"])
+def test_a_spelling_that_no_library_reads_is_told_from_a_damaged_file(tmp_path, nifti, ending):
+    image = sitk.GetImageFromArray(nifti.voxels().T)
+    sitk.WriteImage(image, str(tmp_path / f"t2{ending.lower()}"))
+    (tmp_path / f"t2{ending.lower()}").rename(tmp_path / f"t2{ending}")
+    with pytest.raises(XModalError, match=rf"t2{ending} ends in {ending}, .*: rename it to end in {ending.lower()}\."):
+        read_volume_file(tmp_path / f"t2{ending}")
+
+
 def test_an_image_that_shows_nothing_is_not_registered(tmp_path, nifti):
     image = sitk.GetImageFromArray(nifti.voxels().T)
     check_not_constant(image, tmp_path / "a_0001.nii.gz")

@@ -32,19 +32,16 @@ def test_a_scaled_label_is_the_label_for_everyone(raw, nifti):
     assert labels.GetPixelIDTypeAsString() == "8-bit unsigned integer"
 
 
-def test_what_nnunet_would_cut_is_refused_with_its_digits(raw, nifti):
+@pytest.mark.parametrize(
+    "factor, message",
+    [(0.9995, r"0.99949\d+, of which nnU-Net drops"), (1.01, r"1.00999\d+, which")],
+    ids=["nnU-Net would cut it", "unknown"],
+)
+def test_a_label_that_is_not_whole_is_refused_with_all_digits(raw, nifti, factor, message):
     folder, description = raw()
-    label = nifti.label() * np.float32(0.9995)
+    label = nifti.label() * np.float32(factor)
     nibabel.save(nibabel.Nifti1Image(label, nifti.affine), folder / "labelsTr/b.nii.gz")
-    with pytest.raises(XModalError, match=r"b.nii.gz holds the label 0.99949\d+, of which nnU-Net drops"):
-        check_cases(training_cases(folder, description), description, progress=False)
-
-
-def test_an_unknown_label_is_told_with_all_digits(raw, nifti):
-    folder, description = raw()
-    label = nifti.label() * np.float32(1.01)
-    nibabel.save(nibabel.Nifti1Image(label, nifti.affine), folder / "labelsTr/b.nii.gz")
-    with pytest.raises(XModalError, match=r"b.nii.gz holds the label 1.00999\d+, which"):
+    with pytest.raises(XModalError, match=f"b.nii.gz holds the label {message}"):
         check_cases(training_cases(folder, description), description, progress=False)
 
 

@@ -126,3 +126,21 @@ def test_half_precision_is_computed_in_float32(dtype):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ours = warp(moving.to(dtype), matrix, torch.ones(1, 3))
     assert ours.dtype == dtype and torch.equal(ours, expected)
+
+
+def test_a_smaller_grid_is_the_middle_of_the_whole_one():
+    moving, spacing = torch.rand(2, 1, 10, 12, 14).double(), torch.tensor([3.0, 2.0, 1.5])
+    matrix = rigid_transform.matrix(torch.tensor([[2.0, -3, 4, 10, 5, -20], [0.0, 1, 0, 0, 30, 3]]).double())
+    whole = warp(moving, matrix, spacing)
+    torch.testing.assert_close(warp(moving, matrix, spacing, size=(4, 6, 10)), whole[:, :, 3:7, 3:9, 2:12])
+
+
+def test_a_grid_of_another_spacing_reads_where_its_voxels_lie():
+    """The image is its own coordinate, z in millimetres, which interpolation gives back exactly."""
+    spacing, onto = torch.tensor([2.0, 1.0, 1.5]).double(), torch.tensor([3.0, 2.5, 0.5]).double()
+    z = ((torch.arange(20) - 9.5) * 2.0).double().view(1, 1, 20, 1, 1).expand(1, 1, 20, 24, 16)
+    matrix = rigid_transform.matrix(torch.tensor([1.0, 2, -3, 10, -5, 20]).double())
+    axes = [(torch.arange(side).double() - (side - 1) / 2) * mm for side, mm in zip((4, 5, 6), onto)]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1).view(-1, 3)
+    expected = rigid_transform.apply(rigid_transform.inverse(matrix), points)[:, 2].view(1, 1, 4, 5, 6)
+    torch.testing.assert_close(warp(z, matrix, spacing, size=(4, 5, 6), spacing_onto=onto), expected)

@@ -30,12 +30,19 @@ def episode(batch=2, shots=3, dtype=torch.float64):
 @pytest.mark.parametrize("weights, strength", [((0.05, 1.0), 1.0), ((1.0, 1.0), 0.3), ((0.2, 3.0), 0.0)])
 def test_both_terms_agree_with_a_loop(weights, strength):
     scores, alignment, query_mask, support_mask = batch = episode()
-    terms = EpisodeLoss(weights, strength)(*batch)
+    terms = EpisodeLoss(weights, strength, weights)(*batch)
     segmentation = cross_entropy_by_loop(scores, query_mask, weights)
     aligned = cross_entropy_by_loop(alignment, support_mask.view(-1, 4, 5), weights)
     assert terms.segmentation.item() == pytest.approx(segmentation)
     assert terms.alignment.item() == pytest.approx(aligned)
     assert terms.total.item() == pytest.approx(segmentation + strength * aligned)
+
+
+def test_the_alignment_has_no_weights_unless_it_is_told():
+    scores, alignment, query_mask, support_mask = batch = episode()
+    terms, expected = EpisodeLoss()(*batch), cross_entropy_by_loop(alignment, support_mask.view(-1, 4, 5), (1, 1))
+    assert terms.alignment.item() == pytest.approx(expected)
+    assert terms.segmentation.item() == pytest.approx(cross_entropy_by_loop(scores, query_mask, (0.05, 1)))
 
 
 def test_equal_weights_are_equations_6_to_8_as_printed():

@@ -310,15 +310,3 @@ def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, r
         compiled = torch.compile(network, fullgraph=True, backend="eager")
         outputs, expected = tensors_of(compiled(x)), tensors_of(network(x))
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(outputs, expected, strict=True))
-
-
-def test_a_wrong_input_is_named(make_unet_arguments):
-    for build in (NETWORKS["CMFF"], NETWORKS["A"]):
-        network = build(**make_unet_arguments([[0], [1]])).eval()
-        for x, message in [
-            (torch.randn(1, 3, 16, 16), "trained on 2 input channels but got 3"),
-            (torch.randn(1, 2, 18, 16), r"by \[4, 4\] and got \[18, 16\]"),
-            (torch.full((1, 2, 16, 16), float("nan")), "NaN or infinite"),
-        ]:
-            with pytest.raises(XModalError, match=message):
-                network(x)

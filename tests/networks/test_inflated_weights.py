@@ -71,7 +71,7 @@ def branch(make_unet_arguments):
             for key, value in arguments.items()
             if key not in ("streams", "input_channels", "num_classes", "deep_supervision")
         }
-        return UNetBranch(architecture, channels, 3, False)
+        return UNetBranch(channels, 3, **architecture)
 
     return make
 

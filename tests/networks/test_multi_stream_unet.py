@@ -7,8 +7,6 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.attention_gates import AttentionGates
-from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
-from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.folded_attention import FoldedAttention
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
@@ -23,7 +21,6 @@ GROUPINGS = [
     [[1], [0], [2]],
     [[3], [1], [0], [2]],
 ]
-ILC = DistillationPaths("ILC", AttentionMapGenerationBlock())
 SHALLOW_OF = {dimensions: {"widths": (4, 8), "patch_size": (8,) * dimensions} for dimensions in (2, 3)}
 SHALLOW = SHALLOW_OF[2]
 
@@ -138,48 +135,6 @@ def test_fusion_takes_the_place_of_concatenation_at_the_bottleneck(make_unet_arg
 
 
 @pytest.mark.parametrize("deep_supervision", [False, True])
-@pytest.mark.parametrize("distillation", [None, ILC])
-def test_pairs_come_with_the_logits_in_training_only(make_unet_arguments, distillation, deep_supervision):
-    arguments = make_unet_arguments([[0], [1]], deep_supervision=deep_supervision)
-    network = MultiStreamUNet(**arguments, distillation=distillation)
-    x = image(network)
-    sizes = [(2, 3, 16, 16), (2, 3, 8, 8)] if deep_supervision else [(2, 3, 16, 16)]
-
-    def sizes_of(logits):
-        assert isinstance(logits, list) == deep_supervision
-        return [level.shape for level in (logits if deep_supervision else [logits])]
-
-    assert sizes_of(network.eval()(x)) == sizes
-    output = network.train()(x)
-    if distillation is None:
-        assert sizes_of(output) == sizes
-    else:
-        logits, pairs = output
-        assert sizes_of(logits) == sizes
-        assert [a.shape for a, b in pairs] == [(2, 16, 16), (2, 8, 8)] * 2
-        assert all(a.shape == b.shape for a, b in pairs)
-
-
-def test_a_list_of_logits_is_switched_off_through_the_decoder_as_nnunet_does(make_unet_arguments):
-    network = MultiStreamUNet(**make_unet_arguments([[0], [1]], deep_supervision=True)).eval()
-    x = image(network)
-    finest = network(x)[0]
-    network.decoder.deep_supervision = False
-    assert torch.equal(network(x), finest)
-
-
-def test_every_parameter_gets_a_gradient_or_asks_for_none(make_unet_arguments):
-    for deep_supervision in (False, True):
-        arguments = make_unet_arguments([[0], [1]], deep_supervision=deep_supervision)
-        network = MultiStreamUNet(**arguments, fusion=SpatialCorrelatedFeatureFusion)
-        logits = network(image(network))
-        sum(level.square().mean() for level in (logits if deep_supervision else [logits])).backward()
-        assert all((p.grad is not None) == p.requires_grad for p in network.parameters())
-        frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
-        assert frozen == ([] if deep_supervision else ["decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"])
-
-
-@pytest.mark.parametrize("deep_supervision", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize(
@@ -226,30 +181,6 @@ def test_feature_map_size_of_equal_widths_is_off_by_what_nnunets_own_is(
     counted = count_conv_outputs(network, torch.randn(1, n_streams, *size))
     assert surplus == 8 * 4 * 4
     assert network.compute_conv_feature_map_size(size) - counted == n_streams * surplus
-
-
-@pytest.mark.parametrize(
-    "channels, side, message",
-    [
-        (1, 16, "the network was trained on 2 input channels but got 1: is a modality file"),
-        (3, 16, "the network was trained on 2 input channels but got 3: is a modality file"),
-        (2, 18, r"by \[4, 4\] and got \[18, 18\]: take a patch size divisible by these numbers"),
-    ],
-)
-@pytest.mark.parametrize("training", [False, True])
-def test_a_wrong_input_is_named(make_unet_arguments, channels, side, message, training):
-    network = MultiStreamUNet(**make_unet_arguments([[0], [1]])).train(training)
-    with pytest.raises(XModalError, match=message):
-        network(torch.randn(1, channels, side, side))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_nan_and_infinity_are_named(make_unet_arguments, value):
-    network = MultiStreamUNet(**make_unet_arguments([[0], [1]])).eval()
-    x = image(network)
-    x[0, 1, 3, 4] = value
-    with pytest.raises(XModalError, match="an input image holds NaN or infinite voxels"):
-        network(x)
 
 
 def test_check_patch_size():

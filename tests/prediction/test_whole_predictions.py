@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.ensembling.ensemble import merge_files
 from nnunetv2.inference import export_prediction as theirs
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -19,6 +21,7 @@ from nnunet_xmodal.files.complete import is_complete
 from nnunet_xmodal.predict import predict
 from nnunet_xmodal.prediction import finished
 from nnunet_xmodal.prediction.export import export_prediction
+from nnunet_xmodal.prediction.turning import TurningPlans
 
 DATASET = "Dataset999_Tiny"
 WRITTEN = (".nii.gz", ".npz", ".pkl")
@@ -133,6 +136,55 @@ def test_what_is_exported_is_what_nnunet_exports(model, tmp_path, full_disk):
     with full_disk(300), pytest.raises(XModalError, match=r"a\.nii\.gz could not be written because the disk is full"):
         export_prediction(logits * -1, properties, *described, str(ours / "a"))
     assert content(ours) == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_no_background(model, tmp_path, value):
+    _, (configuration, manager, dataset_json) = model
+    logits = torch.zeros(manager.get_label_manager(dataset_json).num_segmentation_heads, 4, 4, 4)
+    logits[0, 1, 2, 3] = value
+    with pytest.raises(XModalError, match="the network returned NaN or infinity for a: nothing is written"):
+        export_prediction(logits, {}, configuration, manager, dataset_json, str(tmp_path / "a"))
+    assert not list(tmp_path.glob("a*"))
+
+
+def test_probabilities_lie_along_the_axes_of_the_case(model, tmp_path):
+    """Whoever averages them with those of a model that turns nothing finds the same voxels in the same places."""
+    _, (configuration, manager, dataset_json) = model
+    rng, sides = np.random.default_rng(0), (10, 16, 24)  # z, y, x
+    case = sitk.GetImageFromArray(rng.normal(size=sides).astype(np.float32))
+    case.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation("PIR"))
+    sitk.WriteImage(case, str(tmp_path / "case.nii.gz"))
+    turning = TurningPlans(manager.plans, "LPS")
+    _, properties = turning.image_reader_writer_class().read_images([str(tmp_path / "case.nii.gz")])
+    shape = sitk.GetArrayViewFromImage(sitk.DICOMOrient(case, "LPS")).shape
+    assert shape != sides
+    properties |= {
+        "shape_before_cropping": shape,
+        "shape_after_cropping_and_before_resampling": shape,
+        "bbox_used_for_cropping": [[0, side] for side in shape],
+    }
+    heads = manager.get_label_manager(dataset_json).num_segmentation_heads
+    logits = torch.from_numpy(rng.normal(size=(heads, *shape)).astype(np.float32))
+    export_prediction(logits, properties, configuration, turning, dataset_json, str(tmp_path / "a"), True)
+
+    probabilities = np.load(tmp_path / "a.npz")["probabilities"]
+    with open(tmp_path / "a.pkl", "rb") as stream:
+        noted = pickle.load(stream)
+    _, as_read = manager.image_reader_writer_class().read_images([str(tmp_path / "case.nii.gz")])
+    assert probabilities.shape == (heads, *sides)
+    assert noted["sitk_stuff"] == as_read["sitk_stuff"] and noted["spacing"] == as_read["spacing"]
+    segmentation = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    np.testing.assert_array_equal(probabilities.argmax(0), sitk.GetArrayViewFromImage(segmentation))
+    # as nnUNetv2_ensemble writes
+    merge_files(
+        [str(tmp_path / "a.npz")],
+        str(tmp_path / "merged"),
+        ".nii.gz",
+        manager.image_reader_writer_class(),
+        manager.get_label_manager(dataset_json),
+    )
+    assert (tmp_path / "merged.nii.gz").read_bytes() == (tmp_path / "a.nii.gz").read_bytes()
 
 
 @pytest.mark.slow

@@ -123,8 +123,8 @@ def test_without_the_flag_scans_stay_as_they_are(images, scans, tmp_path, raw):
 
 @pytest.mark.parametrize("code", ["LPX", "LLS", "LP", "", "lpss", "L P S"])
 def test_other_words_are_no_orientation(raw_dataset, code):
+    from nnunet_xmodal.preparation.cases_and_settings import cases_and_settings
     from nnunet_xmodal.preparation.request import PreparationRequest
-    from nnunet_xmodal.preparation.resolve import cases_and_settings
 
     with pytest.raises(XModalError, match="is no orientation: give three letters"):
         cases_and_settings(PreparationRequest(raw_dataset, "Dataset603_LPS", orientation=code))

@@ -8,12 +8,12 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.landmarks import read_landmarks
+from nnunet_xmodal.geometry.given_transform import fit_landmarks, read_transform
 from nnunet_xmodal.geometry.organ_crop import box_around, crop, empty_grid, paste_back
 from nnunet_xmodal.geometry.resampling import coverage, onto_grid, outside_value, same_grid
 from nnunet_xmodal.preparation.alignment import align, as_transform
-from nnunet_xmodal.preparation.given_transform import fit_landmarks, read_transform
 from nnunet_xmodal.preparation.label_maps import volume_mm3
-from nnunet_xmodal.preparation.landmarks import read_landmarks
 from nnunet_xmodal.preparation.similarity import mutual_information
 
 SWAPPED = np.eye(3)[[1, 2, 0]]

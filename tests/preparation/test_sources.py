@@ -76,6 +76,26 @@ def test_names_become_file_names(tmp_path):
         cases_in_folder(tmp_path, SourcePatterns({"T2W": "t2*"}))
 
 
+@pytest.mark.parametrize("pattern", ["*[z-a]*", "*[\\]*"])
+def test_brackets_that_mean_nothing_are_a_sentence(tmp_path, pattern):
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "t2.nii.gz").touch()
+    with pytest.raises(XModalError, match="the part .* of a pattern is none .*: correct what is in its brackets"):
+        paths_by_case(tmp_path, pattern)
+
+
+def test_no_case_is_hidden(tmp_path):
+    """nnU-Net would take its files for images and planning refuses them."""
+    (tmp_path / "t2.nii.gz").touch()
+    table = tmp_path / "list.csv"
+    table.write_text("case,channel,file\n.hidden,T2,t2.nii.gz\n../up,T2,t2.nii.gz\n")
+    cases, _ = cases_in_csv(table)
+    assert [case.name for case in cases] == ["_up", "hidden"]
+    table.write_text("case,channel,file\n..,T2,t2.nii.gz\n")
+    with pytest.raises(XModalError, match=r"'\.\.' is no name of a case"):
+        cases_in_csv(table)
+
+
 def test_a_table_lists_cases(tmp_path):
     touch(tmp_path, "1.nii", "2.nii", "3.nii", "l.nii", "t.tfm")
     table = tmp_path / "cases.csv"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nnunet_xmodal import trainers
-from nnunet_xmodal.tasks.segmentation.attention_report import gradients_of_losses
+from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, gradients_of_losses
 
 VARIANTS = ["", "NoSCFF", "PLC", "EarlyFusion", "LateFusion"]
 
@@ -130,15 +130,9 @@ def test_the_distillation_is_held_at_a_share_of_the_segmentations_gradient(make)
     held = trainer.loss.alpha
     trainer.network.load_state_dict(before)
     one = [level[:1] for level in batch["target"]]
-    measured = gradients_of_losses(
-        trainer.network,
-        trainer.segmentation_loss,
-        trainer.network.distillation,
-        trainer.loss.distillation_loss,
-        held,
-        batch["data"][:1],
-        one,
-    )
+    network = trainer.network
+    losses = WeighedLosses(trainer.segmentation_loss, network.distillation, trainer.loss.distillation_loss, held)
+    measured = gradients_of_losses(network, losses, batch["data"][:1], one)
     assert measured["gradient_ratio"] == pytest.approx(trainer.distillation_gradient_share, rel=1e-3)
     assert trainer.distillation_weight == held != trainer.alpha
     for _ in range(9):

@@ -1,6 +1,7 @@
 """Parts of nnU-Net's augmentation, to leave some of it out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
@@ -23,7 +24,12 @@ CHANGE_INTENSITIES = (
 """Those that change intensities; the others move voxels."""
 
 
-def without(transforms: ComposeTransforms, kinds: Sequence[type[BasicTransform]]) -> list[BasicTransform]:
+AugmentationSettings: TypeAlias = tuple[tuple[float, float] | None, bool, Sequence[int], tuple[int, ...] | None]
+"""What nnU-Net's `configure_rotation_dummyDA_mirroring_and_inital_patch_size` returns: range of rotations in radians,
+whether 3d patches are augmented slice by slice, size of the patches that are loaded, mirrored axes."""
+
+
+def without(transforms: ComposeTransforms, kinds: Collection[type[BasicTransform]]) -> list[BasicTransform]:
     """Return nnU-Net's transforms without those of some kinds, whether or not they are applied at random."""
     return [transform for transform in transforms.transforms if not isinstance(_inner(transform), tuple(kinds))]
 

@@ -1,7 +1,6 @@
 """What few-shot trainings have in common: superpixels for labels, episodes for batches, support sets for prediction."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -10,34 +9,36 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xmodal.datasets.background_loading import started
+from nnunet_xmodal.datasets.background_loading import Augmenter, started
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
 from nnunet_xmodal.datasets.turned_cases import TurnedCases
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.losses.few_shot import EpisodeLoss
 from nnunet_xmodal.losses.finite import check_finite
-from nnunet_xmodal.networks.blocks.local_prototypes import LocalPrototypes
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.networks.resnet_backbone import ResNetBackbone
 from nnunet_xmodal.prediction.building import builder
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET, unchanged
-from nnunet_xmodal.tasks.few_shot.episodes import EpisodeLoader, Transform
+from nnunet_xmodal.tasks.few_shot.episodes import SUPERPIXELS_PER_PAIR, EpisodeLoader, Transform
 from nnunet_xmodal.tasks.few_shot.predictor import FewShotPredictor
 from nnunet_xmodal.tasks.few_shot.superpixel_cache import SuperpixelMaps, ensure_superpixels, superpixel_folder
 from nnunet_xmodal.tasks.few_shot.superpixels import SuperpixelSettings
 from nnunet_xmodal.tasks.few_shot.support import fill_support
-from nnunet_xmodal.tasks.few_shot.validation import add_protocol
+from nnunet_xmodal.trainers.base.augmentation import AugmentationSettings
+from nnunet_xmodal.trainers.base.few_shot_sight import NotedSight
+from nnunet_xmodal.trainers.base.few_shot_validation import TwoValidations
 from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
 from nnunet_xmodal.trainers.base.schedule import EpochSchedule, decay
-from nnunet_xmodal.trainers.base.trainer import XModalTrainer
+
+_SEEN = ("data", "support", "support_mask", "pair")  # of a batch, by the network
 
 
-class FewShotTrainer(OwnTaskTrainer):
+class FewShotTrainer(NotedSight, TwoValidations, OwnTaskTrainer):
     """Learns to segment superpixels from one example each, on plans of FewShotPlanner, without a look at any label.
 
-    A step is one episode: a superpixel of one slice, its slice as support and a transformed copy as query. 100 epochs
-    of 1,000 steps, as in the paper; the learning rate falls a hundred times over the training, however long it is.
+    A step is one slice as support and a transformed copy as query, with one episode for each of some superpixels of
+    the slice. 100 epochs of 1,000 steps, as in the paper; the learning rate falls a hundred times over the training,
+    however long it is.
     Labels are read only to choose, when training begins, the support slices that every checkpoint keeps: per label
     three chunks of the organ, from cases of the training fold.
 
@@ -45,8 +46,9 @@ class FewShotTrainer(OwnTaskTrainer):
         backbone: "resnet101" or "resnet18", at output stride 8.
         weights: that it begins with: "coco", "imagenet", the path of a state dict, or None.
         cross_reference: block between features and prototypes, from its channels; None for none.
-        prototypes: makes the module that turns support features into scores.
         transform_query, transform_support: of the slice that both are; the support stays as it is, as in the paper.
+        superpixels_per_pair: episodes about one pair of slices; 1 in the paper.
+        alignment_weights: of background and foreground in the alignment's loss.
         shots: support slices per label and chunk, each of another case; None for the plans' number.
         initial_lr, decay: the learning rate, and by what it is multiplied a hundred times.
         momentum: of SGD; None for Adam.
@@ -54,11 +56,13 @@ class FewShotTrainer(OwnTaskTrainer):
 
     predicts = "labels"
     score_name = "Dice of superpixels"
+    planner, plans_name = "FewShotPlanner", "nnUNetFewShotPlans"
     predictor_class = FewShotPredictor
     backbone = "resnet101"
     weights: str | None = "coco"
     cross_reference: Callable[[int], nn.Module] | None = None
-    prototypes: Callable[[], nn.Module] = LocalPrototypes
+    superpixels_per_pair = SUPERPIXELS_PER_PAIR
+    alignment_weights: tuple[float, float] = (1.0, 1.0)
     network: nn.Module
     transform_query: Transform = ALPNET
     transform_support: Transform = staticmethod(unchanged)
@@ -69,59 +73,46 @@ class FewShotTrainer(OwnTaskTrainer):
     oversample_foreground_percent = 0.0
     num_epochs, num_iterations_per_epoch, num_val_iterations_per_epoch = 100, 1000, 100
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        # build_network_architecture gets how many outputs there are, not whether one is background
-        self.plans_manager.plans["xmodal"]["regions"] = self.label_manager.has_regions
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Add to the plans whether labels are regions: a network learns the number of outputs, not what they are."""
+        super().set_up(plans, configuration, dataset_json)
+        plans["xmodal"]["regions"] = PlansManager(plans).get_label_manager(dataset_json).has_regions
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
+    def network_from_plans(
+        cls, plans: PlansManager, configuration: ConfigurationManager, inputs: int, outputs: int, deep_supervision: bool
     ) -> PrototypeNetwork:
-        """Build the network from the plans, as nnU-Net asks for it.
+        """Build the network that segments from support sets.
 
         Raises:
             XModalError: for other plans than FewShotPlanner's.
         """
-        arguments = configuration_manager.configuration["architecture"]["arch_kwargs"]
-        if "chunks" not in arguments:
-            raise XModalError(
-                f"{cls.__name__} segments from support sets, which the plans {plans_manager.plans_name} do not "
-                "have: plan with nnUNetXModal_plan_and_preprocess -pl FewShotPlanner and train with -p "
-                "nnUNetFewShotPlans."
-            )
-        regions = plans_manager.plans.get("xmodal", {}).get("regions", False)
+        arguments = cls.own_arguments(plans, configuration, "chunks", "segments from support sets")
+        regions = plans.plans.get("xmodal", {}).get("regions", False)
         # whoever predicts has a checkpoint's weights: nothing is downloaded for that
         weights = cls.weights if builder() == "trainer" else None
-        backbone = ResNetBackbone(cls.backbone, num_input_channels, weights=weights)
+        backbone = cls.make_backbone(inputs, weights)
         return PrototypeNetwork(
             backbone,
-            cls.prototypes(),
-            labels=num_output_channels if regions else num_output_channels - 1,
+            labels=outputs if regions else outputs - 1,
             cross_reference=cls.cross_reference and cls.cross_reference(backbone.features),
-            input_channels=num_input_channels,
+            input_channels=inputs,
             background=not regions,
+            **cls.sight_of(plans.plans),
             **arguments | ({"shots": cls.shots} if cls.shots else {}),
         )
+
+    @classmethod
+    def make_backbone(cls, channels: int, weights: str | None) -> nn.Module:
+        """Return the network that turns slices into features, with `features` of them at output stride 8."""
+        return ResNetBackbone(cls.backbone, channels, weights=weights)
 
     def _set_batch_size_and_oversample(self) -> None:
         """An episode cannot be shared among GPUs as nnU-Net shares a batch: each has a batch of its own."""
         self.batch_size = self.configuration_manager.batch_size
 
     def _build_loss(self) -> nn.Module:
-        return EpisodeLoss()
+        return EpisodeLoss(alignment_weights=self.alignment_weights)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
         """Return the optimiser and the schedule of its learning rate."""
@@ -132,7 +123,7 @@ class FewShotTrainer(OwnTaskTrainer):
             optimizer = torch.optim.SGD(self.network.parameters(), momentum=self.momentum, **settings)
         return optimizer, EpochSchedule(optimizer, decay(self.initial_lr, self.num_epochs, self.decay))
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> AugmentationSettings:
         """Use nothing of nnU-Net's augmentation: a mirrored query would lie beside a support that is not."""
         self.inference_allowed_mirroring_axes = None
         return None, False, self.configuration_manager.patch_size, None
@@ -151,12 +142,21 @@ class FewShotTrainer(OwnTaskTrainer):
             dist.barrier()
         return maps
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, Augmenter]:
         """Return episodes of training and validation cases, in the background."""
         self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         maps, patch_size = self.superpixels(), self.configuration_manager.patch_size
         training, validation = (
-            EpisodeLoader(dataset, maps, patch_size, self.batch_size, self.transform_query, self.transform_support)
+            EpisodeLoader(
+                dataset,
+                maps,
+                patch_size,
+                self.batch_size,
+                self.transform_query,
+                self.transform_support,
+                self.superpixels_per_pair,
+                self.plain_network.padded_by_background,
+            )
             for dataset in self.get_tr_and_val_datasets()
         )
         return started(training, self.device), started(validation, self.device, share=2)
@@ -165,6 +165,7 @@ class FewShotTrainer(OwnTaskTrainer):
         """Note the cases' axes and choose the support before the first epoch."""
         if not self.was_initialized:  # as nnU-Net's does; refuses plans of another planner before data is read
             self.initialize()
+        self.check_sight_of_other_folds()
         self.note_axes()
         super().on_train_start()
         if not self.plain_network.support.exists.any():  # a training that goes on has its support
@@ -189,7 +190,12 @@ class FewShotTrainer(OwnTaskTrainer):
         label.
         """
         training, _ = self.get_tr_and_val_datasets()
-        chosen = fill_support(self.plain_network, self.along_one_axis(training), self.label_manager)
+        chosen = fill_support(
+            self.plain_network,
+            self.along_one_axis(training),
+            self.label_manager,
+            self.plans_manager.transpose_forward,
+        )
         for line in chosen:
             self.print_to_log_file("Support:", line)
         if not self.plain_network.support.exists.any():
@@ -200,7 +206,7 @@ class FewShotTrainer(OwnTaskTrainer):
 
     def episode(self, batch: dict) -> dict:
         """Return the tensors of a batch on the device."""
-        names = ("data", "query_mask", "support", "support_mask")
+        names = ("data", "query_mask", "support", "support_mask", "pair")
         return {name: batch[name].to(self.device, non_blocking=True) for name in names}
 
     def train_step(self, batch: dict) -> dict:
@@ -212,7 +218,7 @@ class FewShotTrainer(OwnTaskTrainer):
         check_batch(batch)
         batch = self.episode(batch)
         with self.mixed_precision():
-            scores, aligned = self.network(batch["data"], batch["support"], batch["support_mask"])  # B 2 H W each
+            scores, aligned = self.network(*(batch[name] for name in _SEEN))  # N 2 H W each
         terms = self.loss(scores, aligned, batch["query_mask"], batch["support_mask"])
         self.descend(terms.total, self.optimizer)
         self.end_step()
@@ -228,33 +234,8 @@ class FewShotTrainer(OwnTaskTrainer):
         """Score episodes of the validation cases, by the network without wrappers: ranks need not take equal steps."""
         batch = self.episode(batch)
         with self.mixed_precision():
-            scores, aligned = self.plain_network(batch["data"], batch["support"], batch["support_mask"])
+            scores, aligned = self.plain_network(*(batch[name] for name in _SEEN))
         terms = self.loss(scores, aligned, batch["query_mask"], batch["support_mask"])
-        predicted, truth = scores[:, 1] > scores[:, 0], batch["query_mask"] > 0
-        dice = 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())  # no superpixel is empty
-        return {"loss": terms.total.item(), "score": dice.item()}
-
-    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validate as nnU-Net does, where every slice is segmented and all labels compete; then the paper's protocol.
-
-        `validation/summary.json` has the former as Dice and so on, the latter as protocol_Dice.
-        """
-        wrapped = self.network
-        try:
-            if self.is_ddp:  # DistributedDataParallel shares buffers in its next pass, and a rank may have no case
-                self.network = self.network.module
-            XModalTrainer.perform_actual_validation(self, save_probabilities)  # labels, as any segmentation
-        finally:
-            self.network = wrapped
-        _, cases = self.do_split()
-        dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
-        mean = add_protocol(
-            self.plain_network.eval(),
-            self.device,
-            self.along_one_axis(dataset),
-            self.label_manager,
-            Path(self.output_folder) / "validation" / "summary.json",
-            self.dataset_json["file_ending"],
-            *self.ranks,
-        )
-        self.print_to_log_file(f"Mean protocol_Dice: {mean:.4f}")
+        predicted, truth = ((scores[:, 1] > scores[:, 0]).flatten(1), (batch["query_mask"] > 0).flatten(1))  # N HW
+        dice = 2 * (predicted & truth).sum(1) / (predicted.sum(1) + truth.sum(1))  # no superpixel is empty
+        return {"loss": terms.total.item(), "score": dice.mean().item()}

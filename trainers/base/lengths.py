@@ -4,7 +4,6 @@ from functools import cache
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.trainers.base.names import length_of, without_length
@@ -22,7 +21,14 @@ def trainer_of_length(name: str) -> type[nnUNetTrainer] | None:
         return None
     base = nnUNetTrainer if base_name == "nnUNetTrainer" else getattr(trainers, base_name)
 
-    def __init__(self, plans, configuration: ConfigurationManager, fold, dataset_json, device=torch.device("cuda")):
+    def __init__(
+        self: nnUNetTrainer,
+        plans: dict,
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ) -> None:
         base.__init__(self, plans, configuration, fold, dataset_json, device)
         self.num_epochs = length.epochs
         if length.iterations is not None:

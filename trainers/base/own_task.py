@@ -8,8 +8,11 @@ import numpy as np
 import torch.distributed as dist
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.collate_outputs import collate_outputs
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.trainers.base.own_steps import OwnSteps
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
@@ -26,12 +29,33 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
     Attributes:
         score_name: what the score is, for the log.
         predicts: what the model predicts, for messages: "images", "transforms".
+        planner, plans_name: of the plans that the trainer needs, where it needs plans of its own.
     """
 
     deep_supervision = False
     _best_ema: float | None  # set by nnU-Net
     score_name: str
     predicts: str
+    planner: str
+    plans_name: str
+
+    @classmethod
+    def own_arguments(cls, plans: PlansManager, configuration: ConfigurationManager, name: str, needs: str) -> dict:
+        """Return the network's arguments that a planner of ours has written, `name` among them.
+
+        Args:
+            needs: what the trainer does with it, "reads a fixed grid".
+
+        Raises:
+            XModalError: for plans of another planner.
+        """
+        arguments = configuration.configuration["architecture"]["arch_kwargs"]
+        if name not in arguments:
+            raise XModalError(
+                f"{cls.__name__} {needs}, which the plans {plans.plans_name} do not have: plan with "
+                f"nnUNetXModal_plan_and_preprocess -pl {cls.planner} and train with -p {cls.plans_name}."
+            )
+        return arguments
 
     @property
     def ranks(self) -> tuple[int, int]:
@@ -101,6 +125,20 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
         for name, value in means.items():
             self.print_to_log_file(f"Mean {name}: {value:.4f}")
         self.print_to_log_file("Validation complete")
+
+    def make_predictor(self) -> GuardedPredictor:
+        """Return the predictor of such models, with the network as it is now."""
+        predictor = self.predictor_class(device=self.device, allow_tqdm=False)
+        predictor.manual_initialization(
+            self.plain_network.eval(),
+            self.plans_manager,
+            self.configuration_manager,
+            None,
+            self.dataset_json,
+            type(self).__name__,
+            self.inference_allowed_mirroring_axes,
+        )
+        return predictor
 
     def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Predict and measure the validation cases; return the mean of every metric.

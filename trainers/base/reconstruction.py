@@ -1,7 +1,6 @@
 """From images to an image: what trainings of any regression have in common."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xmodal.datasets.background_loading import in_background
+from nnunet_xmodal.datasets.background_loading import Augmenter, in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
@@ -30,24 +29,8 @@ from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
 from nnunet_xmodal.tasks.reconstruction.validation import Method, validate_reconstruction
 from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, without
 from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
+from nnunet_xmodal.trainers.base.patches import Patches
 from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
-
-
-@dataclass
-class Patches:
-    """A batch on the device.
-
-    Attributes:
-        inputs: `(B, C, *spatial)` in physical units.
-        target: `(B, 1, *spatial)`.
-        mask: float, 1 inside and 0 outside, of the target's shape.
-        keys: names of the B cases.
-    """
-
-    inputs: torch.Tensor
-    target: torch.Tensor
-    mask: torch.Tensor
-    keys: list[str]
 
 
 class ReconstructionTrainer(OwnTaskTrainer):
@@ -77,16 +60,14 @@ class ReconstructionTrainer(OwnTaskTrainer):
     milestones = (0.5, 0.7, 0.9)
     factor = 0.1
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Read from the plans which channel is the target.
+
+        Raises:
+            XModalError: for plans without a target.
+        """
         self.target = TargetChannel.of_plans(plans, type(self).__name__)
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().set_up(plans, configuration, dataset_json)
 
     @classmethod
     def attention(cls) -> SkipAttention | None:
@@ -110,13 +91,8 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return deviations[:-1], deviations[-1]
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
+    def network_from_plans(
+        cls, plans: PlansManager, configuration: ConfigurationManager, inputs: int, outputs: int, deep_supervision: bool
     ) -> nn.Module:
         """Build the network by the plans' target, not by nnU-Net's numbers of channels and labels.
 
@@ -124,13 +100,23 @@ class ReconstructionTrainer(OwnTaskTrainer):
             XModalError: from stock prediction, and for plans without a target.
         """
         refuse_stock_prediction(cls.__name__, "images")
-        target = TargetChannel.of_plans(plans_manager.plans, cls.__name__)
-        network = cls.backbone(configuration_manager, target.index, target.outputs)
+        target = TargetChannel.of_plans(plans.plans, cls.__name__)
+        network = cls.backbone(configuration, cls.input_channels(plans.plans, target), target.outputs)
         if hasattr(network, "initialize"):
             network.apply(network.initialize)
-        return Rescaled(network, *cls.scales(plans_manager.plans, target))
+        return cls.in_physical_units(network, plans.plans, target)
 
-    def _build_loss(self) -> None:
+    @classmethod
+    def input_channels(cls, plans: dict, target: TargetChannel) -> int:
+        """Return how many channels the network reads."""
+        return target.index
+
+    @classmethod
+    def in_physical_units(cls, network: nn.Module, plans: dict, target: TargetChannel) -> nn.Module:
+        """Put the scales of the training data around a network."""
+        return Rescaled(network, *cls.scales(plans, target))
+
+    def _build_loss(self) -> nn.Module | None:
         """None: see `losses`."""
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
@@ -173,6 +159,10 @@ class ReconstructionTrainer(OwnTaskTrainer):
             data, segmentation, _, properties = holder.load_case(case)
             yield case, data[:], inside(np.asarray(segmentation[0]), self.label_manager.ignore_label), properties
 
+    def as_loaded(self, dataset: nnUNetBaseDataset) -> nnUNetBaseDataset:
+        """Return a dataset as loaders should read it, once `look_at` has seen its cases; here as it is."""
+        return dataset
+
     def augmentation(self) -> tuple[list[int], ComposeTransforms | None]:
         """Return the size of the patches that are loaded, and what is done to them: nnU-Net's, but nothing to
         intensities.
@@ -185,15 +175,18 @@ class ReconstructionTrainer(OwnTaskTrainer):
         )
         return list(loaded), ComposeTransforms(without(transforms, CHANGE_INTENSITIES))
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, Augmenter]:
         """Return the loaders of training and validation patches, once all cases are checked."""
         training, validation = self.get_tr_and_val_datasets()
         for case in self.cases(training, validation):
             self.look_at(*case)
+        training, validation = self.as_loaded(training), self.as_loaded(validation)
         loaded, transforms = self.augmentation()
         patch_size = self.configuration_manager.patch_size
 
-        def loader(dataset: nnUNetBaseDataset, size, transforms) -> nnUNetDataLoader:
+        def loader(
+            dataset: nnUNetBaseDataset, size: Sequence[int], transforms: ComposeTransforms | None
+        ) -> nnUNetDataLoader:
             share = self.oversample_foreground_percent
             return nnUNetDataLoader(
                 dataset,
@@ -223,14 +216,16 @@ class ReconstructionTrainer(OwnTaskTrainer):
         other, plans = self.other_fold()
         if other is None:
             return
-        theirs, ours = (
-            (*self.scales(each, self.target), each["xmodal"].get("field")) for each in (plans, self.plans_manager.plans)
-        )
+        theirs, ours = (self.shared_by_folds(each) for each in (plans, self.plans_manager.plans))
         if theirs != ours:
             raise XModalError(
                 f"{other} was trained with the deviations and field {theirs}, but the plans now say {ours}: restore "
                 "the plans, or plan with another -overwrite_plans_name."
             )
+
+    def shared_by_folds(self, plans: dict) -> tuple:
+        """Return what all folds of a model have in common, from the plans of one."""
+        return (*self.scales(plans, self.target), plans["xmodal"].get("field"))
 
     def patches(self, batch: dict) -> Patches:
         """Put a batch of nnU-Net's loader on the device."""
@@ -239,6 +234,10 @@ class ReconstructionTrainer(OwnTaskTrainer):
         mask = inside(labels, self.label_manager.ignore_label)
         index = self.target.index
         return Patches(data[:, :index], data[:, index : index + 1], mask.float(), [str(key) for key in batch["keys"]])
+
+    def network_inputs(self, patches: Patches) -> torch.Tensor:
+        """Return what the network reads of patches that are augmented, `(B, C, *spatial)`."""
+        return patches.inputs
 
     def train_step(self, batch: dict) -> dict:
         """Train on one batch; return the losses.
@@ -249,7 +248,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         check_batch(batch)
         patches = self.augmented(self.patches(batch))
         with self.mixed_precision():
-            prediction = self.network(patches.inputs)
+            prediction = self.network(self.network_inputs(patches))
         losses = self.losses(prediction.float(), patches)
         self.descend(losses["loss"], self.optimizer)
         self.end_step()
@@ -261,7 +260,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         """Score one batch by the network without wrappers: ranks need not take equal steps."""
         patches = self.patches(batch)
         with self.mixed_precision():
-            prediction = self.plain_network(patches.inputs).float()
+            prediction = self.plain_network(self.network_inputs(patches)).float()
         error = mean_inside(prediction[:, :1] - patches.target, patches.mask).item()
         size = mean_inside(patches.target, patches.mask).item()
         score = size / (size + error) if size + error else 1.0
@@ -269,16 +268,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
 
     def method(self) -> Method:
         """Return the network as it is now, as a reconstruction like any other; see `reconstruction_validation`."""
-        predictor = self.predictor_class(device=self.device, allow_tqdm=False)
-        predictor.manual_initialization(
-            self.plain_network.eval(),
-            self.plans_manager,
-            self.configuration_manager,
-            None,
-            self.dataset_json,
-            type(self).__name__,
-            self.inference_allowed_mirroring_axes,
-        )
+        predictor = self.make_predictor()
         return lambda case: predictor.on_network_grid(case.inputs, case.properties)[0]
 
     def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:

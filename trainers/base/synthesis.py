@@ -1,6 +1,6 @@
 """What trainings of a pair of generators have in common; their checkpoints are what CMFF starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,11 +8,10 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_xmodal.datasets.background_loading import in_background
+from nnunet_xmodal.datasets.background_loading import Augmenter, in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
@@ -52,30 +51,20 @@ class SynthesisTrainer(OwnTaskTrainer):
     score_name = "1 / (1 + mean absolute error)"
     predictor_class = SynthesisPredictor
     was_initialized: bool  # set by nnU-Net
-    loader_class: type[nnUNetDataLoader] = UnlabelledLoader
+    optimizers: dict[str, torch.optim.Optimizer]
+    lr_schedulers: dict[str, PolyLRScheduler]
+    generators: dict[str, nn.Module]  # by the stream that they read, as the step calls them
+    loader_class: Callable[..., nnUNetDataLoader] = UnlabelledLoader
     initial_lr, weight_decay = 1e-4, 0.0
     oversample_foreground_percent = 0.0
     betas = (0.9, 0.999)
     checkpoint_activations = False
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
-        self.lr_schedulers: dict[str, PolyLRScheduler] = {}
-        self.generators: dict[str, nn.Module] = {}  # by the stream that they read, as the step calls them
-
     @classmethod
-    def build_network_architecture(cls, plans_manager: PlansManager, *args: Any, **kwargs: Any) -> nn.Module:
+    def network_from_plans(cls, *args: Any) -> nn.Module:
         """Build the pair of generators, and refuse stock prediction."""
         refuse_stock_prediction(cls.__name__, "images")
-        return super().build_network_architecture(plans_manager, *args, **kwargs)
+        return super().network_from_plans(*args)
 
     def initialize(self) -> None:
         """Build networks, optimisers and schedules.
@@ -102,6 +91,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         if self.is_ddp and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.generators = {name: self.prepared(branch) for name, branch in self.network.branches.items()}
+        self.optimizers, self.lr_schedulers = {}, {}
         self.add_optimizer("generators", self.network)
         self.optimizer, self.lr_scheduler = self.optimizers["generators"], self.lr_schedulers["generators"]
         self._untrained_fusion = self._fusion_branch()
@@ -149,7 +139,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         """Return nnU-Net's transforms without those that change intensities."""
         return ComposeTransforms(without(super().get_training_transforms(*args, **kwargs), CHANGE_INTENSITIES))
 
-    def get_dataloaders(self):
+    def get_dataloaders(self) -> tuple[Augmenter, Augmenter]:
         """Return the loaders of training and validation patches."""
         patch_size = self.configuration_manager.patch_size
         rotation, dummy_2d, loaded_patch_size, mirror_axes = (
@@ -219,16 +209,7 @@ class SynthesisTrainer(OwnTaskTrainer):
 
     def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
         """Synthesise every validation case; see `validate_synthesis` for what it writes."""
-        predictor = self.predictor_class(device=self.device, allow_tqdm=False)
-        predictor.manual_initialization(
-            self.network.eval(),
-            self.plans_manager,
-            self.configuration_manager,
-            None,
-            self.dataset_json,
-            type(self).__name__,
-            self.inference_allowed_mirroring_axes,
-        )
+        predictor = self.make_predictor()
         return validate_synthesis(predictor, dataset, cases, self.output_folder, self.print_to_log_file, *self.ranks)
 
     def save_checkpoint(self, filename: str) -> None:

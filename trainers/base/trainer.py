@@ -23,12 +23,15 @@ from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
 from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.files.trusted_checkpoints import guard_pretrained_weights, only_weights, read_checkpoint
 from nnunet_xmodal.files.trusted_plans import check_plans
+from nnunet_xmodal.files.trusted_properties import guard_properties
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.export import WRITERS
+from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.processes import tie_workers
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers.base.names import without_length
+from nnunet_xmodal.uncaught import end_in_a_sentence
 
 SETTINGS = (
     "initial_lr", "weight_decay", "num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch",
@@ -52,31 +55,40 @@ class XModalTrainer(nnUNetTrainer):
     deep_supervision = True
     save_every = 1  # epochs; nnU-Net's 50 loses hours when a job is killed
 
-    predictor_class = SegmentationPredictor  # what nnUNetXModal_predict predicts with
+    predictor_class: type[GuardedPredictor] = SegmentationPredictor  # what nnUNetXModal_predict predicts with
 
     def __init__(
         self,
         plans: dict,
         configuration: str,
-        fold: int,
+        fold: int | str,
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
-    ):
+    ) -> None:
+        end_in_a_sentence()
         require_variables("nnUNet_preprocessed", "nnUNet_results")
         check_plans(plans, "the plans")
         guard_pretrained_weights()
+        guard_properties()
         tie_workers()  # a training that is killed leaves no loaders behind
         keep_sockets_in_a_swept_folder()
         plans.setdefault("continue_training", False)
+        self.set_up(plans, configuration, dataset_json)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = self.deep_supervision
+        for name in SETTINGS:
+            setattr(self, name, getattr(type(self), name, getattr(self, name)))
+
+    def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
+        """Read what the trainer needs from the plans, and add to them what its models need, before anything is written.
+
+        Subclasses extend this and leave `__init__` alone, whose five parameters nnU-Net wants to see.
+        """
         # whatever reads only these plans (prediction from a folder or a zip, a cascade) sees the streams
         plans["xmodal"] = {
             **plans.get("xmodal", {}),
             "streams": streams_of(plans, _architecture(plans, configuration), dataset_json),
         }
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.enable_deep_supervision = self.deep_supervision
-        for name in SETTINGS:
-            setattr(self, name, getattr(type(self), name, getattr(self, name)))
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:
@@ -92,11 +104,22 @@ class XModalTrainer(nnUNetTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Build and initialise the network from the plans, as nnU-Net asks for it."""
-        streams = streams_of(plans_manager.plans, configuration_manager.configuration["architecture"], None)
-        plan = UNetPlan.from_configuration(
-            configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision, streams
+        """Build and initialise the network, as nnU-Net asks for it; see `network_from_plans`."""
+        return cls.network_from_plans(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
         )
+
+    @classmethod
+    def network_from_plans(
+        cls, plans: PlansManager, configuration: ConfigurationManager, inputs: int, outputs: int, deep_supervision: bool
+    ) -> nn.Module:
+        """Build and initialise the network: a U-Net unless a subclass builds something else.
+
+        Args:
+            inputs, outputs: channels and heads, as nnU-Net counts them.
+        """
+        streams = streams_of(plans.plans, configuration.configuration["architecture"], None)
+        plan = UNetPlan.from_configuration(configuration, inputs, outputs, deep_supervision, streams)
         network = cls.build_network(plan)
         if hasattr(network, "initialize"):
             network.apply(network.initialize)
@@ -124,7 +147,7 @@ class XModalTrainer(nnUNetTrainer):
             data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
         return torch.from_numpy(data)
 
-    def get_tr_and_val_datasets(self):
+    def get_tr_and_val_datasets(self) -> tuple[nnUNetBaseDataset, nnUNetBaseDataset]:
         """Return the datasets of training and validation, once their labels are checked."""
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         if self.local_rank == 0:

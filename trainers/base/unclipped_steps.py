@@ -8,7 +8,7 @@ from nnunet_xmodal.trainers.base.own_steps import OwnSteps
 class UnclippedSteps(OwnSteps):
     """A mixin before a trainer: nnU-Net's training step, with gradients as they come."""
 
-    largest_gradient = None
+    largest_gradient: float | None = None
 
     def train_step(self, batch: dict) -> dict:
         """Train on one batch; return the loss.

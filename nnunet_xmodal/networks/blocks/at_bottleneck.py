@@ -21,13 +21,14 @@ class AtBottleneck(nn.Module):
         block: Callable[[type[nn.Module], int], nn.Module],
         conv_op: type[nn.Module],
         widths: Sequence[int],
-    ):
+    ) -> None:
         super().__init__()
         self.block = block(conv_op, widths[-1])
 
     def forward(self, skips: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Apply the block to the last skip; the others pass unchanged."""
         return [*skips[:-1], self.block(skips[-1])]
 
     def compute_conv_feature_map_size(self, sizes: Sequence[Sequence[int]]) -> int:
-        """Numbers in the outputs of its convolutions for skips of these sizes, the bottleneck's last."""
+        """Count the numbers in the outputs of its convolutions for skips of these sizes, the bottleneck's last."""
         return self.block.compute_conv_feature_map_size(sizes[-1])

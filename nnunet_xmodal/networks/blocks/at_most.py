@@ -5,7 +5,7 @@ from math import prod
 
 
 def at_most(size: Sequence[int], positions: int) -> tuple[int, ...]:
-    """The size with the same proportions and at most this many positions: `(96, 80)`, 1024 → `(35, 29)`."""
+    """Return the size with the same proportions and at most this many positions: `(96, 80)`, 1024 → `(35, 29)`."""
     sides = list(size)
     while True:
         scale = min(1.0, (positions / prod(sides)) ** (1 / len(sides)))

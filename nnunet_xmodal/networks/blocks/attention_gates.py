@@ -32,7 +32,7 @@ class AttentionGate(nn.Module):
         channels: int,
         gating_channels: int,
         norm_op: type[nn.Module] | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.theta = conv_op(channels, channels, kernel_size=2, stride=2, bias=False)
         self.phi = conv_op(gating_channels, channels, kernel_size=1)
@@ -41,10 +41,11 @@ class AttentionGate(nn.Module):
         self.norm = (norm_op or batch_norm_of(conv_op))(channels, affine=True)
 
     def forward(self, skip: torch.Tensor, gating: torch.Tensor) -> torch.Tensor:
+        """Weigh the skip by the gating signal; see the class."""
         return self.norm(self.w(self.coefficients(skip, gating) * skip))
 
     def coefficients(self, skip: torch.Tensor, gating: torch.Tensor) -> torch.Tensor:
-        """α, `(B, 1, *spatial)`."""
+        """Return α, `(B, 1, *spatial)`."""
         # a side of 1, or of the anisotropic axis of a patch, cannot be halved
         padded = F.pad(skip, [p for side in reversed(skip.shape[2:]) for p in (0, 1 if side == 1 else 0)])
         theta = self.theta(padded)  # B C *spatial/2
@@ -52,7 +53,7 @@ class AttentionGate(nn.Module):
         return _to_size(self.psi(F.relu(theta + phi)).sigmoid(), skip.shape[2:])
 
     def compute_conv_feature_map_size(self, size: Sequence[int], gating_size: Sequence[int]) -> int:
-        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
         half = torch.Size(max(1, side // 2) for side in size).numel()
         channels = self.w.out_channels
         return channels * (half + torch.Size(gating_size).numel() + torch.Size(size).numel()) + half
@@ -78,7 +79,7 @@ class AttentionGates(nn.Module):
     Shape: list of `(B, widths[level], *spatial_of_level)` → the same.
     """
 
-    def __init__(self, conv_op: type[nn.Module], widths: Sequence[int], norm_op: type[nn.Module] | None = None):
+    def __init__(self, conv_op: type[nn.Module], widths: Sequence[int], norm_op: type[nn.Module] | None = None) -> None:
         super().__init__()
         if len(widths) < 3:
             raise XModalError(f"attention gates need at least three levels, the plans have {len(widths)}.")
@@ -91,12 +92,13 @@ class AttentionGates(nn.Module):
         self.gates = nn.ModuleList(AttentionGate(conv_op, width, gating_channels, norm_op) for width in widths[1:-1])
 
     def forward(self, skips: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Weigh the skips by the bottleneck; see the class."""
         finest, *gated, bottleneck = skips
         signal = self.gating(bottleneck)
         return [finest, *(gate(skip, signal) for gate, skip in zip(self.gates, gated)), bottleneck]
 
     def compute_conv_feature_map_size(self, sizes: Sequence[Sequence[int]]) -> int:
-        """Numbers in the outputs of its convolutions for skips of these sizes, the bottleneck's last."""
+        """Count the numbers in the outputs of its convolutions for skips of these sizes, the bottleneck's last."""
         signal = self.gating[0].out_channels * torch.Size(sizes[-1]).numel()
         return signal + sum(
             gate.compute_conv_feature_map_size(size, sizes[-1]) for gate, size in zip(self.gates, sizes[1:-1])

@@ -15,7 +15,7 @@ _NEXT_TO_NOTHING = 1e-6
 
 
 def spatial_map(features: torch.Tensor) -> torch.Tensor:
-    """R: the activation-based map S = Σ_t |F_t|², `(B, C, *spatial)` → `(B, *spatial)`."""
+    """Return R, the activation-based map S = Σ_t |F_t|², `(B, C, *spatial)` → `(B, *spatial)`."""
     return features.square().sum(1)
 
 
@@ -33,13 +33,14 @@ class AttentionMapGenerationBlock(nn.Module):
     Shape: `(B, C, *spatial)` → `(B, *size)`, one to three spatial dimensions; `size=None` keeps the features' own.
     """
 
-    def __init__(self, normalisation: str = "sum"):
+    def __init__(self, normalisation: str = "sum") -> None:
         super().__init__()
         if normalisation not in NORMALISATIONS:
             raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {normalisation!r}")
         self.normalisation = normalisation
 
     def forward(self, features: torch.Tensor, size: Sequence[int] | None = None) -> torch.Tensor:
+        """Return the attention map of the features; see the class."""
         with full_precision(features):
             if features.dtype in (torch.float16, torch.bfloat16) and not torch.compiler.is_compiling():
                 # recomputed in the backward pass, so that no copies in float32 are kept until then; compilers decide

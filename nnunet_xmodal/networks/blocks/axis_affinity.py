@@ -10,7 +10,7 @@ from nnunet_xmodal.networks.blocks.axis_products import axis_energies, cascade
 
 
 def axis_affinity(theta: torch.Tensor, phi: torch.Tensor, axis: int, invert: bool = False) -> torch.Tensor:
-    """Row softmax of the products of all pairs of slices.
+    """Return the row softmax of the products of all pairs of slices.
 
     Args:
         theta, phi: `(B, C, *spatial)`; axis: 1 for channels, from 2 spatial.
@@ -24,14 +24,14 @@ def axis_affinity(theta: torch.Tensor, phi: torch.Tensor, axis: int, invert: boo
 
 
 def row_softmax(energy: torch.Tensor, invert: bool = False) -> torch.Tensor:
-    """Of E, or of max E − E if `invert`, as in the channel attention of Fu et al. (2019)."""
+    """Return the row softmax of E, or of max E − E if `invert`, as in the channel attention of Fu et al. (2019)."""
     if invert:
         energy = energy.amax(-1, keepdim=True) - energy
     return energy.softmax(-1)
 
 
 def aggregate(affinity: torch.Tensor, x: torch.Tensor, axis: int) -> torch.Tensor:
-    """Every slice becomes the mean of all slices, weighted by its row.
+    """Replace every slice by the mean of all slices, weighted by its row.
 
     Args:
         affinity: `(B, L, L)`; x: `(B, C, *spatial)` with L slices along `axis`.

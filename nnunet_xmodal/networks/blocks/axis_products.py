@@ -12,6 +12,7 @@ would write one gradient per axis and add them up; here the products add to the 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -20,13 +21,13 @@ from nnunet_xmodal.numerics import full_precision
 
 
 def axis_energies(t: torch.Tensor, p: torch.Tensor, axes: Sequence[int]) -> tuple[torch.Tensor, ...]:
-    """Products of all pairs of slices: `(B, C, *spatial)`, twice → `(B, L, L)` for each axis, 1 being the channels."""
+    """Multiply all pairs of slices: `(B, C, *spatial)`, twice → `(B, L, L)` for each axis, 1 being the channels."""
     p = p.view_as(p) if p is t else p  # torch.compile takes no tensor twice
     return _AxisEnergies.apply(t.contiguous(), p.contiguous(), tuple(axes))
 
 
 def cascade(matrices: Sequence[torch.Tensor], x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
-    """Every slice becomes a sum of all slices, weighted by a row of the `(B, L, L)`; along one axis after the other.
+    """Replace every slice by a sum of all, weighted by a row of the `(B, L, L)`; along one axis after the other.
 
     All in the dtype of x, under autocast as well.
     """
@@ -36,14 +37,14 @@ def cascade(matrices: Sequence[torch.Tensor], x: torch.Tensor, axes: Sequence[in
 
 class _AxisEnergies(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, t: torch.Tensor, p: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    def forward(ctx: Any, t: torch.Tensor, p: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(t, p)
         ctx.axes = axes
         return tuple(_energy(t, p, axis) for axis in axes)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grads: torch.Tensor):
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         t, p = ctx.saved_tensors
         with full_precision(t):
             (axis, grad), *others = sorted(zip(ctx.axes, grads), key=lambda step: step[0])  # channels are slow to add
@@ -56,7 +57,7 @@ class _AxisEnergies(torch.autograd.Function):
 
 class _Cascade(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: torch.Tensor, axes: tuple[int, ...], *matrices: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, axes: tuple[int, ...], *matrices: torch.Tensor) -> torch.Tensor:
         inputs, z = [], x
         for axis, matrix in zip(axes, matrices):
             inputs.append(z)
@@ -67,7 +68,7 @@ class _Cascade(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dz: torch.Tensor):
+    def backward(ctx: Any, dz: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         steps = len(ctx.axes)
         matrices, inputs = ctx.saved_tensors[:steps], ctx.saved_tensors[steps:]
         dz, gradients = dz.contiguous(), []

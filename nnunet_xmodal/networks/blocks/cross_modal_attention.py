@@ -37,7 +37,7 @@ class CrossModalAttention(nn.Module):
         embedding: int | None = None,
         conv_op: type[nn.Module] = nn.Conv3d,
         dense: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         embedding = embedding or max(1, channels // 2)
         self.theta = conv_op(channels, embedding, kernel_size=1)
@@ -48,10 +48,11 @@ class CrossModalAttention(nn.Module):
         self.dense = dense
 
     def forward(self, primary: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+        """Attend from the cross-modal features to the primary ones; see the class."""
         return primary + self.norm(self.w(self.gathered(primary, cross)))
 
     def gathered(self, primary: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
-        """Y of Eq. 1, `(B, E, *spatial)`."""
+        """Return Y of Eq. 1, `(B, E, *spatial)`."""
         queries, keys, values = self.theta(cross), self.phi(primary), self.g(primary)  # B E *spatial
         with full_precision(primary):
             if self.dense:
@@ -62,13 +63,13 @@ class CrossModalAttention(nn.Module):
         return y.mT.to(primary.dtype).reshape(len(primary), -1, *primary.shape[2:])  # B E *spatial
 
     def attention_map(self, primary: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
-        """The weights of Eq. 1, `(B, N, N)`: row i says where in the primary the cross-modal position i looks."""
+        """Return Eq. 1's weights, `(B, N, N)`: row i says where in the primary the cross-modal position i looks."""
         queries, keys = self.theta(cross), self.phi(primary)
         with full_precision(primary):
             return _weights(queries, keys)
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
         return (3 * self.g.out_channels + self.w.out_channels) * torch.Size(size).numel()
 
 

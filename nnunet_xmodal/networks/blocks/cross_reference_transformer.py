@@ -5,11 +5,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, masked, rescaled
+from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, MutualGates, masked, of_pairs
 from nnunet_xmodal.numerics import full_precision
 
 
-class CrossReferenceTransformer(nn.Module):
+class CrossReferenceTransformer(MutualGates):
     """Both feature maps, rescaled by the channels that matter in what each image finds in the other.
 
         Attention(q_s, k_q, v_q) = softmax(q_s·k_qᵀ/√d)·v_q        (Eq. 1)
@@ -29,13 +29,14 @@ class CrossReferenceTransformer(nn.Module):
         reduction: of the FC blocks, see ChannelGate.
 
     Shape: support features `(B, S, C, h, w)`, query features `(B, C, h', w')` and support mask `(B, S, h, w)` → the
-    support and the query features, rescaled. `exists`, `(B, S)` bool, leaves shots out of the mean.
+    support and the query features, rescaled. `exists`, `(B, S)` bool, leaves shots out of the mean. With `pair`,
+    `(N,)`, masks are `(N, S, h, w)`, each about the support and query of this number, and so are results.
 
     Raises:
         XModalError: for heads that do not divide the channels.
     """
 
-    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16):
+    def __init__(self, channels: int, num_heads: int = 1, reduction: int = 16) -> None:
         super().__init__()
         if num_heads < 1 or channels % num_heads:
             raise XModalError(f"{num_heads} heads do not divide {channels} channels: take a divisor of {channels}.")
@@ -45,16 +46,18 @@ class CrossReferenceTransformer(nn.Module):
         self.support_gate = ChannelGate(channels, reduction)
         self.query_gate = ChannelGate(channels, reduction)
 
-    def forward(
-        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return rescaled(support, query, self.gates(support, query, mask), exists)
-
-    def gates(self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The product of both gates per shot, `(B, S, C)`."""
+    def gates(
+        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, pair: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the product of both gates per shot, `(B, S, C)`."""
         shots = support.shape[1]
-        q_s, k_s, v_s = self._tokens(self.support_qkv(masked(support, mask).flatten(0, 1)))  # B·S heads hw d
-        q_q, k_q, v_q = (x.repeat_interleave(shots, 0) for x in self._tokens(self.query_qkv(query)))  # B·S heads h'w' d
+        # before masks and pairs, so that every image passes once: W(y·f) + b = y·(Wf + b) + (1 − y)·b
+        ours, theirs = self.support_qkv(support.flatten(0, 1)).unflatten(0, (-1, shots)), self.query_qkv(query)
+        ours, theirs = of_pairs(ours, theirs, pair)
+        outside = masked(self.support_qkv.bias.expand(1, 1, -1)[..., None, None], 1 - mask)
+        ours = masked(ours, mask) + outside.to(ours.dtype)
+        q_s, k_s, v_s = self._tokens(ours.flatten(0, 1))  # B·S heads hw d
+        q_q, k_q, v_q = (x.repeat_interleave(shots, 0) for x in self._tokens(theirs))  # B·S heads h'w' d
         with full_precision(query):
             of_query = F.scaled_dot_product_attention(q_s, k_q, v_q)  # B·S heads hw d
             of_support = F.scaled_dot_product_attention(q_q, k_s, v_s)  # B·S heads h'w' d
@@ -63,7 +66,7 @@ class CrossReferenceTransformer(nn.Module):
         return gates.unflatten(0, (-1, shots))
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions for one support and one query map, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions for one support and query map; nnU-Net plans by it."""
         return 2 * self.query_qkv.out_channels * torch.Size(size).numel()
 
     def _tokens(self, qkv: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -42,7 +42,7 @@ class DistillationPaths(nn.Module):
 
     def __init__(
         self, scheme: str, amgb: AttentionMapGenerationBlock, stop_gradient: bool = False, first_level: int = 1
-    ):
+    ) -> None:
         super().__init__()
         if scheme not in SCHEMES:
             raise ValueError(f"connection scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
@@ -54,6 +54,7 @@ class DistillationPaths(nn.Module):
         self.first_level = first_level
 
     def forward(self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None) -> list[LogMaps]:
+        """Return the pairs of log-maps; see the class."""
         levels = len(stream_features[0])
         stream_features = [stream[self.first_level - 1 :] for stream in stream_features]
         pairs = self._pairs(stream_features, present)

@@ -17,7 +17,7 @@ class PositionAttention(nn.Module):
     Shape: `(B, C, *spatial)` → the same.
     """
 
-    def __init__(self, conv_op: type[nn.Module], channels: int):
+    def __init__(self, conv_op: type[nn.Module], channels: int) -> None:
         super().__init__()
         width = max(1, channels // _REDUCTION)
         self.query = conv_op(channels, width, kernel_size=1)
@@ -26,6 +26,7 @@ class PositionAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend over positions; see the class."""
         query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))  # B C' N
         with full_precision(x):
             exact = torch.promote_types(value.dtype, torch.float32)
@@ -40,11 +41,12 @@ class ChannelAttention(nn.Module):
     Shape: `(B, C, *spatial)` → the same.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend over channels; see the class."""
         with full_precision(x):
             exact = x.to(torch.promote_types(x.dtype, torch.float32))
             affinity = axis_affinity(exact, exact, 1, invert=True)
@@ -62,7 +64,7 @@ class DualAttention(nn.Module):
     Shape: `(B, C, *spatial)` → the same.
     """
 
-    def __init__(self, conv_op: type[nn.Module], channels: int, norm_op: type[nn.Module] | None = None):
+    def __init__(self, conv_op: type[nn.Module], channels: int, norm_op: type[nn.Module] | None = None) -> None:
         super().__init__()
         norm_op = norm_op or batch_norm_of(conv_op)
 
@@ -75,10 +77,11 @@ class DualAttention(nn.Module):
         self.out = conv_op(channels, channels, kernel_size=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend over positions and over channels; see the class."""
         return self.out(self.position(x) + self.channel(x))
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
         channels = self.out.out_channels
         attention = self.position[1]
         return (6 * channels + 2 * attention.query.out_channels) * torch.Size(size).numel()

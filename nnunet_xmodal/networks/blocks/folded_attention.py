@@ -1,6 +1,7 @@
 """Folded attention: a cascade of small attentions, one per axis and one over channels (Zhang et al., 2021, Eq. 5–7)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,7 +54,7 @@ class FoldedAttention(nn.Module):
         invert_channel: bool = False,
         scale_logits: bool = False,
         merged: bool | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.theta = conv_op(channels, channels, kernel_size=1)
         self.phi = conv_op(channels, channels, kernel_size=1)
@@ -66,12 +67,13 @@ class FoldedAttention(nn.Module):
         self.beta = nn.Parameter(torch.zeros(len(self.axes))) if residual_beta else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend over all axes and the channels; see the class."""
         if self._merges(x):
             return self._merged(x)
         return cascade(self._steps(self.affinities(x)), self.g(x), self.axes)
 
     def affinities(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """A^h, A^w, A^d, A^c, each `(B, L, L)`, in float32."""
+        """Return A^h, A^w, A^d, A^c, each `(B, L, L)`, in float32."""
         theta, phi = self.theta(x), self.phi(x)
         with full_precision(x):
             exact = torch.promote_types(theta.dtype, torch.float32)
@@ -130,11 +132,11 @@ class FoldedAttention(nn.Module):
             spatial.append(row_softmax(energy * scale))
         return cascade(self._steps(spatial), z.reshape(x.shape), self.axes[:-1])
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
         if self.beta is not None and f"{prefix}g.weight" in state_dict and f"{prefix}beta" not in state_dict:
             self.beta, self.invert_channel, self.scale_logits = None, False, False
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions in the plain form, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions in the plain form, nnU-Net's measure of memory."""
         return 3 * self.g.out_channels * torch.Size(size).numel()

@@ -11,6 +11,8 @@ Eq. 5 as Huang et al. (Cross-Reference Transformer for Few-shot Medical Image Se
 over k; this is the form of the work that they take it from.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,7 +24,9 @@ from nnunet_xmodal.numerics import full_precision
 ALPHA = 20.0
 """α of Eq. 4; no score is larger than α or smaller than −α."""
 
-_FOREGROUND_WINDOW = 4  # decides whether the foreground has local prototypes, whatever the window that cuts them
+TRAINING_WINDOWS, WINDOWS = 8, 16
+"""Windows along each side of the map: ALPNet's code cuts 32×32 positions into 8×8 in training, 16×16 in evaluation."""
+
 _EPSILON = 1e-4  # shorter features count as if they were this long, as in ALPNet's code
 
 
@@ -38,13 +42,28 @@ class Prototypes(NamedTuple):
     valid: torch.Tensor
 
 
-class LocalPrototypes(nn.Module):
+class PrototypeScores(nn.Module, ABC):
+    """The base of what scores positions by prototypes: Eq. 4 and 5 with those of a subclass."""
+
+    def forward(
+        self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the scores of background and foreground; see the subclasses."""
+        with full_precision(query):
+            return _scores(self.prototypes(support, mask, exists), query)
+
+    @abstractmethod
+    def prototypes(self, support: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None) -> Prototypes:
+        """Return the prototypes of background and foreground."""
+
+
+class LocalPrototypes(PrototypeScores):
     """Scores by local prototypes on a grid of windows and, where those cannot hold a class, by its class prototype.
 
     - A window is a local prototype of a class if the mean of the class's mask in it exceeds the threshold.
     - Background: the windows; the class prototype if there is none.
-    - Foreground: the windows and the class prototype if the mean of the mask in some window of 4×4 positions reaches
-      the threshold, else the class prototype alone.
+    - Foreground: the windows and the class prototype if the mean of the mask in some window of the training's grid
+      reaches the threshold, else the class prototype alone.
     - The prototypes of all shots are one set.
     - A class without a position in any support mask scores −20 everywhere.
 
@@ -53,8 +72,9 @@ class LocalPrototypes(nn.Module):
     autocast off.
 
     Args:
-        training_window: positions along each side of a window in training; 4, at most 64 windows on 32×32.
-        window: in evaluation; 2, at most 256.
+        training_window: positions along each side of a window in training; None divides every side of the map by 8,
+            rounded up: windows of 4×4 on 32×32, of 2×2 on 16×16.
+        window: in evaluation; None divides by 16: 2×2 on 32×32, single positions on 16×16.
         threshold: 0.95 in ALPNet's code.
 
     Shape: support features `(B, S, C, h, w)`, their mask `(B, S, h, w)`, 1 for foreground and soft between, and query
@@ -62,27 +82,22 @@ class LocalPrototypes(nn.Module):
     out shots.
     """
 
-    def __init__(self, training_window: int = 4, window: int = 2, threshold: float = 0.95):
+    def __init__(self, training_window: int | None = None, window: int | None = None, threshold: float = 0.95) -> None:
         super().__init__()
         self.training_window, self.window = training_window, window
         self.threshold = threshold
 
-    def forward(
-        self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        with full_precision(query):
-            return _scores(self.prototypes(support, mask, exists), query)
-
     def prototypes(self, support: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None) -> Prototypes:
-        """All windows of all shots and the class prototype, K = S·⌈h/window⌉·⌈w/window⌉ + 1."""
+        """Return all windows of all shots and the class prototype, K = S·⌈h/window⌉·⌈w/window⌉ + 1."""
         support = _in_full_precision(support)
         masks = _both_masks(mask.to(support.dtype), exists)  # B 2 S h w
-        window = self.training_window if self.training else self.window
+        coarse = _window(self.training_window, TRAINING_WINDOWS, mask.shape[-2:])
+        window = coarse if self.training else _window(self.window, WINDOWS, mask.shape[-2:])
         local = _pooled(support, window).transpose(1, 2).flatten(2).mT  # B S·n C
         of_class, has_class = _class_prototypes(support, masks)  # B 2 C, B 2
 
         inside = (_pooled(masks, window) > self.threshold).flatten(2)  # B 2 S·n
-        large = (_pooled(masks[:, 1], _FOREGROUND_WINDOW) >= self.threshold).flatten(1).any(1)  # B
+        large = (_pooled(masks[:, 1], coarse) >= self.threshold).flatten(1).any(1)  # B
         background, foreground = inside[:, 0], inside[:, 1] & large[:, None]
         alone = torch.stack((~background.any(1), torch.ones_like(large)), 1)  # B 2
 
@@ -91,7 +106,7 @@ class LocalPrototypes(nn.Module):
         return Prototypes(vectors, torch.cat((local_valid, (has_class & alone)[..., None]), 2))
 
 
-class ClassPrototypes(nn.Module):
+class ClassPrototypes(PrototypeScores):
     """PANet's (Wang et al., 2019): one prototype per class, Eq. 3, and α·cosine as its score.
 
     PANet averages the prototypes of the shots; here one is pooled over the positions of all of them.
@@ -99,14 +114,8 @@ class ClassPrototypes(nn.Module):
     Shape: as LocalPrototypes; a class without a position in any support mask scores −20 everywhere.
     """
 
-    def forward(
-        self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        with full_precision(query):
-            return _scores(self.prototypes(support, mask, exists), query)
-
     def prototypes(self, support: torch.Tensor, mask: torch.Tensor, exists: torch.Tensor | None = None) -> Prototypes:
-        """The class prototypes, K = 1."""
+        """Return the class prototypes, K = 1."""
         support = _in_full_precision(support)
         of_class, has_class = _class_prototypes(support, _both_masks(mask.to(support.dtype), exists))
         return Prototypes(of_class[:, :, None], has_class[..., None])
@@ -129,7 +138,13 @@ def _class_prototypes(support: torch.Tensor, masks: torch.Tensor) -> tuple[torch
     return total / size.clamp(min=torch.finfo(size.dtype).tiny)[..., None], size > 0
 
 
-def _pooled(x: torch.Tensor, window: int) -> torch.Tensor:
+def _window(fixed: int | None, windows: int, size: Sequence[int]) -> tuple[int, int]:
+    """Return the positions of a window along y and x: as they are fixed, or so that `windows` cover a side."""
+    height, width = (fixed or -(-side // windows) for side in size)
+    return height, width
+
+
+def _pooled(x: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
     """Eq. 2: `(…, h, w)` → `(…, ⌈h/window⌉, ⌈w/window⌉)`."""
     pooled = F.avg_pool2d(x.flatten(0, -3), window, ceil_mode=True)
     return pooled.unflatten(0, x.shape[:-2])

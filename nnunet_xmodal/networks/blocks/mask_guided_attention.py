@@ -10,12 +10,12 @@ from nnunet_xmodal.networks.blocks.present_streams import zero_where_absent
 
 
 def probabilities_of(logits: torch.Tensor, regions: bool) -> torch.Tensor:
-    """One probability per output: softmax over labels, or a sigmoid each where outputs are regions that overlap."""
+    """Return a probability per output: softmax over labels, or a sigmoid each for regions, which overlap."""
     return torch.sigmoid(logits) if regions else F.softmax(logits, 1)
 
 
 def foreground_probability(logits: torch.Tensor, regions: bool) -> torch.Tensor:
-    """How likely a voxel belongs to any label: `(B, K, *spatial)` → `(B, 1, *spatial)` in [0, 1].
+    """Return how likely a voxel belongs to any label: `(B, K, *spatial)` → `(B, 1, *spatial)` in [0, 1].
 
     The sum over all labels but the background, K - 1 of them; of regions, which usually lie one within the other, the
     most likely.
@@ -41,13 +41,14 @@ class MaskGuidedAttention(nn.Module):
     present branches.
     """
 
-    def __init__(self, identity: bool = True, per_class: bool = False, detach: bool = False):
+    def __init__(self, identity: bool = True, per_class: bool = False, detach: bool = False) -> None:
         super().__init__()
         self.identity = identity
         self.per_class = per_class
         self.detach = detach
 
     def out_channels(self, channels: int, num_classes: int) -> int:
+        """Return how many channels come of so many."""
         return channels * num_classes if self.per_class else channels
 
     def forward(
@@ -57,6 +58,7 @@ class MaskGuidedAttention(nn.Module):
         regions: bool,
         present: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Weigh the features by the mask; see the class."""
         mask = self.mask(branch_logits, regions, present).to(features.dtype)  # B 1|K *spatial; float32 under autocast
         weight = 1 + mask if self.identity else mask
         if not self.per_class:
@@ -66,7 +68,7 @@ class MaskGuidedAttention(nn.Module):
     def mask(
         self, branch_logits: Sequence[torch.Tensor], regions: bool, present: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """M, `(B, 1, *spatial)`, with `per_class` `(B, K, *spatial)`."""
+        """Return M, `(B, 1, *spatial)`, with `per_class` `(B, K, *spatial)`."""
         of_logits = probabilities_of if self.per_class else foreground_probability
         masks = [of_logits(logits, regions) for logits in branch_logits]
         if present is None:

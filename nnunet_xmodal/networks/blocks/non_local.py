@@ -25,7 +25,7 @@ class NonLocal(nn.Module):
         channels: int,
         norm_op: type[nn.Module] | None = None,
         dense: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         self.attention = SelfAttention(conv_op, channels, max(1, channels // 2), dense)
         self.w = conv_op(max(1, channels // 2), channels, kernel_size=1)
@@ -33,8 +33,9 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend over positions; see the class."""
         return x + self.norm(self.w(self.attention(x)))
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
         return self.attention.compute_conv_feature_map_size(size) + self.w.out_channels * torch.Size(size).numel()

@@ -6,5 +6,5 @@ _BATCH_NORM = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: 
 
 
 def batch_norm_of(conv_op: type[nn.Module]) -> type[nn.Module]:
-    """nn.BatchNorm3d for nn.Conv3d, and so on."""
+    """Return nn.BatchNorm3d for nn.Conv3d, and so on."""
     return _BATCH_NORM[conv_op]

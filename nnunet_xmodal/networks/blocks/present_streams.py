@@ -8,19 +8,19 @@ import torch
 
 
 def zero_where_absent(x: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """`(B, …)` with 0 in the samples where bool `present` `(B,)` is False; their gradient is exactly 0."""
+    """Return `(B, …)` with 0 in the samples where bool `present` `(B,)` is False; their gradient is exactly 0."""
     return x.masked_fill(~_over(x, present), 0)
 
 
 def other_where_absent(x: torch.Tensor, present: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """`(B, …)` with the samples of `other` where bool `present` `(B,)` is False."""
+    """Return `(B, …)` with the samples of `other` where bool `present` `(B,)` is False."""
     return torch.where(_over(x, present), x, other)
 
 
 def without_absent_channels(
     x: torch.Tensor, present: torch.Tensor, stream_channels: Sequence[Sequence[int]]
 ) -> torch.Tensor:
-    """An input whose channels are 0 where no present stream reads them.
+    """Return an input whose channels are 0 where no present stream reads them.
 
     Args:
         x: `(B, C, *spatial)`.

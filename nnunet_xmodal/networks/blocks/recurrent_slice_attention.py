@@ -20,7 +20,7 @@ class RecurrentSliceAttention(nn.Module):
     Shape: `(B, C, *spatial)` → the same.
     """
 
-    def __init__(self, conv_op: type[nn.Module], channels: int):
+    def __init__(self, conv_op: type[nn.Module], channels: int) -> None:
         super().__init__()
         self.theta = conv_op(channels, channels, kernel_size=1)
         self.phi = conv_op(channels, channels, kernel_size=1)
@@ -28,6 +28,7 @@ class RecurrentSliceAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(len(self.theta.kernel_size)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend between slices along each axis in turn; see the class."""
         for step, gamma in enumerate(self.gamma):
             theta, phi, g = self.theta(x), self.phi(x), self.g(x)
             with full_precision(x):
@@ -37,5 +38,5 @@ class RecurrentSliceAttention(nn.Module):
         return x
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
         return 3 * len(self.gamma) * self.g.out_channels * torch.Size(size).numel()

@@ -23,7 +23,9 @@ class SelfAttention(nn.Module):
     Shape: `(B, C, *spatial)` → `(B, E, *spatial)`.
     """
 
-    def __init__(self, conv_op: type[nn.Module], channels: int, embedding: int | None = None, dense: bool = False):
+    def __init__(
+        self, conv_op: type[nn.Module], channels: int, embedding: int | None = None, dense: bool = False
+    ) -> None:
         super().__init__()
         embedding = embedding or channels
         self.theta = conv_op(channels, embedding, kernel_size=1)
@@ -32,6 +34,7 @@ class SelfAttention(nn.Module):
         self.dense = dense
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend over positions; see the class."""
         theta, phi, g = (layer(x).flatten(2) for layer in (self.theta, self.phi, self.g))  # B E N
         dtype = g.dtype
         with full_precision(x):
@@ -45,5 +48,5 @@ class SelfAttention(nn.Module):
         return z.transpose(1, 2).to(dtype).reshape(x.shape[0], -1, *x.shape[2:])
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
         return 3 * self.g.out_channels * torch.Size(size).numel()

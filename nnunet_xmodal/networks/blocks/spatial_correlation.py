@@ -13,13 +13,13 @@ CORRELATION_SCALES = ("channels", "sqrt")
 
 
 def spatial_correlation(x: torch.Tensor, y: torch.Tensor, scale: str = "channels") -> torch.Tensor:
-    """Z with z_ij = x_iᵀ·y_j / C̃ (Eq. 5, 6), or / √C̃ with the scale "sqrt": `(B, C̃, N)`, `(B, C̃, N)` → `(B, N, N)`."""
+    """Return Z, z_ij = x_iᵀ·y_j / C̃ (Eq. 5, 6), or / √C̃ with the scale "sqrt": two `(B, C̃, N)` → `(B, N, N)`."""
     divisor = x.shape[1] if scale == "channels" else x.shape[1] ** 0.5
     return torch.einsum("bci,bcj->bij", x, y) / divisor
 
 
 def project(values: torch.Tensor, correlation: torch.Tensor, reading: str) -> torch.Tensor:
-    """F̂ ⊗ Z_G (Eq. 7): the values at positions i of one stream, seen from the positions j of the other.
+    """Return F̂ ⊗ Z_G (Eq. 7): the values at positions i of one stream, seen from the positions j of the other.
 
     Args:
         values: `(B, C̃, N)`.
@@ -77,7 +77,7 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         out_channels: int | None = None,
         softmax: str = "dual",
         correlation_scale: str = "channels",
-    ):
+    ) -> None:
         super().__init__()
         if n_streams < 2:
             raise ValueError(f"SCFF fuses at least two streams, got {n_streams}")
@@ -100,6 +100,7 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         self.out = nn.Identity() if same_width else conv_op(fused_width, self.out_channels, kernel_size=1)
 
     def forward(self, stream_features: list[torch.Tensor], present: torch.Tensor | None = None) -> torch.Tensor:
+        """Fuse the streams' features; see the class."""
         general = [self.general(features) for features in stream_features]  # S × B C̃ *spatial
         shape, dtype = general[0].shape, general[0].dtype
         with full_precision(general[0]):
@@ -122,7 +123,7 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         return zero_where_absent(project(x, correlation, self.softmax), present[:, k])
 
     def support(self, stream_features: list[torch.Tensor]) -> torch.Tensor:
-        """Share of the positions that a position of the fused features is a mean of, `(B,)`.
+        """Return the share of the positions that a position of the fused features is a mean of, `(B,)`.
 
         exp(entropy) of the columns of Z_G over N, of the reading "dual" whatever the block's own, mean over columns and
         ordered pairs: 1 is the plain mean over the image, 1/N a single position.
@@ -136,7 +137,7 @@ class SpatialCorrelatedFeatureFusion(nn.Module):
         return torch.stack(supports).mean(0)
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
-        """Numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
+        """Count the numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
         positions = 1
         for side in size:
             positions *= side

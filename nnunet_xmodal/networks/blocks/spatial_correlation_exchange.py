@@ -43,7 +43,7 @@ class SpatialCorrelationExchange(nn.Module):
         fusion_levels: int = 3,
         max_positions: int = 256,
         correlation_scale: str = "sqrt",
-    ):
+    ) -> None:
         super().__init__()
         self.first = max(0, len(widths) - fusion_levels)
         self.max_positions = max_positions
@@ -55,12 +55,15 @@ class SpatialCorrelationExchange(nn.Module):
     def forward(
         self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None
     ) -> list[list[torch.Tensor]]:
+        """Add to every stream what correlates with it in the others; see the class."""
         levels = [list(level) for level in zip(*stream_features)]
         for index, (general, back) in enumerate(zip(self.general, self.back), start=self.first):
             levels[index] = self._exchange(levels[index], general, back, present)
         return [list(stream) for stream in zip(*levels)]
 
-    def _exchange(self, features, general, back, present) -> list[torch.Tensor]:
+    def _exchange(
+        self, features: list[torch.Tensor], general: nn.Module, back: nn.Module, present: torch.Tensor | None
+    ) -> list[torch.Tensor]:
         narrow = [general(stream) for stream in features]
         size = narrow[0].shape[2:]
         if torch.Size(size).numel() > self.max_positions:
@@ -89,7 +92,7 @@ class SpatialCorrelationExchange(nn.Module):
         return seen if present is None else zero_where_absent(seen, present)
 
     def compute_conv_feature_map_size(self, sizes: Sequence[Sequence[int]]) -> int:
-        """Numbers in the outputs of its convolutions for features of these sizes, from fine to coarse."""
+        """Count the numbers in the outputs of its convolutions for features of these sizes, from fine to coarse."""
         return sum(
             self.n_streams * (general.out_channels + back.out_channels) * torch.Size(size).numel()
             for general, back, size in zip(self.general, self.back, sizes[self.first :])

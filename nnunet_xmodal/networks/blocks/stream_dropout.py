@@ -23,13 +23,14 @@ class StreamDropout(nn.Module):
         ValueError: for another probability.
     """
 
-    def __init__(self, probability: float = 0.5):
+    def __init__(self, probability: float = 0.5) -> None:
         super().__init__()
         if not 0 <= probability < 1:
             raise ValueError(f"a stream is dropped with a probability from 0 to below 1, got {probability!r}")
         self.probability = probability
 
     def forward(self, x: torch.Tensor, n_streams: int) -> torch.Tensor | None:
+        """Draw which streams are present; see the class."""
         if not self.training:
             return None
         numbers, keep = torch.rand(len(x), n_streams, device=x.device), 1 - self.probability
@@ -42,6 +43,7 @@ class StreamDropout(nn.Module):
         return torch.stack(present, 1)
 
     def extra_repr(self) -> str:
+        """Name the probability where torch prints the module."""
         return f"probability={self.probability}"
 
 
@@ -54,6 +56,7 @@ class SomeStreams(nn.Module):
     """
 
     def forward(self, x: torch.Tensor, n_streams: int) -> torch.Tensor | None:
+        """Draw which streams are present; see the class."""
         if not self.training:
             return None
         # the binary digits of 1 to 2^S - 2 are the subsets between the empty and the full one

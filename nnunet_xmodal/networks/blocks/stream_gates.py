@@ -24,7 +24,7 @@ class StreamGates(nn.Module):
     same.
     """
 
-    def __init__(self, conv_op: type[nn.Module], widths: Sequence[int], n_streams: int):
+    def __init__(self, conv_op: type[nn.Module], widths: Sequence[int], n_streams: int) -> None:
         super().__init__()
         self.scores = nn.ModuleList(conv_op(n_streams * width, n_streams, kernel_size=1) for width in widths)
         self.gain = nn.Parameter(torch.zeros(len(self.scores)))
@@ -32,6 +32,7 @@ class StreamGates(nn.Module):
     def forward(
         self, stream_features: list[list[torch.Tensor]], present: torch.Tensor | None = None
     ) -> list[list[torch.Tensor]]:
+        """Weigh the streams against each other; see the class."""
         levels = []
         for score, gain, features in zip(self.scores, self.gain, zip(*stream_features)):
             gates = self._gates(gain * score(torch.cat(features, 1)), present)
@@ -48,5 +49,5 @@ class StreamGates(nn.Module):
             return scores.masked_fill(~here, -torch.inf).softmax(1) * here.sum(1, keepdim=True)
 
     def compute_conv_feature_map_size(self, sizes: Sequence[Sequence[int]]) -> int:
-        """Numbers in the outputs of its convolutions for features of these sizes, from fine to coarse."""
+        """Count the numbers in the outputs of its convolutions for features of these sizes, from fine to coarse."""
         return sum(score.out_channels * torch.Size(size).numel() for score, size in zip(self.scores, sizes))

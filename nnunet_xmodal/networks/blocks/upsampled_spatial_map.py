@@ -11,12 +11,13 @@ the time of upsampling and squaring, and autograd keeps nothing but the features
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import torch
 
 
 def upsampled_spatial_map(features: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Σ_t P(F_t)² with P linear, bilinear or trilinear upsampling (half-voxel alignment).
+    """Return Σ_t P(F_t)² with P linear, bilinear or trilinear upsampling (half-voxel alignment).
 
     Shape: `(B, C, *spatial)` → `(B, *size)`, any number of spatial dimensions.
     """
@@ -42,13 +43,13 @@ class _NeighbourProducts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, features: torch.Tensor, offsets: list[tuple[int, ...]]) -> tuple[torch.Tensor, ...]:
+    def forward(ctx: Any, features: torch.Tensor, offsets: list[tuple[int, ...]]) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(features)
         ctx.offsets = offsets
         return tuple((features[_first(offset)] * features[_second(offset)]).sum(1) for offset in offsets)
 
     @staticmethod
-    def backward(ctx, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         (features,) = ctx.saved_tensors
         gradient = features * (2 * gradients[0].unsqueeze(1))  # e = 0 comes first
         for offset, of_products in zip(ctx.offsets[1:], gradients[1:]):

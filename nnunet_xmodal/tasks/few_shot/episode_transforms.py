@@ -40,7 +40,7 @@ class EpisodeTransform:
 
         Args:
             image: float32 `(C, H, W)`.
-            mask: uint8 `(H, W)`.
+            mask: integers `(H, W)`, masks or maps of several.
 
         Returns:
             Both, of the same shapes and types.

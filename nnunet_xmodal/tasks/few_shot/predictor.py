@@ -1,6 +1,8 @@
 """Prediction with few-shot models: supports matched by position, and supports that the model has never seen."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,14 @@ from nnunet_xmodal.prediction.export import WholeFilesPredictor
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.trained_axes import ALWAYS
 from nnunet_xmodal.prediction.whole_cases import cases_to_segment, check_and_predict
+from nnunet_xmodal.tasks.few_shot.extents import (
+    Extents,
+    NotingConfiguration,
+    check_extents,
+    chunks_at,
+    read_extents,
+)
+from nnunet_xmodal.tasks.few_shot.largest_component import keep_largest_components
 from nnunet_xmodal.tasks.few_shot.options import FewShotOptions
 from nnunet_xmodal.tasks.few_shot.support import fill_support, labels_to_segment, relative_position
 
@@ -34,12 +44,19 @@ class FewShotPredictor(WholeFilesPredictor):
 
     Attributes:
         match: "position" or "best".
+        extents: of organs that are known, see `extents`; these are segmented between their first and last slice, by
+            the chunk at a slice's place in the organ.
     """
 
     options_class = FewShotOptions
     options = FewShotOptions()
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._noted: dict[str, Any] = {}  # name and properties of the case that is predicted
+
     match = "position"
+    extents: Extents = {}
     turns = ALWAYS  # positions are along the patient, not along the array
 
     def predict_folder(self, request: PredictionRequest) -> None:
@@ -54,7 +71,21 @@ class FewShotPredictor(WholeFilesPredictor):
             check_input_folder(self.options.support)
             for line in self.use_support(Path(self.options.support), request.progress):
                 print("Support:", line)
+        if self.options.extents is not None:
+            self.use_extents(Path(self.options.extents), cases)
         check_and_predict(self, cases, request)
+
+    def use_extents(self, file: Path, cases: Sequence[Case]) -> None:
+        """Look for organs only where a table says that they are.
+
+        Raises:
+            XModalError: see `read_extents` and `check_extents`.
+        """
+        extents = read_extents(file, cases, self.dataset_json, self.label_manager)
+        check_extents(extents, cases, self.plans_manager)
+        self.extents, self._noted = extents, {}
+        configuration = self.configuration_manager.configuration
+        self.configuration_manager = NotingConfiguration(configuration, self._noted, self.dataset_json["file_ending"])
 
     def use_support(self, folder: Path, progress: bool = True) -> list[str]:
         """Segment what the cases of a folder show, without training: other labels, other names, any number of them.
@@ -94,8 +125,9 @@ class FewShotPredictor(WholeFilesPredictor):
             old.input_channels,
             old.size,
             background=not label_manager.has_regions,
+            padded_by_background=old.padded_by_background,
         )
-        lines = fill_support(network, dataset, label_manager)
+        lines = fill_support(network, dataset, label_manager, self.plans_manager.transpose_forward)
         if not network.support.exists.any():
             raise XModalError(f"no case of {folder} shows any of its labels: label one.")
         support = {key: value for key, value in network.state_dict().items() if key.startswith("support.")}
@@ -106,20 +138,46 @@ class FewShotPredictor(WholeFilesPredictor):
         self.network, self.dataset_json, self.label_manager = network, dataset_json, label_manager
         return lines
 
+    def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args: Any, **kwargs: Any) -> Any:
+        """Predict preprocessed cases, as nnU-Net does, and know which case it is."""
+        return super().predict_from_data_iterator(self._noting(data_iterator), *args, **kwargs)
+
+    def _noting(self, cases: Iterable[dict]) -> Iterator[dict]:
+        for case in cases:
+            if case["ofile"] is not None:
+                self._noted.update(case=Path(case["ofile"]).name, properties=case["data_properties"])
+            yield case
+
+    def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
+        """Predict as nnU-Net does: `(C, slices, H, W)` → `(heads, slices, H, W)`."""
+        logits = super().predict_logits_from_preprocessed_data(data)
+        if self.options.largest_component:
+            return keep_largest_components(logits, self.label_manager.has_regions)
+        return logits
+
     def _internal_predict_sliding_window_return_logits(
         self, data: torch.Tensor, slicers: list[tuple], do_on_device: bool = True
     ) -> torch.Tensor:
         """nnU-Net's, slice by slice: `(C, slices, H, W)` → `(heads, slices, H, W)`."""
-        if self.match == "best":
-            return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
         network, progress, logits = self.network, self.allow_tqdm, []
+        slices = data.shape[1]
+        chunks = chunks_at(
+            self.extents.get(self._noted.get("case", ""), {}),
+            self._noted.get("properties", {}),
+            self.plans_manager.transpose_forward,
+            slices,
+            unwrapped(network).chunks,
+        )
+        if self.match == "best" and not any(chunks):
+            return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
         of_slice: dict[int, list[tuple]] = {}
         for slicer in slicers:  # (channels, slice, rows, columns)
             of_slice.setdefault(slicer[1], []).append((slicer[0], 0, *slicer[2:]))
         try:
             self.allow_tqdm = False
             for index, tiles in tqdm(sorted(of_slice.items()), disable=not progress):
-                self.network = _AtPosition(network, relative_position(index, data.shape[1]))
+                position = None if self.match == "best" else relative_position(index, slices)
+                self.network = _AtSlice(network, position, chunks[index])
                 part = data[:, index : index + 1]
                 logits.append(super()._internal_predict_sliding_window_return_logits(part, tiles, do_on_device))
         finally:
@@ -127,16 +185,16 @@ class FewShotPredictor(WholeFilesPredictor):
         return torch.cat(logits, 1)
 
 
-class _AtPosition(nn.Module):
-    """A network as nnU-Net calls it, one tile at a time."""
+class _AtSlice(nn.Module):
+    """A network as nnU-Net calls it, one tile at a time, of a slice whose place is known."""
 
-    def __init__(self, network: nn.Module, position: float):
+    def __init__(self, network: nn.Module, position: float | None, chunks: dict[int, int | None]) -> None:
         super().__init__()
-        self.network, self.position = network, position
+        self.network, self.position, self.chunks = network, position, chunks
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Segment a tile."""
-        return unwrapped(self.network).segment(x, position=self.position)
+        return unwrapped(self.network).segment(x, position=self.position, of_label=self.chunks)
 
 
 class _Preprocessed:
@@ -149,7 +207,7 @@ class _Preprocessed:
         label_manager: LabelManager,
         cases: list[Case],
         progress: bool,
-    ):
+    ) -> None:
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         plans = (predictor.plans_manager, predictor.configuration_manager, dataset_json)
         self.cases = {}

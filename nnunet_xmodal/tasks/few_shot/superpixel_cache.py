@@ -34,7 +34,7 @@ class SuperpixelMaps:
         counts: case → int32 `(slices,)`, superpixels per slice.
     """
 
-    def __init__(self, folder: str | Path, counts: dict[str, np.ndarray]):
+    def __init__(self, folder: str | Path, counts: dict[str, np.ndarray]) -> None:
         self.folder, self.counts = Path(folder), counts
 
     def slice(self, case: str, index: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.tasks.few_shot.episodes import on_patch
+from nnunet_xmodal.tasks.few_shot.file_slices import file_slices
 from nnunet_xmodal.tasks.few_shot.support_slices import choose_support
 
 Label = tuple[int, ...]
@@ -25,14 +26,20 @@ def labels_to_segment(label_manager: LabelManager) -> dict[str, Label]:
     return {label_or_region_to_key(one): tuple(one) if isinstance(one, tuple | list) else (one,) for one in chosen}
 
 
-def fill_support(network: PrototypeNetwork, dataset: PreprocessedCases, label_manager: LabelManager) -> list[str]:
+def fill_support(
+    network: PrototypeNetwork,
+    dataset: PreprocessedCases,
+    label_manager: LabelManager,
+    transpose_forward: Sequence[int] = (0, 1, 2),
+) -> list[str]:
     """Give every label of the network slices of the dataset's cases, see `choose_support`.
 
     Args:
         dataset: of nnU-Net or like it, with `identifiers` and `load_case`; its label maps are read.
+        transpose_forward: of the plans.
 
     Returns:
-        A line per label: where its support comes from, or that no case shows it.
+        A line per label: where its support comes from, or that no case shows it. Slices are those of the files.
     """
     labels = labels_to_segment(label_manager)
     chosen = choose_support(dataset, dataset.identifiers, labels, network.chunks, network.shots)
@@ -45,9 +52,20 @@ def fill_support(network: PrototypeNetwork, dataset: PreprocessedCases, label_ma
                 image, mask, position = _support_slice(dataset, case, index, labels[key], network.size)
                 if mask.any():  # a patch smaller than the image may cut off what the slice shows
                     network.set_support(number, chunk, shot, image, mask, position)
-                    places.append(f"{case} slice {index}")
+                    places.append(f"{case} {_named(dataset, case, index, transpose_forward)}")
         lines.append(f"label {key}: {', '.join(places) or 'no case shows it, it will not be predicted'}")
     return lines
+
+
+def _named(dataset: PreprocessedCases, case: str, index: int, transpose_forward: Sequence[int]) -> str:
+    data, _, _, properties = dataset.load_case(case)
+    return file_slices(properties, transpose_forward, data.shape[1]).named(index)
+
+
+def cases_of_support(dataset: PreprocessedCases, label_manager: LabelManager, chunks: int, shots: int) -> set[str]:
+    """Return the cases that `fill_support` would take slices of."""
+    chosen = choose_support(dataset, dataset.identifiers, labels_to_segment(label_manager), chunks, shots)
+    return {case for support in chosen.values() for slices in support.values() for case, _ in slices}
 
 
 def _support_slice(

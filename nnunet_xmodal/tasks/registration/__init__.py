@@ -2,7 +2,9 @@
 
 Each is a callable `(fixed, moving, spacing, base) → Registered`:
 
-    fixed, moving   (D, H, W), the moving image as it is: it is resampled once, by what the method finds
+    fixed           (D, H, W)
+    moving          (D', H', W') around the same centre, as it is: it is resampled once, by what the method finds. It
+                    reaches beyond the grid of the fixed image, so that no start brings in what was cut, `surroundings`
     spacing         mm along D, H, W
     base            (4, 4), the start: moving → fixed, in mm about the centre of the grid
     Registered      the matrix of the same kind, and how many seconds it took

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from nnunet_xmodal.datasets.joint_min_max import joint_min_max, label_in_range_of
-from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.warp import warp
 from nnunet_xmodal.tasks.registration.method import RegistrationMethod, Volume
 from nnunet_xmodal.tasks.registration.registered import Registered
+from nnunet_xmodal.tasks.registration.turning_point import matrix_about, turning_point
 
 
 def network_input(
@@ -21,14 +21,14 @@ def network_input(
 
     Args:
         fixed: `(B, 1, D, H, W)`; a label of 0 and 1 if `fixed_is_label`, which then takes the moving image's range.
-        moving: `(B, 1, D, H, W)`.
+        moving: `(B, 1, D', H', W')` around the same centre: the grid, or the grid and its surroundings.
         base: where the moving image begins, `(B, 4, 4)`.
         spacing: `(B, 3)` or `(3)` in mm along D, H, W.
 
     Returns:
         `(B, 2, D, H, W)`.
     """
-    moving = warp(moving, base, spacing)
+    moving = warp(moving, base, spacing, size=fixed.shape[2:])
     if fixed_is_label:
         fixed = label_in_range_of(fixed, moving)
     return joint_min_max(torch.cat((fixed, moving), 1))
@@ -39,16 +39,18 @@ class ByNetwork(RegistrationMethod):
     """A network as a method: its result is M(output)·base, see the package for the interface.
 
     Attributes:
-        network: in eval mode; images → `(B, 6)` in mm and degrees.
+        network: in eval mode; images and spacing → `(B, 6)` in mm and degrees.
         device: of the network.
         fixed_is_label: the network was trained on labels in the place of fixed images: hand it the label.
         batch_size: starts that `of_starts` puts into one forward pass.
+        turns_about_corner: the network's six numbers turn about the grid's corner, see `turning_point`.
     """
 
     network: nn.Module
     device: torch.device
     fixed_is_label: bool = False
     batch_size: int = 8
+    turns_about_corner: bool = False
 
     def find(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: torch.Tensor) -> torch.Tensor:
         """Return the matrix of the one start, from one forward pass."""
@@ -68,6 +70,7 @@ class ByNetwork(RegistrationMethod):
         """
         images = [torch.as_tensor(image).to(self.device, torch.float32)[None, None] for image in (fixed, moving)]
         millimetres = torch.as_tensor(spacing, dtype=torch.float32, device=self.device)
+        point = turning_point(fixed.shape, torch.as_tensor(spacing, dtype=torch.float64), self.turns_about_corner)
         matrices, seconds = [], []
         for base in bases.split(self.batch_size):
             began = perf_counter()
@@ -75,8 +78,8 @@ class ByNetwork(RegistrationMethod):
             base = base.double().cpu()
             with torch.no_grad():
                 x = network_input(some[0], some[1], base.float().to(self.device), millimetres, self.fixed_is_label)
-                output = self.network(x).double().cpu()  # B 6, in float32 as at prediction
-            matrices.append(rigid_transform.matrix(output) @ base)
+                output = self.network(x, millimetres).double().cpu()  # B 6, in float32 as at prediction
+            matrices.append(matrix_about(output, point) @ base)
             seconds += [(perf_counter() - began) / len(base)] * len(base)
         return torch.cat(matrices), torch.tensor(seconds, dtype=torch.float64)
 
@@ -84,7 +87,7 @@ class ByNetwork(RegistrationMethod):
 class InTurn:
     """Methods in turn, each from where the one before ended: two stages, or a network and what refines it."""
 
-    def __init__(self, *methods: Callable[..., Registered]):
+    def __init__(self, *methods: Callable[..., Registered]) -> None:
         self.methods = methods
         self.fixed_is_label = getattr(methods[0], "fixed_is_label", False)
 

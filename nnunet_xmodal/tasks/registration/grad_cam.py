@@ -16,7 +16,6 @@ from torch import nn
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.grid_chain import GridChain
-from nnunet_xmodal.tasks.registration.by_network import network_input
 from nnunet_xmodal.tasks.registration.grid import RegistrationGrid
 from nnunet_xmodal.tasks.registration.steps import NetworkStep
 
@@ -40,14 +39,13 @@ def attention_heat(step: NetworkStep, grid: RegistrationGrid) -> dict[str, np.nd
     """Return side → `(d, h, w)` at the features' positions, from 0 to 1; the mean over folds of maps of maximum 1."""
     attr = captum_attr()
     network = step.network.to(step.device).eval()
-    fixed, moving = (torch.from_numpy(a).to(step.device)[None, None] for a in (step.fixed_of(grid), grid.moving))
+    x = step.input_of((grid,))
     spacing = torch.tensor(grid.chain.effective_spacing, dtype=torch.float32, device=step.device)
-    x = network_input(fixed, moving, torch.eye(4, device=step.device)[None], spacing, step.fixed_is_label)
     heat: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
     for parameters in step.parameters:
         network.load_state_dict(parameters)
         for side in SIDES:
-            gradcam = attr.LayerGradCam(lambda images: network(images).norm(dim=1), shown_layer(network, side))
+            gradcam = attr.LayerGradCam(lambda images: network(images, spacing).norm(dim=1), shown_layer(network, side))
             with torch.enable_grad():
                 found = gradcam.attribute(x)[0, 0].detach().abs()  # d h w
             heat[side].append((found / found.amax().clamp_min(1e-12)).cpu().numpy())

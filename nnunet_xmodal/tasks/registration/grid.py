@@ -1,5 +1,6 @@
 """The grid of a registration network: two images that lie anywhere, on one grid, preprocessed by nnU-Net."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.files.whole_labels import rounded_labels
 from nnunet_xmodal.geometry.grid_chain import GridChain
+from nnunet_xmodal.tasks.registration.surroundings import voxels_around
 
 OUTSIDE = 0.0
 """What the moving image has beyond its border. In training, too, warped images and grids that reach beyond a case are
@@ -20,24 +22,32 @@ class RegistrationGrid:
     """Two images on one grid, as a registration network reads them.
 
     Attributes:
-        fixed, moving: float32 `(D, H, W)`.
+        fixed: float32 `(D, H, W)`.
+        moving: on the grid and its surroundings, as far as the fixed image reaches, float32 `(D', H', W')`.
         label: float32 `(D, H, W)` of the fixed image, 1 inside of the organ; or None.
         chain: from this grid to physical points.
+        shifted: the same images on grids around other centres near by.
     """
 
     fixed: np.ndarray
     moving: np.ndarray
     label: np.ndarray | None
     chain: GridChain
+    shifted: tuple["RegistrationGrid", ...] = ()
 
 
 @dataclass(frozen=True)
 class GridCutter:
-    """Preprocessing of two images onto one grid: the moving one is resampled once, then nnU-Net preprocesses both."""
+    """Preprocessing of two images onto one grid: the moving one is resampled once, then nnU-Net preprocesses both.
+
+    Attributes:
+        shifts: of further grids in mm along D, H, W, of which registrations tell how sure they are.
+    """
 
     plans: PlansManager
     configuration: ConfigurationManager
     dataset_json: dict
+    shifts: Sequence[Sequence[float]] = ()
 
     def __call__(
         self,
@@ -76,9 +86,14 @@ class GridCutter:
             properties, self.plans.transpose_forward, data.shape[1:], self.configuration.patch_size
         )
         chain = chain.around(chain.to_preprocessed(centre).tolist())
-        on_fixed, on_moving = chain.cut(np.asarray(data, np.float32), OUTSIDE)
-        organ = None if label is None else is_organ(chain.cut(seg)[0], self.dataset_json).astype(np.float32)
-        return RegistrationGrid(on_fixed, on_moving, organ, chain)
+        data = np.asarray(data, np.float32)
+
+        def cut(at: GridChain, shifted: tuple[RegistrationGrid, ...] = ()) -> RegistrationGrid:
+            around = at.enlarged(voxels_around(at.size, at.effective_spacing))
+            organ = None if label is None else is_organ(at.cut(seg)[0], self.dataset_json).astype(np.float32)
+            return RegistrationGrid(at.cut(data, OUTSIDE)[0], around.cut(data, OUTSIDE)[1], organ, at, shifted)
+
+        return cut(chain, tuple(cut(chain.shifted(mm)) for mm in self.shifts))
 
 
 def is_organ(label: np.ndarray, dataset_json: dict) -> np.ndarray:

@@ -22,7 +22,8 @@ class RegistrationLoader(DataLoader):
 
     A batch holds
 
-        data      float32 (B, 2, D, H, W), fixed and moving, aligned
+        data      float32 (B, 1, D, H, W), the fixed images
+        moving    float32 (B, 1, D', H', W'), aligned, with the surroundings of the grid
         label     float32 (B, 1, D, H, W), 1 inside of the organ
         points    float32 (B, N, 3), its surface in mm from the grid's centre, padded
         exists    bool (B, N), which of these are points
@@ -30,7 +31,7 @@ class RegistrationLoader(DataLoader):
         keys      names of the cases
     """
 
-    def __init__(self, cases: RegistrationCases, batch_size: int, jitter: float = 10.0):
+    def __init__(self, cases: RegistrationCases, batch_size: int, jitter: float = 10.0) -> None:
         super().__init__(cases, batch_size, infinite=True)
         self.indices = cases.identifiers
         self.jitter = jitter
@@ -51,11 +52,15 @@ class FixedStartsLoader:
     Args:
         sre: range of the starts in mm.
         starts: per case.
+        about_corner: see `turning_point`.
     """
 
-    def __init__(self, cases: RegistrationCases, batch_size: int, sre: SRE, starts: int = 5):
+    def __init__(
+        self, cases: RegistrationCases, batch_size: int, sre: SRE, starts: int = 5, about_corner: bool = False
+    ) -> None:
         cut = {case: cases.cut(case) for case in cases.identifiers}
-        drawn = {case: fixed_perturbations(case, on_grid.points, sre, starts) for case, on_grid in cut.items()}
+        points = {case: on_grid.points - on_grid.turning_point(about_corner) for case, on_grid in cut.items()}
+        drawn = {case: fixed_perturbations(case, points[case], sre, starts) for case in cut}
         samples = [(case, drawn[case][start]) for start in range(starts) for case in cut]
         self._cases = cut
         self._batches = [samples[first : first + batch_size] for first in range(0, len(samples), batch_size)]
@@ -83,7 +88,8 @@ def batch_of(cases: Sequence[CaseOnGrid], keys: Sequence[str]) -> dict:
     """Make a batch of cases, see RegistrationLoader."""
     points, exists = padded([case.points.float() for case in cases])
     return {
-        "data": torch.stack([case.images for case in cases]),
+        "data": torch.stack([case.fixed for case in cases]),
+        "moving": torch.stack([case.moving for case in cases]),
         "label": torch.stack([case.label for case in cases]),
         "points": points,
         "exists": exists,

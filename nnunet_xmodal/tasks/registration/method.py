@@ -12,7 +12,7 @@ from nnunet_xmodal.tasks.registration.registered import Registered
 from nnunet_xmodal.tasks.registration.start_check import check_overlap
 
 Volume: TypeAlias = torch.Tensor | np.ndarray
-"""`(D, H, W)`."""
+"""`(D, H, W)`; a moving one reaches beyond the fixed one's grid, around the same centre."""
 
 
 class RegistrationMethod(ABC):
@@ -26,7 +26,7 @@ class RegistrationMethod(ABC):
         """
         began = perf_counter()
         base = torch.as_tensor(base, dtype=torch.float64).cpu()
-        check_overlap(fixed.shape, spacing, base)
+        check_overlap(fixed.shape, moving.shape, spacing, base)
         return Registered(self.find(fixed, moving, spacing, base), perf_counter() - began)
 
     @abstractmethod

@@ -48,7 +48,7 @@ class MutualInformation(RegistrationMethod):
         reads = euler_transform(rigid_transform.inverse(base).numpy(), centre=(0.0, 0.0, 0.0))  # fixed → moving point
         method = self._method(tuple(fixed.shape), spacing)
         method.SetInitialTransform(reads, inPlace=True)
-        method.Execute(_image(fixed, spacing), _surrounded(_image(moving, spacing)))
+        method.Execute(_image(fixed, spacing), _surrounded(_image(moving, spacing), fixed.shape))
         return rigid_transform.inverse(torch.from_numpy(physical_matrix(reads)))
 
     def _method(self, shape: Sequence[int], spacing: Sequence[float]) -> sitk.ImageRegistrationMethod:
@@ -81,6 +81,6 @@ def _image(volume: Volume, spacing: Sequence[float]) -> sitk.Image:
     return image
 
 
-def _surrounded(image: sitk.Image) -> sitk.Image:
-    margin = [side // 2 for side in image.GetSize()]
+def _surrounded(image: sitk.Image, shape: Sequence[int]) -> sitk.Image:
+    margin = [side // 2 for side in shape[::-1]]
     return sitk.ConstantPad(image, margin, margin, float(sitk.GetArrayViewFromImage(image).min()))

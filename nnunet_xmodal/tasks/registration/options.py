@@ -19,14 +19,30 @@ class RegistrationOptions:
         metavar="FOLDER",
         group="within an organ",
     )
-    init: Literal["none", "geometry", "moments"] | None = option(
+    moving: str | None = option(
+        "the moving images, <case> or <case>_0001 with an ending of any format, where -i holds the fixed ones alone",
+        metavar="FOLDER",
+        group=_GROUP,
+    )
+    init: str | None = option(
         "where the moving image begins: none trusts the physical coordinates of both files, geometry and moments lay "
-        "the volumes' centres, or the centres of their mass, on each other (default: none)",
-        choices=["none", "geometry", "moments"],
+        "the volumes' centres, or the centres of their mass, on each other; a folder holds <case>.tfm, or landmarks "
+        "<case>_0000 and <case>_0001 (default: none)",
+        metavar="none|geometry|moments|FOLDER",
         group=_GROUP,
     )
     labels: str | None = option(
-        "labels of the fixed images, for trainers that read them", metavar="FOLDER", group=_GROUP
+        "labels of the fixed images: for trainers that read them, or to measure SRE and Dice",
+        metavar="FOLDER",
+        group=_GROUP,
+    )
+    moving_labels: str | None = option(
+        "labels of the moving images, to measure the Dice with --labels", metavar="FOLDER", group=_GROUP
+    )
+    reference: str | None = option(
+        "what is right, to measure errors: as the folder of --init; TRE of landmarks, SRE with --labels",
+        metavar="FOLDER",
+        group=_GROUP,
     )
     stage2: str | None = option(
         "trainer of the same plans that registers what is left", metavar="TRAINER", group=_GROUP

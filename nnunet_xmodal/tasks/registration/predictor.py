@@ -13,20 +13,16 @@ from time import perf_counter
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tqdm import tqdm
 
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.evaluation.figures.checkerboard import draw_checkerboards
-from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.files.transform_writer import write_transform
-from nnunet_xmodal.files.two_places import check_moved_alike, two_places
 from nnunet_xmodal.files.volume_writer import write_volume
-from nnunet_xmodal.files.volumes import check_not_constant, check_same_unit, read_volume
-from nnunet_xmodal.geometry import rigid_transform
+from nnunet_xmodal.files.volumes import read_volume
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
-from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap, to_index
+from nnunet_xmodal.geometry.volume_grid import to_index
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
@@ -34,24 +30,18 @@ from nnunet_xmodal.prediction.model import find_model
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.trained_axes import NEVER
 from nnunet_xmodal.tasks.registration import grad_cam
-from nnunet_xmodal.tasks.registration.case import POINT_ENDINGS, RegistrationCase, cases_to_register
+from nnunet_xmodal.tasks.registration.case import RegistrationCase, cases_to_register
+from nnunet_xmodal.tasks.registration.doubts import angle, displacement, doubts
 from nnunet_xmodal.tasks.registration.grid import OUTSIDE, GridCutter, RegistrationGrid
-from nnunet_xmodal.tasks.registration.grid_centre import GridCentre, grid_centre, organ_points
-from nnunet_xmodal.tasks.registration.initial_transform import initial_transform
+from nnunet_xmodal.tasks.registration.initial_transform import check_init
+from nnunet_xmodal.tasks.registration.new_pair_errors import PairErrors
 from nnunet_xmodal.tasks.registration.options import RegistrationOptions
-from nnunet_xmodal.tasks.registration.steps import MutualInformationStep, NetworkStep, RegistrationStep
+from nnunet_xmodal.tasks.registration.start import Start, StartFinder
+from nnunet_xmodal.tasks.registration.steps import SHIFTS, MutualInformationStep, NetworkStep, RegistrationStep
 from nnunet_xmodal.tasks.registration.table import RegistrationTable
 
 WRITTEN = (".tfm", "_registered.nii.gz", "_checkerboard.png")
 WRITTEN_HEAT = tuple(f"_gradcam_{side}.nii.gz" for side in grad_cam.SIDES)
-
-
-@dataclass(frozen=True)
-class Start:
-    """The start of a case: fixed → moving point in mm, and the point of the fixed image around which the grid lies."""
-
-    initial: sitk.Euler3DTransform
-    centre: GridCentre
 
 
 @dataclass(frozen=True)
@@ -62,11 +52,15 @@ class Registration:
         transform: fixed → moving point in mm, about the centre of the last step's grid.
         first_grid: what the first step saw.
         seconds_network: of all networks.
+        steps: their names and what they had to say.
+        disagreement: in mm, the last networks'.
     """
 
     transform: sitk.Euler3DTransform
     first_grid: RegistrationGrid
     seconds_network: float
+    steps: tuple[str, ...]
+    disagreement: float
 
 
 class RegistrationPredictor(GuardedPredictor):
@@ -79,8 +73,15 @@ class RegistrationPredictor(GuardedPredictor):
     @property
     def fixed_is_label(self) -> bool:
         """Return whether the model's trainer says that its networks read a label as their fixed image."""
-        trainer = recursive_find_trainer_class_by_name(self.trainer_name)
-        return getattr(trainer, "fixed_is_label", False)
+        return self._of_trainer("fixed_is_label")
+
+    @property
+    def turns_about_corner(self) -> bool:
+        """Return whether the networks' six numbers turn about the grid's corner; see `turning_point`."""
+        return self._of_trainer("turns_about_corner")
+
+    def _of_trainer(self, attribute: str) -> bool:
+        return getattr(recursive_find_trainer_class_by_name(self.trainer_name), attribute, False)
 
     def predict_folder(self, request: PredictionRequest) -> None:
         """Register every case.
@@ -97,7 +98,9 @@ class RegistrationPredictor(GuardedPredictor):
         steps = self._steps(request)
         if options.grad_cam:
             grad_cam.captum_attr()
-        found = cases_to_register(request.images, self.dataset_json, options.roi, options.labels)
+        check_init(init)
+        reads_labels = any(step.fixed_is_label for step in steps)
+        found = cases_to_register(request.images, self.dataset_json, options, reads_labels)
         cases = list(request.of_this_part(found))
         table = RegistrationTable.of_folder(output, request.part)
         if request.continue_prediction:
@@ -119,10 +122,22 @@ class RegistrationPredictor(GuardedPredictor):
                 first = steps[0]
                 assert isinstance(first, NetworkStep), "what refines comes after the networks"
                 _write_heat(case, fixed, first, registered.first_grid, output)
-            described = {"init": init, "steps": " + ".join(step.name for step in steps)}
+            errors = PairErrors(case.known, self.dataset_json).of(start.initial, registered.transform)
+            described = {
+                "init": init,
+                "steps": " + ".join(registered.steps),
+                **errors,
+                **self._doubts(registered, start),
+            }
             seconds = {"seconds_network": registered.seconds_network, "seconds": perf_counter() - began}
-            table.add({"case": case.name, **_numbers(registered.transform, start), **described, **seconds})
+            table.add({"case": case.name, **_numbers(registered.transform, start), **described, **errors, **seconds})
         print(f"Transforms of {len(cases)} cases are in {output}; {table.file.name} describes them.")
+
+    def _doubts(self, registered: "Registration", start: Start) -> dict[str, str | float]:
+        reasons = doubts(
+            registered.transform, start, registered.first_grid, registered.disagreement, self.plans_manager.plans
+        )
+        return {"disagreement": registered.disagreement, "warning": "; ".join(reasons)}
 
     def _steps(self, request: PredictionRequest) -> list[RegistrationStep]:
         models = [self]
@@ -135,20 +150,31 @@ class RegistrationPredictor(GuardedPredictor):
                 f"models of {reading[0]} read the label of the fixed image in its place: give the folder of "
                 f"<case>{self.dataset_json['file_ending']} with --labels."
             )
-        if self.options.labels and not reading:
+        if self.options.labels and not (reading or self.options.reference or self.options.moving_labels):
             raise XModalError(
                 f"--labels does not apply to models of {self.trainer_name}, which read the fixed image itself: give "
-                "masks around which to cut with --roi."
+                "masks around which to cut with --roi, or what to measure them against with --moving_labels or "
+                "--reference."
             )
+        if self.options.moving_labels and not self.options.labels:
+            raise XModalError("--moving_labels are compared with the labels of the fixed images: give --labels, too.")
         if self.options.refine:
             steps.append(MutualInformationStep(steps[0].cut))
         return steps
 
     def as_step(self) -> NetworkStep:
         """Return all folds of the model as one step."""
-        cut = GridCutter(self.plans_manager, self.configuration_manager, self.dataset_json)
+        cut = GridCutter(self.plans_manager, self.configuration_manager, self.dataset_json, SHIFTS)
         network = unwrapped(self.network)  # compiling takes longer than many cases
-        return NetworkStep(self.trainer_name, cut, network, self.list_of_parameters, self.device, self.fixed_is_label)
+        return NetworkStep(
+            self.trainer_name,
+            cut,
+            network,
+            self.list_of_parameters,
+            self.device,
+            self.fixed_is_label,
+            self.turns_about_corner,
+        )
 
     def _second_stage(self, request: PredictionRequest, trainer: str) -> "RegistrationPredictor":
         folder = find_model(replace(request, trainer=trainer))
@@ -161,53 +187,16 @@ class RegistrationPredictor(GuardedPredictor):
         return second
 
     def _checked(self, cases: Sequence[RegistrationCase], init: str, progress: bool) -> list[Start]:
-        starts, faults = [], []
+        start_of, starts, faults = StartFinder(init, self.configuration_manager, self.dataset_json), [], []
         for case in tqdm(cases, desc=f"Checking {len(cases)} cases", disable=not progress):
             try:
-                starts.append(self._start(case, init))
+                starts.append(start_of(case))
+                PairErrors(case.known, self.dataset_json)
             except XModalError as error:  # the others are checked as well
                 faults.append(str(error))
         if faults:
             raise XModalError(first_of(faults))
         return starts
-
-    def _start(self, case: RegistrationCase, init: str) -> Start:
-        fixed, moving, _ = self._images(case)
-        check_same_unit(fixed, moving, case.fixed, case.moving)
-        self._check_places(case)
-        initial = initial_transform(init, fixed, moving)
-        matrix = physical_matrix(initial)
-        way_out = "begin with centre on centre, --init geometry" if init == "none" else "try --init none"
-        if not overlap(fixed, moving, matrix):
-            raise XModalError(f"{case.moving} does not overlap with {case.fixed} in physical space: {way_out}.")
-        centre = grid_centre(case, fixed, self.dataset_json)
-        half = np.multiply(self.configuration_manager.patch_size, self.configuration_manager.spacing)[::-1] / 2
-        place = np.eye(4)
-        place[:3, :3], place[:3, 3] = np.reshape(fixed.GetDirection(), (3, 3)), centre.point
-        points = lattice(place, -half, half)
-        if not any_inside(moving, points @ matrix[:3, :3].T + matrix[:3, 3]):
-            raise XModalError(
-                f"{case.moving} does not reach into the grid around {centre.point.round(1).tolist()} mm, the centre of "
-                f"the {centre.source} of {case.fixed}: {way_out}, or show where the organ is with --roi."
-            )
-        if case.label is not None:
-            offsets = (organ_points(case.label, self.dataset_json) - centre.point) @ place[:3, :3]
-            if not (np.abs(offsets) <= half).all(-1).any():
-                raise XModalError(
-                    f"{case.label} does not reach into the grid around {centre.point.round(1).tolist()} mm, the "
-                    f"{centre.source} of {case.roi}: it lies elsewhere than the label."
-                )
-        for image, file in ((fixed, case.fixed), (moving, case.moving)):
-            check_not_constant(image, file)
-        return Start(initial, centre)
-
-    def _check_places(self, case: RegistrationCase) -> None:
-        """A mask belongs to the fixed image, whoever reads the two; where the moving image begins is said at least."""
-        masks = [file for file in (case.roi, case.label) if file and not file.name.endswith(POINT_ENDINGS)]
-        check_moved_alike([case.fixed, *masks])
-        for places in (two_places(case.fixed), two_places(case.moving)):
-            if places is not None:
-                remark(f"{places.file} lies at two places: {places.described()}; transforms are for ITK's.")
 
     def _images(self, case: RegistrationCase) -> tuple[sitk.Image, sitk.Image, sitk.Image | None]:
         label = None if case.label is None else read_volume(case.label, self.dataset_json)
@@ -226,14 +215,16 @@ def register(
     Raises:
         XModalError: see the steps.
     """
-    transform, grids, seconds = start.initial, [], 0.0
+    transform, grids, seconds, told, disagreement = start.initial, [], 0.0, [], 0.0
     for step in steps:
         grid = step.cut(fixed, moving, transform, start.centre.point, label if step.fixed_is_label else None)
         found = step(grid)
         transform = grid.chain.physical_transform(found.matrix, transform)
         grids.append(grid)
-        seconds += found.seconds if isinstance(step, NetworkStep) else 0.0
-    return Registration(transform, grids[0], seconds)
+        told.append(f"{step.name} ({found.note})" if found.note else step.name)
+        if isinstance(step, NetworkStep):
+            seconds, disagreement = seconds + found.seconds, found.disagreement
+    return Registration(transform, grids[0], seconds, tuple(told), disagreement)
 
 
 def _write(
@@ -263,22 +254,15 @@ def _write_heat(
 def _numbers(transform: sitk.Euler3DTransform, start: Start) -> dict[str, str | float]:
     centre = np.array(transform.GetCenter())
     whole, initial = physical_matrix(transform), physical_matrix(start.initial)
-
-    def displacement(matrix: np.ndarray) -> float:
-        return float(np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3] - centre))
-
-    def angle(matrix: np.ndarray) -> float:
-        return float(rigid_transform.rotation_angle(torch.from_numpy(matrix)))
-
     found = np.linalg.inv(initial) @ whole
     angles = np.rad2deg([transform.GetAngleX(), transform.GetAngleY(), transform.GetAngleZ()])
     return {
         **dict(zip(("tx", "ty", "tz"), transform.GetTranslation())),
         **dict(zip(("ax", "ay", "az"), map(float, angles))),
         "rotation_angle": angle(whole),
-        "centre_displacement": displacement(whole),
+        "centre_displacement": displacement(whole, transform),
         "found_angle": angle(found),
-        "found_displacement": displacement(found),
+        "found_displacement": displacement(found, transform),
         **dict(zip(("centre_x", "centre_y", "centre_z"), map(float, centre))),
         "centre_from": start.centre.source,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.csv_cells import as_written, row_as_text
+from nnunet_xmodal.tasks.registration.new_pair_errors import ERROR_COLUMNS
 
 COLUMNS = (
     "case",
@@ -18,12 +19,16 @@ COLUMNS = (
     "centre_from",
     "init",
     "steps",
+    *ERROR_COLUMNS,
+    "disagreement",
+    "warning",
     "seconds_network",
     "seconds",
 )
 """Of the transform in CASE.tfm, fixed → moving point: translations in mm and rotations in degrees about the centre of
 the grid, the angle it turns by and how far it moves that centre; the same two of what was found beyond `init`; the
-centre itself (LPS, mm) and what it was taken from."""
+centre itself (LPS, mm) and what it was taken from. Then errors where the truth is known (`new_pair_errors`), by how
+many mm folds and shifted grids disagree, and reasons to look at a case before it is used (`doubts`)."""
 
 
 @dataclass

@@ -10,10 +10,10 @@ import torch
 from nnunet_xmodal.evaluation.registration_error import DIRECTIONS, registration_error, warped_dice
 from nnunet_xmodal.evaluation.validation_summary import CaseResult, gather_results, mean_metrics, write_summary
 from nnunet_xmodal.files.labels import organ_key
-from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.tasks.registration.perturbations import SRE, fixed_perturbations
 from nnunet_xmodal.tasks.registration.registered import Registered
 from nnunet_xmodal.tasks.registration.training_cases import CaseOnGrid, RegistrationCases
+from nnunet_xmodal.tasks.registration.turning_point import matrix_about
 
 Method = Callable[[torch.Tensor, torch.Tensor, Sequence[float], torch.Tensor], Registered]
 """`(fixed, moving, spacing, base) → Registered`, see the package."""
@@ -28,12 +28,14 @@ class Starts:
         count: of them.
         exact: SRE in mm of further starts, all of that error.
         exact_count: of these, for each.
+        about_corner: starts turn about the grid's corner, see `turning_point`.
     """
 
     sre: SRE = (0.0, 20.0)
     count: int = 40
     exact: tuple[float, ...] = ()
     exact_count: int = 20
+    about_corner: bool = False
 
 
 def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) -> tuple[dict[str, float], dict]:
@@ -48,7 +50,10 @@ def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) ->
     """
 
     def found_from(sre: SRE, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return _registered(method, case, fixed_perturbations(name, case.points, sre, count))
+        point = case.turning_point(starts.about_corner)
+        return _registered(
+            method, case, matrix_about(fixed_perturbations(name, case.points - point, sre, count), point)
+        )
 
     matrices, seconds, bases = found_from(starts.sre, starts.count)
     errors = registration_error(matrices, case.points)
@@ -64,12 +69,11 @@ def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) ->
 
 
 def _registered(
-    method: Method, case: CaseOnGrid, perturbations: torch.Tensor
+    method: Method, case: CaseOnGrid, bases: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Matrices found `(K, 4, 4)`, seconds `(K)` and the starts `(K, 4, 4)`; in aligned data base is M(p)."""
-    bases = rigid_transform.matrix(perturbations)
-    fixed = case.label[0] if getattr(method, "fixed_is_label", False) else case.images[0]
-    arguments = fixed, case.images[1], case.spacing.tolist()
+    fixed = case.label[0] if getattr(method, "fixed_is_label", False) else case.fixed[0]
+    arguments = fixed, case.moving[0], case.spacing.tolist()
     if hasattr(method, "of_starts"):
         return *method.of_starts(*arguments, bases), bases
     found = [method(*arguments, base) for base in bases]
@@ -117,7 +121,12 @@ def validate_registration(
         lower = {name: "lower" for name in means if name.startswith("SRE_from_") or name == "seconds"}
         notes = {
             "directions": DIRECTIONS | lower,
-            "starts": {"SRE_mm": starts.sre, "count": starts.count, "exact_count": starts.exact_count},
+            "starts": {
+                "SRE_mm": starts.sre,
+                "count": starts.count,
+                "exact_count": starts.exact_count,
+                "about": "corner" if starts.about_corner else "centre",
+            },
             "where": "a case's value is the mean over its starts",
         }
         write_summary(folder, results, key, notes)

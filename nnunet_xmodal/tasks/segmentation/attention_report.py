@@ -1,6 +1,7 @@
 """Report on the distillation: its size, its gradient beside the segmentation's, and where attention maps look."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -21,12 +22,26 @@ def effective_support(log_map: torch.Tensor) -> torch.Tensor:
     return entropy.exp() / log_map[0].numel()
 
 
+@dataclass(frozen=True)
+class WeighedLosses:
+    """L_Seg and α·L_CSAD, whose gradients are compared.
+
+    Attributes:
+        segmentation: L_Seg.
+        paths: the pairs of attention maps that the distillation compares.
+        distillation: L_CSAD.
+        alpha: α.
+    """
+
+    segmentation: nn.Module
+    paths: DistillationPaths
+    distillation: AttentionDistillationLoss
+    alpha: float
+
+
 def distillation_report(
     network: nn.Module,
-    segmentation_loss: nn.Module,
-    paths: DistillationPaths,
-    distillation_loss: AttentionDistillationLoss,
-    alpha: float,
+    losses: WeighedLosses,
     data: torch.Tensor,
     target: torch.Tensor | list[torch.Tensor],
     foreground: torch.Tensor,
@@ -35,7 +50,6 @@ def distillation_report(
 
     Args:
         network: with `encoder.stream_features` and `encoder.streams`, in training mode.
-        paths: the pairs of attention maps that the loss compares.
         data: `(B, C, *spatial)`; target as the segmentation loss takes it.
         foreground: bool `(B, *spatial)`, where there is something to segment.
 
@@ -53,10 +67,8 @@ def distillation_report(
         one = slice(index, index + 1)
         of_sample = [level[one] for level in targets]
         of_sample = of_sample if isinstance(target, list) else of_sample[0]
-        measured = gradients_of_losses(
-            network, segmentation_loss, paths, distillation_loss, alpha, data[one], of_sample
-        )
-        per_sample.append({**measured, **_places(network, paths, data[one], foreground[one])})
+        measured = gradients_of_losses(network, losses, data[one], of_sample)
+        per_sample.append({**measured, **_places(network, losses.paths, data[one], foreground[one])})
     report = {key: _median([sample[key] for sample in per_sample]) for key in per_sample[0]}
     peaks = torch.tensor([sample["peaks_in_a_corner"] for sample in per_sample], dtype=torch.float)
     report["peaks_in_a_corner"] = peaks.mean(0).tolist()
@@ -64,13 +76,7 @@ def distillation_report(
 
 
 def gradients_of_losses(
-    network: nn.Module,
-    segmentation_loss: nn.Module,
-    paths: DistillationPaths,
-    distillation_loss: AttentionDistillationLoss,
-    alpha: float,
-    data: torch.Tensor,
-    target: torch.Tensor | list[torch.Tensor],
+    network: nn.Module, losses: WeighedLosses, data: torch.Tensor, target: torch.Tensor | list[torch.Tensor]
 ) -> dict:
     """Measure both losses of a batch and the norms of their gradients in the streams' encoders.
 
@@ -78,10 +84,10 @@ def gradients_of_losses(
     """
     parameters = [p for p in network.encoder.streams.parameters() if p.requires_grad]
     output = network(data)
-    loss = segmentation_loss(output[0] if isinstance(output, tuple) else output, target)
+    loss = losses.segmentation(output[0] if isinstance(output, tuple) else output, target)
     of_segmentation = _norm(torch.autograd.grad(loss, parameters, allow_unused=True))
-    pairs = paths(network.encoder.stream_features(data))
-    distillation = alpha * distillation_loss(pairs)
+    pairs = losses.paths(network.encoder.stream_features(data))
+    distillation = losses.alpha * losses.distillation(pairs)
     of_distillation = _norm(torch.autograd.grad(distillation, parameters, allow_unused=True))
     return {
         "segmentation_loss": loss.item(),

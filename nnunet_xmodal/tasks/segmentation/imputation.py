@@ -35,7 +35,9 @@ class Imputation:
             hold no floating-point numbers.
     """
 
-    def __init__(self, model_folder: str, folds: Sequence[int | str], checkpoint: str, predictor: nnUNetPredictor):
+    def __init__(
+        self, model_folder: str, folds: Sequence[int | str], checkpoint: str, predictor: nnUNetPredictor
+    ) -> None:
         self.folder, self.folds = Path(model_folder), list(folds)
         self.predictor = SynthesisPredictor(
             tile_step_size=predictor.tile_step_size,

@@ -62,7 +62,7 @@ class _Prediction:
         request: PredictionRequest,
         options: SegmentationOptions,
         roi: OrganRoi | None,
-    ):
+    ) -> None:
         self.predictor, self.request, self.options, self.roi = predictor, request, options, roi
         self.dataset_json = predictor.dataset_json
         self.names = channel_names_of(self.dataset_json)

@@ -114,7 +114,7 @@ def crop_to_organ(
 class _FindBox:
     """Case → its box, or a sentence; a class because workers need to pickle it."""
 
-    def __init__(self, roi: OrganRoi, plans: PlansManager, dataset_json: dict):
+    def __init__(self, roi: OrganRoi, plans: PlansManager, dataset_json: dict) -> None:
         self.roi, self.plans, self.dataset_json = roi, plans, dataset_json
 
     def __call__(self, case: Case) -> Slices | str:
@@ -173,7 +173,7 @@ class CroppedConfiguration(ConfigurationManager):
         file_ending: of the images.
     """
 
-    def __init__(self, configuration: dict, boxes: Mapping[str, Slices], file_ending: str):
+    def __init__(self, configuration: dict, boxes: Mapping[str, Slices], file_ending: str) -> None:
         super().__init__(configuration)
         self.boxes, self.file_ending = boxes, file_ending
 
@@ -189,7 +189,14 @@ class CroppedConfiguration(ConfigurationManager):
         base: Any = super().preprocessor_class
 
         class CroppingPreprocessor(base):
-            def run_case(self, image_files, seg_file, plans_manager, configuration_manager, dataset_json):
+            def run_case(
+                self,
+                image_files: list[str],
+                seg_file: str | None,
+                plans_manager: PlansManager,
+                configuration_manager: ConfigurationManager,
+                dataset_json: dict | str,
+            ) -> tuple[np.ndarray, np.ndarray | None, dict]:
                 """As nnU-Net's, of a box of the files; what is noted is about the whole image."""
                 box = boxes[Path(image_files[0]).name[: -len(f"_0000{ending}")]]
                 reader = plans_manager.image_reader_writer_class()

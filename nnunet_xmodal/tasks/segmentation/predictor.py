@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_xmodal.datasets.checks import Case, cases_in_folder
@@ -14,7 +16,7 @@ from nnunet_xmodal.datasets.partial_cases import partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.folders import check_no_file
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
-from nnunet_xmodal.prediction.export import WholeFilesPredictor
+from nnunet_xmodal.prediction.export import WholeFilesPredictor, signed_like
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.whole_cases import cases_to_segment, check_and_predict
 from nnunet_xmodal.tasks.segmentation.attention_maps import (
@@ -91,25 +93,13 @@ class SegmentationPredictor(WholeFilesPredictor):
             write_attention_maps(attention_maps(self, image), self, case["data_properties"], folder, name)
             yield case
 
-    def predict_from_files_sequential(
-        self,
-        list_of_lists_or_source_folder: str | list[list[str]],
-        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
-        save_probabilities: bool = False,
-        overwrite: bool = True,
-        folder_with_segs_from_prev_stage: str | None = None,
-    ) -> Any:
+    @signed_like(nnUNetPredictor.predict_from_files_sequential)
+    def predict_from_files_sequential(self, *args: Any, **kwargs: Any) -> Any:
         """Predict cases given by their files in this process alone; with attention maps, two processes help."""
-        files = (list_of_lists_or_source_folder, output_folder_or_list_of_truncated_output_files)
-        options = {
-            "save_probabilities": save_probabilities,
-            "overwrite": overwrite,
-            "folder_with_segs_from_prev_stage": folder_with_segs_from_prev_stage,
-        }
         if self.attention_folder is None:
-            return super().predict_from_files_sequential(*files, **options)
+            return super().predict_from_files_sequential(*args, **kwargs)
         # nnU-Net's sequential loop keeps data and properties to itself; its data iterator hands out both
         print("Attention maps need nnU-Net's data iterator: one process preprocesses and one writes.")
-        return self.predict_from_files(
-            *files, num_processes_preprocessing=1, num_processes_segmentation_export=1, **options
-        )
+        given = signature(nnUNetPredictor.predict_from_files_sequential).bind(self, *args, **kwargs).arguments
+        del given["self"]
+        return self.predict_from_files(**given, num_processes_preprocessing=1, num_processes_segmentation_export=1)

@@ -12,7 +12,7 @@ from nnunet_xmodal.errors import XModalError
 class UnlabelledLoader(nnUNetDataLoader):
     """Batches of patches drawn without labels: with an ignore label, nnU-Net would look for annotated voxels."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, oversample_foreground_percent=0.0, **kwargs)
         self.has_ignore = False
 
@@ -24,7 +24,7 @@ class UnpairedLoader(UnlabelledLoader):
         XModalError: for fewer than two cases.
     """
 
-    def __init__(self, data: PreprocessedCases, batch_size: int, *args: Any, **kwargs: Any):
+    def __init__(self, data: PreprocessedCases, batch_size: int, *args: Any, **kwargs: Any) -> None:
         if len(data.identifiers) < 2:
             raise XModalError(
                 "streams are drawn from different cases, but this fold has a single training case: train with more "

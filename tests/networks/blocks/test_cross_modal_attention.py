@@ -120,15 +120,5 @@ def test_at_the_papers_size_it_keeps_a_hundredth_of_the_dense_form():
 
 
 def test_feature_map_size_is_what_convolutions_put_out(count_conv_outputs):
-    class OfBoth(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.block = CrossModalAttention(8)
-
-        def forward(self, x):
-            return self.block(x, x)
-
-    network = OfBoth()
-    assert network.block.compute_conv_feature_map_size([3, 4, 5]) == count_conv_outputs(
-        network, torch.randn(2, 8, 3, 4, 5)
-    )
+    block, x = CrossModalAttention(8), torch.randn(2, 8, 3, 4, 5)
+    assert block.compute_conv_feature_map_size([3, 4, 5]) == count_conv_outputs(block, x, x)

@@ -33,18 +33,17 @@ def attention_by_loop(queries, keys, values, num_heads):
 def test_it_is_equation_1_position_by_position_in_both_directions(num_heads):
     block = CrossReferenceTransformer(6, num_heads, reduction=2).double()
     support, query, mask = inputs()
-    with torch.no_grad():
-        new_support, new_query = block(support, query, mask)
-        for b in range(2):
-            gates = []
-            for s in range(2):
-                q_s, k_s, v_s = block.support_qkv((support[b, s] * mask[b, s])[None])[0].flatten(1).chunk(3)
-                q_q, k_q, v_q = block.query_qkv(query[b, None])[0].flatten(1).chunk(3)
-                of_query = attention_by_loop(q_s, k_q, v_q, num_heads)
-                of_support = attention_by_loop(q_q, k_s, v_s, num_heads)
-                gates.append(block.support_gate(of_query) * block.query_gate(of_support))
-                torch.testing.assert_close(new_support[b, s], support[b, s] * gates[-1].view(-1, 1, 1))
-            torch.testing.assert_close(new_query[b], query[b] * (sum(gates) / 2).view(-1, 1, 1))
+    new_support, new_query = block(support, query, mask)
+    for b in range(2):
+        gates = []
+        for s in range(2):
+            q_s, k_s, v_s = block.support_qkv((support[b, s] * mask[b, s])[None])[0].flatten(1).chunk(3)
+            q_q, k_q, v_q = block.query_qkv(query[b, None])[0].flatten(1).chunk(3)
+            of_query = attention_by_loop(q_s, k_q, v_q, num_heads)
+            of_support = attention_by_loop(q_q, k_s, v_s, num_heads)
+            gates.append(block.support_gate(of_query) * block.query_gate(of_support))
+            torch.testing.assert_close(new_support[b, s], support[b, s] * gates[-1].view(-1, 1, 1))
+        torch.testing.assert_close(new_query[b], query[b] * (sum(gates) / 2).view(-1, 1, 1))
 
 
 def test_parameters_at_the_papers_256_channels():
@@ -105,14 +104,6 @@ def test_heads_that_do_not_divide_the_channels_are_named(num_heads):
 
 
 def test_feature_map_size_is_what_convolutions_put_out(count_conv_outputs):
-    class OfBoth(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.block = CrossReferenceTransformer(8)
-
-        def forward(self, x):
-            return self.block(F.relu(x)[:, None], x, torch.ones_like(x[:, :1]))
-
-    network = OfBoth()
-    counted = count_conv_outputs(network, torch.randn(2, 8, 4, 5))
-    assert network.block.compute_conv_feature_map_size([4, 5]) == counted
+    block, x = CrossReferenceTransformer(8), torch.randn(2, 8, 4, 5)
+    counted = count_conv_outputs(block, F.relu(x)[:, None], x, torch.ones_like(x[:, :1]))
+    assert block.compute_conv_feature_map_size([4, 5]) == counted

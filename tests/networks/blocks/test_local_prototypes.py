@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -17,6 +19,11 @@ def score_by_loop(prototypes, position):
     return float((weights * s).sum())
 
 
+def window_of(size, windows):
+    """So many positions along y and x that `windows` of them cover a side."""
+    return tuple(math.ceil(side / windows) for side in size)
+
+
 def windows(side, window):
     return [range(start, min(start + window, side)) for start in range(0, side, window)]
 
@@ -32,20 +39,20 @@ def class_prototype(support, masks):
     return total / masks.sum()
 
 
-def prototypes_by_loop(support, mask, window, threshold=0.95):
+def prototypes_by_loop(support, mask, window, large_window, threshold=0.95):
     """Lists of prototypes of background and foreground, for one sample `(S, C, h, w)` and `(S, h, w)`."""
     lists = []
     for masks in (1 - mask, mask):
         local, large = [], False
         for f, m in zip(support, masks):
-            for rows in windows(m.shape[0], window):
-                for columns in windows(m.shape[1], window):
+            for rows in windows(m.shape[0], window[0]):
+                for columns in windows(m.shape[1], window[1]):
                     if mean_in(m, rows, columns) > threshold:
                         local.append(mean_in(f, rows, columns))
             large |= any(
                 mean_in(m, rows, columns) >= threshold
-                for rows in windows(m.shape[0], 4)
-                for columns in windows(m.shape[1], 4)
+                for rows in windows(m.shape[0], large_window[0])
+                for columns in windows(m.shape[1], large_window[1])
             )
         foreground = len(lists) == 1
         if foreground and not large:
@@ -88,12 +95,14 @@ def masks_of(kind, shots, height, width):
 @pytest.mark.parametrize("kind", ["big", "small", "big in the last", "empty", "full", "nearly full"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shots, height, width", [(1, 12, 12), (2, 12, 8), (2, 11, 9), (1, 10, 3)])
-def test_it_is_what_explicit_lists_of_prototypes_give(kind, training, shots, height, width):
+@pytest.mark.parametrize("fixed", [True, False])
+def test_it_is_what_explicit_lists_of_prototypes_give(kind, training, shots, height, width, fixed):
     support = torch.randn(shots, 5, height, width, dtype=torch.float64)
     query = torch.randn(5, 4, 6, dtype=torch.float64)
     mask = masks_of(kind, shots, height, width)
-    block = LocalPrototypes().train(training)
-    lists = prototypes_by_loop(support, mask, 4 if training else 2)
+    block = (LocalPrototypes(4, 2) if fixed else LocalPrototypes()).train(training)
+    coarse, fine = ((4, 4), (2, 2)) if fixed else (window_of((height, width), 8), window_of((height, width), 16))
+    lists = prototypes_by_loop(support, mask, coarse if training else fine, coarse)
     found = block.prototypes(support[None], mask[None])
     assert found.valid[0].sum(1).tolist() == [len(prototypes) for prototypes in lists]
     expected = scores_by_loop(lists, query)
@@ -103,7 +112,7 @@ def test_it_is_what_explicit_lists_of_prototypes_give(kind, training, shots, hei
 def test_a_small_foreground_has_a_class_prototype_alone_and_a_large_one_windows_besides():
     support = torch.randn(1, 1, 5, 12, 12)
     for training, counts in [(True, (1, 8)), (False, (4, 32))]:
-        block = LocalPrototypes().train(training)
+        block = LocalPrototypes(4, 2).train(training)
         for kind, windows_of_foreground in [("small", 0), ("exact", counts[0])]:
             mask = torch.zeros(1, 1, 12, 12)
             mask[..., 4:8, 4 : 8 if kind == "exact" else 7] = 1
@@ -113,11 +122,31 @@ def test_a_small_foreground_has_a_class_prototype_alone_and_a_large_one_windows_
 
 
 @pytest.mark.parametrize("training, most", [(True, 64), (False, 256)])
-def test_as_many_prototypes_as_the_papers_maps_have_windows(training, most):
+@pytest.mark.parametrize("side", [16, 32, 64])
+def test_a_map_of_any_size_has_as_many_windows_as_the_papers(training, most, side):
     block = LocalPrototypes().train(training)
-    found = block.prototypes(torch.randn(1, 1, 8, 32, 32), torch.ones(1, 1, 32, 32))
+    found = block.prototypes(torch.randn(1, 1, 8, side, side), torch.ones(1, 1, side, side))
     assert found.vectors.shape == (1, 2, most + 1, 8)
     assert found.valid.sum(2).tolist() == [[0, most + 1]]
+
+
+def test_on_the_papers_map_windows_of_fixed_size_are_the_same():
+    support, mask, query = torch.randn(1, 1, 8, 32, 32), torch.zeros(1, 1, 32, 32), torch.randn(1, 8, 32, 32)
+    mask[..., 6:21, 3:25] = 1
+    for training in (True, False):
+        ours, fixed = (
+            block.train(training)(support, mask, query) for block in (LocalPrototypes(), LocalPrototypes(4, 2))
+        )
+        assert torch.equal(ours, fixed)
+
+
+def test_an_organ_of_a_few_positions_has_local_prototypes_on_a_small_map():
+    """An organ of 5×5 of 16×16 positions; windows of 4×4 positions hold none of it alone."""
+    support, mask = torch.randn(1, 1, 8, 16, 16), torch.zeros(1, 1, 16, 16)
+    mask[..., 5:10, 5:10] = 1
+    for training, count in ((True, 4), (False, 25)):
+        assert LocalPrototypes().train(training).prototypes(support, mask).valid[0, 1, :-1].sum() == count
+        assert LocalPrototypes(4, 2).train(training).prototypes(support, mask).valid[0, 1, :-1].sum() == 0
 
 
 @pytest.mark.parametrize("block", [LocalPrototypes(), ClassPrototypes()], ids=["local", "class"])

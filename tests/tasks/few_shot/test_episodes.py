@@ -64,10 +64,11 @@ def loader_of(cases=None, **others):
 
 
 def test_case_slice_and_superpixel_are_drawn_uniformly_and_all_of_them():
-    loader = loader_of()
+    loader = loader_of(superpixels_per_pair=1)
     np.random.seed(0)
     n = 18_000
-    seen = Counter(loader.drawn() for _ in range(n))
+    drawn = (loader.drawn() for _ in range(n))
+    seen = Counter((case, index, *superpixels) for case, index, superpixels in drawn)
     expected = {}
     for case, numbers in COUNTS.items():
         slices = [index for index, number in enumerate(numbers) if number]
@@ -79,9 +80,45 @@ def test_case_slice_and_superpixel_are_drawn_uniformly_and_all_of_them():
         assert abs(seen[key] - n * probability) < 5 * np.sqrt(n * probability)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 8])
+def test_superpixels_of_a_slice_are_drawn_once_each_and_as_many_as_there_are(most):
+    loader = loader_of(superpixels_per_pair=most)
+    np.random.seed(0)
+    together = Counter()
+    for _ in range(2_000):
+        case, index, superpixels = loader.drawn()
+        assert len(superpixels) == len(set(superpixels)) == min(most, COUNTS[case][index])
+        together.update((case, index, number) for number in superpixels)
+    assert len(together) == sum(map(sum, COUNTS.values()))
+
+
+def test_a_pair_has_an_episode_for_each_of_its_superpixels():
+    cases = Cases({"a": (5, 2), "b": (9,)}, shape=(20, 40))
+    np.random.seed(3)
+    batch = next(loader_of(cases, batch_size=6, patch_size=(20, 40), superpixels_per_pair=4))
+    assert len(batch["keys"]) == len(batch["data"]) == len(batch["support"]) == 6
+    assert batch["pair"].dtype == torch.int64 and batch["pair"].tolist() == sorted(batch["pair"].tolist())
+    assert set(batch["pair"].tolist()) == set(range(6))
+    numbers = zip(batch["pair"].tolist(), batch["superpixels"], strict=True)
+    for (of, number), mask in zip(numbers, batch["support_mask"], strict=True):
+        stripes = cases.slice(batch["keys"][of], batch["slices"][of])
+        np.testing.assert_array_equal(mask[0].numpy(), stripes == number)
+    assert len(batch["query_mask"]) == len(batch["pair"]) > 6 and batch["query_mask"].flatten(1).any(1).all()
+    assert not (batch["query_mask"][batch["pair"] == 0].sum(0) > 1).any()  # one transform for all of a pair
+
+
+def test_slices_smaller_than_the_patch_lie_in_their_background():
+    np.random.seed(0)
+    for padded, loader in ((True, loader_of()), (False, loader_of(padded_by_background=False))):
+        image = next(loader)["support"][0, 0].numpy()
+        expected = image[:, 2:-2, 1:-1].min((1, 2)) if padded else np.zeros(2)
+        for frame in (image[:, :2], image[:, -2:], image[:, :, :1], image[:, :, -1:]):
+            assert (frame == expected[:, None, None]).all()
+
+
 def test_the_support_is_the_slice_itself_and_the_mask_its_superpixel():
     cases = Cases(COUNTS)
-    loader = loader_of(cases, batch_size=5)
+    loader = loader_of(cases, batch_size=5, superpixels_per_pair=1)
     np.random.seed(1)
     batch = next(loader)
     assert {name: (value.dtype, tuple(value.shape)) for name, value in batch.items() if torch.is_tensor(value)} == {
@@ -89,6 +126,7 @@ def test_the_support_is_the_slice_itself_and_the_mask_its_superpixel():
         "query_mask": (torch.uint8, (5, *PATCH)),
         "support": (torch.float32, (5, 1, 2, *PATCH)),
         "support_mask": (torch.uint8, (5, 1, *PATCH)),
+        "pair": (torch.int64, (5,)),
     }
     for sample, (case, index, superpixel) in enumerate(zip(batch["keys"], batch["slices"], batch["superpixels"])):
         whole = batch["support"][sample, 0, :, 2:-2, 1:-1].numpy()
@@ -128,7 +166,7 @@ class EmptiesSome:
 @pytest.mark.parametrize("which", ["transform_query", "transform_support"])
 def test_an_empty_mask_is_drawn_again(which):
     transform = EmptiesSome()
-    loader = loader_of(batch_size=10, **{which: transform})
+    loader = loader_of(batch_size=10, superpixels_per_pair=1, **{which: transform})
     batch = next(loader)
     assert batch["query_mask"].flatten(1).any(1).all() and batch["support_mask"].flatten(1).any(1).all()
     assert transform.calls == 20
@@ -136,7 +174,9 @@ def test_an_empty_mask_is_drawn_again(which):
 
 def test_what_the_patch_cuts_off_is_not_drawn():
     cases = Cases({"a": (5,)})  # stripes of five pixels; a patch of eight sees the third and its neighbours
-    batch = next(loader_of(cases, patch_size=(16, 8), batch_size=40, transform_query=unchanged))
+    cut = {"patch_size": (16, 8), "transform_query": unchanged}
+    assert sorted(next(loader_of(cases, **cut))["superpixels"]) == [2, 3]  # of the five
+    batch = next(loader_of(cases, batch_size=40, superpixels_per_pair=1, **cut))
     assert set(batch["superpixels"]) == {2, 3}
     assert batch["data"].shape == (40, 2, 16, 8)
 
@@ -151,7 +191,9 @@ def nothing(image, mask):
 
 
 def test_transforms_that_leave_nothing_are_a_sentence():
-    with pytest.raises(XModalError, match="100 superpixels in a row were empty on a patch of 24×32 pixels .*plan with"):
+    with pytest.raises(
+        XModalError, match="100 times in a row all superpixels were empty on a patch of 24×32 pixels .*plan with"
+    ):
         next(loader_of(transform_query=nothing))
 
 
@@ -160,6 +202,7 @@ def test_transforms_that_leave_nothing_are_a_sentence():
 def test_patches_keep_the_centre(shape, size):
     image = np.arange(1, 1 + np.prod(shape)).reshape(shape)
     patch = on_patch(image, size)
+    assert np.array_equal(np.where(patch == 0, -7, patch), on_patch(image, size, -7))
     assert patch.shape == (*shape[:-2], *size)
     back = on_patch(patch, shape[-2:])
     kept = back != 0
@@ -183,7 +226,7 @@ def test_episodes_and_supports_of_preprocessed_phantoms(tmp_path):
     )
     assert infer_dataset_class(str(folder)) is nnUNetDatasetBlosc2  # nothing foreign in it
     np.random.seed(0)
-    batch = next(EpisodeLoader(dataset, maps, (64, 64), batch_size=8))
+    batch = next(EpisodeLoader(dataset, maps, (64, 64), batch_size=8, superpixels_per_pair=1))
     for sample in range(8):
         mask = batch["support_mask"][sample, 0].bool()
         case, index = batch["keys"][sample], batch["slices"][sample]
@@ -203,4 +246,4 @@ def test_loaders_run_in_processes_of_their_own():
         batch = next(augmenter)
     finally:
         augmenter._finish()
-    assert batch["support"].shape == (2, 1, 2, *PATCH) and len(batch["keys"]) == 2
+    assert batch["support"].shape == (2, 1, 2, *PATCH) and len(batch["keys"]) == 2 <= len(batch["pair"])

@@ -8,6 +8,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import sre, surface_points
 from nnunet_xmodal.tasks.registration.loader import FixedStartsLoader, RegistrationLoader
+from nnunet_xmodal.tasks.registration.surroundings import amid, voxels_around
 from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
 
 GRID = (12, 24, 20)
@@ -47,7 +48,7 @@ def cases_of(dataset=None, labels=(1, 2)):
 @pytest.mark.parametrize("case", BOXES)
 def test_the_grid_lies_around_the_centre_of_the_labels_bounding_box(case):
     on_grid = cases_of().cut(case)
-    assert on_grid.images.shape == (2, *GRID) and on_grid.images.dtype == torch.float32
+    assert on_grid.fixed.shape == (1, *GRID) and on_grid.fixed.dtype == on_grid.moving.dtype == torch.float32
     inside = on_grid.label[0].nonzero()
     low, high = inside.amin(0), inside.amax(0)
     size = torch.tensor(BOXES[case][1]) - torch.tensor(BOXES[case][0])
@@ -67,7 +68,17 @@ def test_images_label_and_points_move_together(shift):
     for index in ((3, 5, 6), (8, 20, 11)):
         place = np.add(moved.chain.start, index)
         value = data[(0, *place)] if (place >= 0).all() and (place < SHAPE).all() else 0
-        assert moved.images[(0, *index)] == value
+        assert moved.fixed[(0, *index)] == value
+        assert amid(moved.moving, GRID)[(0, *index)] == (value + np.prod(SHAPE) if value else 0)
+
+
+def test_the_moving_image_reaches_beyond_the_grid_as_far_as_starts_can():
+    around = voxels_around(GRID, SPACING, 20.0)
+    moving = cases_of().cut("a").moving
+    assert list(moving.shape[1:]) == [side + 2 * more for side, more in zip(GRID, around)]
+    whole = InMemory().cases["a"][0][1]
+    assert (moving > 0).sum() == whole.size  # all of this small image, once
+    assert torch.equal(moving[moving > 0], torch.from_numpy(whole).flatten())
 
 
 def test_points_are_the_surface_of_the_label_on_the_grid():
@@ -112,13 +123,14 @@ def test_a_batch_of_the_training():
     np.random.seed(0)
     batch = next(loader)
     assert {name: (value.dtype, value.shape[:2]) for name, value in batch.items() if name != "keys"} == {
-        "data": (torch.float32, (6, 2)),
+        "data": (torch.float32, (6, 1)),
+        "moving": (torch.float32, (6, 1)),
         "label": (torch.float32, (6, 1)),
         "points": (torch.float32, (6, batch["points"].shape[1])),
         "exists": (torch.bool, (6, batch["points"].shape[1])),
         "spacing": (torch.float32, (6, 3)),
     }
-    assert batch["data"].shape == (6, 2, *GRID) and batch["label"].shape == (6, 1, *GRID)
+    assert batch["data"].shape == (6, 1, *GRID) and batch["label"].shape == (6, 1, *GRID)
     assert set(batch["label"].unique().tolist()) == {0.0, 1.0}
     cases = cases_of()
     centres = []

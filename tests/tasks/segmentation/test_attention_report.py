@@ -7,6 +7,7 @@ from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBl
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
 from nnunet_xmodal.tasks.segmentation.attention_report import (
+    WeighedLosses,
     distillation_report,
     effective_support,
     symmetric_kl_of_tiles,
@@ -47,8 +48,8 @@ def paths():
 
 def report_of(network, paths, data, target, foreground=None):
     foreground = torch.ones(len(data), 8, 8, dtype=torch.bool) if foreground is None else foreground
-    loss = AttentionDistillationLoss()
-    return distillation_report(network, nn.functional.mse_loss, paths, loss, 0.5, data, target, foreground)
+    losses = WeighedLosses(nn.functional.mse_loss, paths, AttentionDistillationLoss(), alpha=0.5)
+    return distillation_report(network, losses, data, target, foreground)
 
 
 def test_the_ratio_is_that_of_the_gradient_norms_of_the_streams_alone(paths):

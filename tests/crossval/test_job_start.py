@@ -6,44 +6,37 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_xmodal.crossval.beginning import (
-    Beginning,
-    beginning_of,
-    has_results,
-    is_intact,
-    set_aside_outdated_results,
-    set_aside_unreadable,
-    unreadable,
-)
+from nnunet_xmodal.crossval.checkpoints import is_intact, set_aside_unreadable, unreadable_checkpoints
+from nnunet_xmodal.crossval.job_start import JobStart, has_results, set_aside_outdated_results, start_of
 
 
 @pytest.mark.parametrize(
-    "checkpoints, beginning",
+    "checkpoints, start",
     [
-        ({}, Beginning.NEW),
-        ({"latest": False, "best": False}, Beginning.NEW),
-        ({"latest": True}, Beginning.CONTINUE),
-        ({"best": True}, Beginning.CONTINUE),
-        ({"latest": False, "best": True}, Beginning.CONTINUE),
-        ({"final": False, "best": True}, Beginning.CONTINUE),
-        ({"final": True, "best": False}, Beginning.VALIDATE),
+        ({}, JobStart.NEW),
+        ({"latest": False, "best": False}, JobStart.NEW),
+        ({"latest": True}, JobStart.CONTINUE),
+        ({"best": True}, JobStart.CONTINUE),
+        ({"latest": False, "best": True}, JobStart.CONTINUE),
+        ({"final": False, "best": True}, JobStart.CONTINUE),
+        ({"final": True, "best": False}, JobStart.VALIDATE),
     ],
 )
-def test_without_results(checkpoints, beginning, make_job, write_checkpoint):
+def test_without_results(checkpoints, start, make_job, write_checkpoint):
     job = make_job()
     for name, intact in checkpoints.items():
         write_checkpoint(job, name, intact)
-    assert beginning_of(job) is beginning
+    assert start_of(job) is start
 
 
 def test_finished_is_a_final_checkpoint_with_a_summary(make_job, write_checkpoint, write_summary):
     job = make_job()
     summary = write_summary(job)
-    assert beginning_of(job) is Beginning.NEW
+    assert start_of(job) is JobStart.NEW
     write_checkpoint(job, "final")
-    assert beginning_of(job) is Beginning.FINISHED
+    assert start_of(job) is JobStart.FINISHED
     summary.write_text(summary.read_text()[:-5])
-    assert beginning_of(job) is Beginning.VALIDATE
+    assert start_of(job) is JobStart.VALIDATE
 
 
 def test_results_with_probabilities_are_those_of_all_cases(make_job, write_summary):
@@ -59,11 +52,11 @@ def test_unreadable_checkpoints_make_way_for_the_next_older_one(make_job, write_
     job = make_job()
     latest, best = write_checkpoint(job, "latest", intact=False), write_checkpoint(job, "best")
     content = latest.read_bytes()
-    assert unreadable(job) == [latest]
+    assert unreadable_checkpoints(job) == [latest]
     (aside,) = set_aside_unreadable(job)
     assert aside.name == "checkpoint_latest.pth.unreadable" and aside.read_bytes() == content
     assert best.is_file() and not latest.exists()
-    assert beginning_of(job) is Beginning.CONTINUE and not set_aside_unreadable(job)
+    assert start_of(job) is JobStart.CONTINUE and not set_aside_unreadable(job)
 
 
 def test_what_is_older_than_an_intact_checkpoint_stays(make_job, write_checkpoint):
@@ -79,7 +72,7 @@ def test_the_summary_of_an_older_training_is_no_result_of_the_new_one(make_job, 
     summary = write_summary(job)
     assert set_aside_outdated_results(job) == summary.with_name("summary.json.outdated")
     write_checkpoint(job, "final")
-    assert beginning_of(job) is Beginning.VALIDATE
+    assert start_of(job) is JobStart.VALIDATE
 
 
 def test_real_checkpoints_cut_off_or_overwritten_anywhere(tmp_path):
@@ -113,3 +106,9 @@ def test_nothing_but_a_zip_is_a_checkpoint(tmp_path):
     (tmp_path / "text.pth").write_text("half of a checkpoint")
     for name in ("folder.pth", "text.pth", "absent.pth"):
         assert not is_intact(tmp_path / name)
+
+
+def test_a_start_adds_one_flag_or_none():
+    """Python 3.11.2, Debian 12's, makes another value of an enumeration's empty tuple."""
+    assert [start.flags for start in JobStart] == [(), ("--c",), ("--val",), ()]
+    assert all(start.value is None or isinstance(start.value, str) for start in JobStart)

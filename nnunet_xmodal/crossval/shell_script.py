@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Sequence
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.crossval.beginning import SET_ASIDE, Beginning, beginning_of, unreadable
+from nnunet_xmodal.crossval.checkpoints import SET_ASIDE, unreadable_checkpoints
 from nnunet_xmodal.crossval.job import Job
+from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.trust import VARIABLE, is_trusted
 
@@ -21,17 +22,17 @@ def script(waves: Sequence[Sequence[Job]]) -> str:
     trust = f" {VARIABLE}=1" if is_trusted() else ""
     lines = [f"export {discovery.VARIABLE}={quoted(trainers)}{trust}"]  # in one line: others are counted from it
     for number, wave in enumerate(waves):
-        begin = [(job, beginning_of(job)) for job in wave]
-        left = [(job, beginning) for job, beginning in begin if beginning is not Beginning.FINISHED]
+        begin = [(job, start_of(job)) for job in wave]
+        left = [(job, start) for job, start in begin if start is not JobStart.FINISHED]
         if number and left:
             lines.append("# wait until everything above has ended: the next stage reads its predictions")
-        for job, beginning in left:
-            if beginning is Beginning.CONTINUE:
+        for job, start in left:
+            if start is JobStart.CONTINUE:
                 lines += [
                     f"# first rename {quoted(str(file))}, which is not readable, to …{SET_ASIDE}"
-                    for file in unreadable(job)
+                    for file in unreadable_checkpoints(job)
                 ]
-            lines.append(" ".join(map(quoted, job.command(*beginning.value))))
+            lines.append(" ".join(map(quoted, job.command(*start.flags))))
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_xmodal.comparison.comparable import common_cases
+from nnunet_xmodal.comparison.common_cases import common_cases
 from nnunet_xmodal.comparison.cross_validation import CaseResult, ModelResults
 from nnunet_xmodal.errors import XModalError
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.crossval.printed import quoted, script
+from nnunet_xmodal.crossval.shell_script import quoted, script
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.trust import VARIABLE
 

@@ -1,0 +1,1 @@
+../../../nnunet_xmodal/__init__.py
