@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +25,7 @@ from nnunet_xmodal.system_failures import is_of_dead_workers, sentence_of
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _PATIENCE = 20  # seconds from SIGTERM to an end by force; Slurm waits 30 before it kills
+_AT_ONCE = 3  # seconds
 _HAS_SAID_WHY = 70  # exit status of a worker after a sentence; EX_SOFTWARE of sysexits.h
 _started: deque[BaseProcess] = deque(maxlen=256)
 _start = BaseProcess.start
@@ -165,13 +167,20 @@ def worker_pool(processes: int, doing: str, fewer: str, initializer: Callable | 
             pool.shutdown(cancel_futures=True)
 
 
+def end_soon_after_ctrl_c() -> None:
+    """Give a process that was interrupted, and ignores further Ctrl-C while it ends, 20 seconds for that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        timer = threading.Timer(_PATIENCE, os._exit, [128 + signal.SIGINT])
+        timer.daemon = True
+        timer.start()
+
+
 @contextmanager
 def ending_in_order() -> Iterator[None]:
     """Let SIGTERM and a closed terminal within raise SystemExit(128 + their number), so that `finally` is done.
 
-    Ctrl-C raises KeyboardInterrupt as ever, but only the first one: who presses it again, or longer, interrupts no
-    cleaning up. Workers are ended then, too. A second SIGTERM, or 20 seconds, end the process as it is. `nohup` stays
-    in force.
+    Ctrl-C raises KeyboardInterrupt as ever, but who presses it again at once, or longer, interrupts no cleaning up.
+    Workers are ended then, too. A second SIGTERM, or 20 seconds, end the process as it is. `nohup` stays in force.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -189,8 +198,13 @@ def ending_in_order() -> Iterator[None]:
         end_soon(number)
         raise SystemExit(128 + number)
 
+    interrupted = -_AT_ONCE
+
     def interrupt(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
+        nonlocal interrupted
+        if time.monotonic() - interrupted < _AT_ONCE:
+            return
+        interrupted = time.monotonic()
         end_soon(number)
         raise KeyboardInterrupt
 
@@ -210,7 +224,5 @@ def ending_in_order() -> Iterator[None]:
         for number in numbers:
             if signal.getsignal(number) is leave:
                 signal.signal(number, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) is interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        elif timers and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the process ends; now it may do so at once
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is interrupt:  # a process that was interrupted ends, and may do so in peace
+            signal.signal(signal.SIGINT, signal.default_int_handler if interrupted < 0 else signal.SIG_IGN)

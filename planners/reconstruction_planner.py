@@ -22,6 +22,7 @@ from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty, first_fau
 PATCH = (32, 64, 64)
 """Voxels along z, y, x, the paper's."""
 
+_FIELD_OPTIONS = ("field_unit", "B0", "TE", "b0_direction")
 _BATCH_SIZE = 16
 _SMALLEST_BATCH = 2
 _DIVISOR = 2 ** (len(WIDTHS) - 1)  # of the backbone's patch, along every axis
@@ -48,7 +49,7 @@ class ReconstructionPlanner(UnchangedImages):
             the last channel, and a field whose numbers do not fit.
     """
 
-    own_options = ("patch", "field_unit", "B0", "TE", "b0_direction")
+    own_options = ("patch", *_FIELD_OPTIONS)
     needs_every_label = True
     plans_name = "nnUNetReconstructionPlans"
 
@@ -121,10 +122,6 @@ class ReconstructionPlanner(UnchangedImages):
         dataset_json: dict,
         cases: Sequence[Case],
         patch: Sequence[int] | None = None,
-        field_unit: str | None = None,
-        B0: float | None = None,
-        TE: float | None = None,
-        b0_direction: Sequence[float] | None = None,
         **options: Any,
     ) -> None:
         """Check the raw dataset before anything is written.
@@ -133,7 +130,7 @@ class ReconstructionPlanner(UnchangedImages):
             XModalError: see the class; also for a case with an empty mask, and for one of a single slice.
         """
         cls.check_dataset_json(dataset_json)
-        cls.field_of(dataset_json, field_unit, B0, TE, b0_direction)
+        cls.field_of(dataset_json, *(options.get(name) for name in _FIELD_OPTIONS))
         if patch is not None:
             cls.check_patch(patch)
 

@@ -89,3 +89,8 @@ def test_the_exception_is_needed():
         if name.startswith("tasks.")
     }
     assert {(a, b) for a, b in edges if a != b} == ALLOWED_BETWEEN_TASKS
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_holds_one_idea_in_300_lines(module):
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 300

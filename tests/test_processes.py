@@ -61,6 +61,28 @@ if __name__ == "__main__":
 """
 
 
+WAITING = """
+import os, sys, time
+import numpy as np
+from nnunet_xmodal.files.parallel import run_all
+from nnunet_xmodal.tasks.few_shot import superpixel_processes
+
+def wait(*args, **others):
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(600)
+
+def parallel():
+    run_all(wait, [0, 1], 2, "Waiting")
+
+def superpixels():
+    superpixel_processes.felzenszwalb_superpixels = wait
+    list(superpixel_processes.computed([("a", np.zeros((1, 2, 4, 4)))], None, 2))
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
+"""
+
+
 def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -106,10 +128,23 @@ def test_sigterm_ends_workers_and_exits_with_143(tmp_path):
         parent.stdout.close()
 
 
-def _start(folder, kind: str) -> subprocess.Popen:
+@pytest.mark.slow
+@posix
+@pytest.mark.parametrize(
+    "kind, number", [("parallel", signal.SIGKILL), ("parallel", signal.SIGTERM), ("superpixels", signal.SIGKILL)]
+)
+def test_workers_of_functions_called_outside_of_commands_end_with_the_process(tmp_path, kind, number):
+    with _start(tmp_path, kind, WAITING) as parent:
+        processes = [int(parent.stdout.readline()) for _ in range(2)]
+        assert all(map(is_alive, processes))
+        parent.send_signal(number)
+    assert all(map(ends, processes))
+
+
+def _start(folder, kind: str, program: str = PARENT) -> subprocess.Popen:
     script = folder / "parent.py"
     if not script.is_file():  # a spawned worker reads it once more, and never half of it
-        script.write_text(PARENT)
+        script.write_text(program)
     words = [sys.executable, str(script), kind]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
@@ -128,7 +163,7 @@ def test_sigterm_is_as_before_afterwards():
 
 
 @posix
-def test_only_the_first_ctrl_c_interrupts():
+def test_only_the_first_ctrl_c_interrupts(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cleaned = False
@@ -140,11 +175,17 @@ def test_only_the_first_ctrl_c_interrupts():
                 for _ in range(10):
                     signal.raise_signal(signal.SIGINT)
                 cleaned = True
-        assert cleaned and signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert cleaned and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with ending_in_order():
             pass
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        monkeypatch.setattr(processes, "_AT_ONCE", 0)  # one that was swallowed somewhere can be given again
+        with pytest.raises(KeyboardInterrupt), ending_in_order():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the background of a shell does
         with ending_in_order():
             signal.raise_signal(signal.SIGINT)

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -19,6 +20,7 @@ raise XModalError("case_3 holds NaN: correct it.")
 @pytest.fixture
 def hook(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
     end_in_a_sentence()
     return sys.excepthook
 
@@ -43,10 +45,26 @@ def test_faults_of_ours_keep_their_traceback(hook, capsys):
     assert capsys.readouterr().err == "TypeError: ours\n"
 
 
+@pytest.mark.usefixtures("hook")
+def test_threads_leave_lost_workers_to_the_main_thread(capsys):
+    """Those of batchgenerators' loaders notice the end of a training, too, and would say so in tracebacks."""
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    words = "One or more background workers are no longer alive. Exiting. Please check the print statements above"
+    for error, said in ((RuntimeError(words), False), (TypeError("ours"), True)):
+        thread = threading.Thread(target=fail, args=(error,))
+        thread.start()
+        thread.join()
+        assert ("Traceback" in capsys.readouterr().err) == said
+
+
 def test_another_hook_stays(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", print)
+    monkeypatch.setattr(threading, "excepthook", print)
     end_in_a_sentence()
-    assert sys.excepthook is print
+    assert sys.excepthook is print and threading.excepthook is print
 
 
 def test_the_status_is_that_of_an_error():

@@ -3,12 +3,15 @@
 Importing them twice per training takes longer than its steps. The server itself computes nothing: autograd's and
 OpenMP's threads would not survive a fork.
 
-Reads a line of JSON per training from stdin, runs `train_on_rank(rank, folder)` of a test file on both ranks, and
-answers with a line that holds the exit status of each; what they print is in `<folder>/rank_<rank>.log`.
+Reads a line of JSON per training from stdin, runs `train_on_rank(rank, folder)` of a test file on both ranks, which
+have met before, and answers with a line that holds the exit status of each; what they print is in
+`<folder>/rank_<rank>.log`. Where the folder holds a `trainer.pkl`, `train_on_rank` gets that trainer, as it was made,
+as a third argument.
 """
 
 import json
 import os
+import pickle
 import runpy
 import signal
 import sys
@@ -16,10 +19,13 @@ import time
 import traceback
 from pathlib import Path
 
+import numpy as np
 import pytest  # noqa: F401
 import SimpleITK  # noqa: F401
+import torch
 import torch._dynamo.backends.distributed  # noqa: F401
 import torch._functorch.aot_autograd  # noqa: F401
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_xmodal import trainers
 
@@ -62,13 +68,35 @@ def run(rank: int, file: str, folder: str, environment: dict[str, str]) -> None:
     try:
         train_on_rank = runpy.run_path(file)["train_on_rank"]
         torch.set_num_threads(1)
-        train_on_rank(rank, Path(folder))
+        made = [
+            trainer_of(file) for file in Path(folder).glob("trainer.pkl")
+        ]  # before the meeting: it wants a GPU then
+        torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+        train_on_rank(rank, Path(folder), *made)
         torch.distributed.destroy_process_group()
         status = 0
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush(), sys.stderr.flush()
     os._exit(status)
+
+
+def trainer_of(file: Path) -> nnUNetTrainer:
+    """Not initialised yet."""
+    made = pickle.loads(file.read_bytes())
+    plans = made["plans"] | {"continue_training": False}
+    trainer = getattr(trainers, made["name"])
+    return trainer(plans, made["configuration"], 0, made["dataset_json"], torch.device("cpu"))
+
+
+def initialize_on_rank(trainer: nnUNetTrainer, rank: int, weights: Path) -> None:
+    """Initialise a trainer, load weights into its network, and wrap it; what is random differs between ranks."""
+    trainer.initialize()
+    trainer.network.load_state_dict(torch.load(weights))
+    trainer.is_ddp, trainer.local_rank = True, rank  # nnU-Net would insist on a GPU
+    trainer.network = torch.nn.parallel.DistributedDataParallel(trainer.network)
+    np.random.seed(rank)
+    torch.manual_seed(rank)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ Scores = dict[str, list[list[float]]]
 class InMemory:
     """Preprocessed cases, read once."""
 
-    def __init__(self, dataset: PreprocessedCases):
+    def __init__(self, dataset: PreprocessedCases) -> None:
         self.identifiers = list(dataset.identifiers)
         self.cases = {}
         for case in self.identifiers:
@@ -47,10 +47,12 @@ class InMemory:
             self.cases[case] = np.asarray(data[:]), np.asarray(segmentation[:]), None, properties
 
     def load_case(self, case: str) -> tuple[np.ndarray, np.ndarray, None, dict]:
+        """Return data, segmentation and properties of a case."""
         return self.cases[case]
 
 
 def train(trainer: FewShotTrainer, cases: InMemory, steps: int) -> None:
+    """Train for a number of steps in this process."""
     loader = EpisodeLoader(
         cases,
         trainer.superpixels(),
@@ -70,7 +72,7 @@ def train(trainer: FewShotTrainer, cases: InMemory, steps: int) -> None:
 
 
 def logits_of(network: PrototypeNetwork, data: np.ndarray, extents: list[tuple[int, int] | None]) -> dict:
-    """How it is asked for → logits `(slices, 1 + L, H, W)` of a scan `(C, slices, H, W)`."""
+    """Return how it is asked for → logits `(slices, 1 + L, H, W)` of a scan `(C, slices, H, W)`."""
     x, slices = torch.from_numpy(on_patch(data, network.size)).transpose(0, 1), data.shape[1]
     chunks = [
         {
@@ -97,6 +99,7 @@ def logits_of(network: PrototypeNetwork, data: np.ndarray, extents: list[tuple[i
 
 @torch.inference_mode()
 def measure(network: PrototypeNetwork, cases: InMemory, labels: dict[str, Label]) -> Scores:
+    """Segment the cases in every way of asking; return Dice."""
     scores: Scores = {"protocol": []}
     for case in cases.identifiers:
         data, segmentation, *_ = cases.load_case(case)
@@ -112,6 +115,7 @@ def measure(network: PrototypeNetwork, cases: InMemory, labels: dict[str, Label]
 
 
 def trial(name: str, dataset: str, number: int, steps: int) -> dict:
+    """Train and measure one fold; return its line of the file."""
     preprocessed = Path(nnUNet_preprocessed) / dataset
     plans, described = (read_json(preprocessed / f"{part}.json") for part in ("nnUNetFewShotPlans", "dataset"))
     torch.manual_seed(number)
@@ -129,6 +133,7 @@ def trial(name: str, dataset: str, number: int, steps: int) -> dict:
 
 @one_sentence_errors
 def main() -> None:
+    """Run what has no line yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-d", required=True, help="dataset, number or name")
     parser.add_argument("-f", nargs="+", type=fold, default=[0, 1, 2, 3, 4], help="folds (default: all five)")

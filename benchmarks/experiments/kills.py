@@ -47,7 +47,7 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the trials that are missing, and note the outcome of each."""
-    from conftest import Workspace, shrink
+    from conftest import Workspace, narrow, shrink
     from fault_targets import make_base, targets
     from fault_trials import Trials
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     space, made = Workspace(args.folder), args.folder / "made"
     if not made.exists():
-        make_base(space, shrink)
+        make_base(space, shrink, narrow)
         made.touch()
     chosen = [one for one in targets(args.folder) if not args.targets or one.name in args.targets]
     trials = [Trials(one, space, args.folder / f"trials{time.time_ns()}") for one in chosen]

@@ -1,8 +1,8 @@
 """Susceptibility maps without learning, measured as the trainers' final validation measures networks.
 
-    python benchmarks/experiments/susceptibility_baselines.py -d 952 -f 0 1 2 3 4 --methods tkd tikhonov
+    python benchmarks/experiments/susceptibility_baselines.py -d 952 -f 0 1 2 3 4 --methods tkd tikhonov tv
 
-The same preprocessed cases, in the folds that the first training has split; the threshold or λ is the one with the
+The same preprocessed cases, in the folds that the first training has split; the threshold, λ or α is the one with the
 least mean RMSE on training cases of the fold. A field does not tell the mean of its map, and division in k-space makes
 it 0 over the padded grid, whatever the maps of the dataset are counted from; networks learn that from the training. So
 a constant is added inside the mask, the mean difference between training maps and their reconstructions.
@@ -10,12 +10,13 @@ a constant is added inside the mask, the mean difference between training maps a
 Results lie beside those of trainers, `TKD__nnUNetReconstructionPlans__3d_fullres` for example, so
 
     nnUNetXModal_compare -d 952 -c 3d_fullres -p nnUNetReconstructionPlans -o report \\
-        -tr nnUNetTrainerQSM nnUNetTrainerQSMFA TKD Tikhonov
+        -tr nnUNetTrainerQSM nnUNetTrainerQSMFA TKD Tikhonov TV
 
 puts all into one table, without parameters and FLOPs of what is no network.
 
     tkd         TKD         truncated k-space division
     tikhonov    Tikhonov    Tikhonov's regularisation in closed form
+    tv          TV          total variation by alternating directions, the strongest of the three
 """
 
 import argparse
@@ -29,14 +30,16 @@ from without_training import parser_of_folds, validate_folds
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.evaluation.reconstruction import relative_error
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.physics.field_inputs import known_voxels
 from nnunet_xmodal.physics.inversion import tikhonov, truncated_division
+from nnunet_xmodal.physics.total_variation import total_variation
 from nnunet_xmodal.tasks.reconstruction.validation import Method, PreprocessedCase, read_case
-from nnunet_xmodal.trainers.susceptibility import nnUNetTrainerQSM
+from nnunet_xmodal.trainers.susceptibility_direct import nnUNetTrainerQSMDirect
 
 CONFIGURATION = "3d_fullres"
 
 
-class Untrained(nnUNetTrainerQSM):
+class Untrained(nnUNetTrainerQSMDirect):
     """As much of a trainer as its final validation needs; results go to a folder of the class' name."""
 
     options: argparse.Namespace
@@ -85,7 +88,23 @@ class Tikhonov(Untrained):
     parameters = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
 
 
-METHODS = {"tkd": TKD, "tikhonov": Tikhonov}
+class TV(Untrained):
+    parameters = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4)
+
+    @staticmethod
+    def invert(
+        field: torch.Tensor,
+        mask: torch.Tensor,
+        spacing: Sequence[float],
+        direction: Sequence[float],
+        alpha: float,
+    ) -> torch.Tensor:
+        """Take for the brain where the field is not 0; the mask may be a part of it."""
+        known = torch.from_numpy(known_voxels(field[0, 0].cpu().numpy())).to(field)[None, None]
+        return total_variation(field, known, spacing, direction, alpha) * mask
+
+
+METHODS = {"tkd": TKD, "tikhonov": Tikhonov, "tv": TV}
 
 
 @one_sentence_errors

@@ -3,7 +3,7 @@
     python benchmarks/experiments/susceptibility_of_map.py heads chi.nii.gz $nnUNet_raw/Dataset953_ChiHeads
     python benchmarks/experiments/susceptibility_of_map.py halves chi.nii.gz $nnUNet_raw/Dataset954_ChiHalves
     python benchmarks/experiments/susceptibility_of_map.py measure $nnUNet_raw/Dataset953_ChiHeads --tkd 0.2 \\
-        --tikhonov 0.03 --predicted QSM=maps_qsm FA=maps_fa
+        --tikhonov 0.03 --tv 2e-4 --predicted QSM=maps_qsm FA=maps_fa
 
 `heads` writes test cases only: the head turned about its axes, the field computed on the map's grid, both averaged over
 blocks of 2³ voxels, noise of 0.002 ppm. `measure` compares what `nnUNetXModal_predict` made of them, and division in
@@ -37,6 +37,7 @@ from nnunet_xmodal.phantoms.raw_dataset import RawCase, Split, write_raw_dataset
 from nnunet_xmodal.physics.dipole import field_direction
 from nnunet_xmodal.physics.inversion import tikhonov, truncated_division
 from nnunet_xmodal.physics.simulate import block_means, local_field, with_noise
+from nnunet_xmodal.physics.total_variation import total_variation
 
 NOISE = 0.002
 """Standard deviation in ppm, the middle of the phantoms'."""
@@ -125,6 +126,8 @@ def measure(args: argparse.Namespace) -> None:
         methods.append(("TKD", _inverted(truncated_division, args.tkd)))
     if args.tikhonov:
         methods.append(("Tikhonov", _inverted(tikhonov, args.tikhonov)))
+    if args.tv:
+        methods.append(("TV", _inverted(total_variation, args.tv)))
     rows = []
     for file in sorted((args.folder / "targetsTs").glob("*.nii.gz")):
         case = file.name.removesuffix(".nii.gz")
@@ -176,6 +179,7 @@ def main(words: Iterable[str] | None = None) -> None:
     of_folder.add_argument("--predicted", nargs="*", default=[], metavar="NAME=FOLDER", help="maps of models")
     of_folder.add_argument("--tkd", type=float, help="threshold")
     of_folder.add_argument("--tikhonov", type=float, help="λ")
+    of_folder.add_argument("--tv", type=float, help="α in ppm")
     of_folder.set_defaults(job=measure)
     args = parser.parse_args(words)
     args.job(args)

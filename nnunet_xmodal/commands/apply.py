@@ -1,19 +1,20 @@
-"""`nnUNetXModal_apply`: labels and other volumes, through transforms or their inverse."""
+"""`nnUNetXModal_apply`: labels and other volumes, through transforms or their inverse.
+
+Brings labels and other volumes of the moving images onto the fixed ones by the transforms that nnUNetXModal_predict has
+found, or with --inverse those of the fixed images onto the moving ones: targets drawn in MR onto ultrasound. Files
+begin with the names of their cases.
+"""
 
 import argparse
 from pathlib import Path
 
+from nnunet_xmodal.commands.field_flags import description_of
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser: volumes, transforms, and the images onto whose grids they go."""
-    p = argparse.ArgumentParser(
-        prog="nnUNetXModal_apply",
-        description="Brings labels and other volumes of the moving images onto the fixed ones by the transforms that "
-        "nnUNetXModal_predict has found, or with --inverse those of the fixed images onto the moving ones: targets "
-        "drawn in MR onto ultrasound. Files begin with the names of their cases.",
-    )
+    p = argparse.ArgumentParser("nnUNetXModal_apply", description=description_of(__doc__))
     p.add_argument(
         "-i", dest="volumes", type=Path, required=True, metavar="FOLDER", help="<case>.nii.gz, <case>_targets.nrrd, …"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from nnunet_xmodal.files.environment import check_numbers_of_processes
 from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
-from nnunet_xmodal.processes import ending_in_order, failure_of, tied_workers
+from nnunet_xmodal.processes import end_soon_after_ctrl_c, ending_in_order, failure_of, tied_workers
 
 
 def one_sentence_errors(main: Callable) -> Callable:
@@ -26,6 +26,7 @@ def one_sentence_errors(main: Callable) -> Callable:
                 return main(*args, **kwargs)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
+            end_soon_after_ctrl_c()
             raise SystemExit(130) from None
         except Exception as error:
             sentence = failure_of(error)

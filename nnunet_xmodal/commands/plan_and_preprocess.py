@@ -5,6 +5,7 @@ before anything is written.
 """
 
 import argparse
+from typing import Any
 
 from nnunet_xmodal.commands.field_flags import description_of, request_fields
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
@@ -59,9 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--grid",
-        nargs=3,
-        type=int,
-        metavar=("D", "H", "W"),
+        **_along("D", "H", "W", type=int),
         help="with RegistrationPlanner: voxels along z, y, x that the network reads (default: 32 96 96)",
     )
     p.add_argument(
@@ -120,15 +119,18 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _along(*axes: str, type: type) -> dict[str, Any]:
+    """Return what argparse is told of a flag with one number per axis."""
+    return {"nargs": len(axes), "type": type, "metavar": axes}
+
+
 def _add_reconstruction(p: argparse._ArgumentGroup) -> None:
     p.add_argument("--field_unit", choices=["ppm", "Hz", "rad"], help="of the field maps (default: dataset.json's)")
     p.add_argument("--B0", type=float, metavar="T", help="strength of the main field, for Hz and rad")
     p.add_argument("--TE", type=float, metavar="S", help="echo time in seconds, for rad")
     p.add_argument(
         "--b0_direction",
-        nargs=3,
-        type=float,
-        metavar=("X", "Y", "Z"),
+        **_along("X", "Y", "Z", type=float),
         help="of the main field in physical (LPS) space (default: 0 0 1)",
     )
 

@@ -1,4 +1,8 @@
-"""`nnUNetXModal_trainers`: what there is to train and to plan with."""
+"""`nnUNetXModal_trainers`: what there is to train and to plan with.
+
+Lists this package's trainers and planners: what each does, its paper, its streams and dimensions, and what it needs.
+Every trainer exists also as <trainer>_<N>epochs and <trainer>_<N>epochs_<M>its.
+"""
 
 import argparse
 
@@ -6,18 +10,14 @@ from nnunet_xmodal.catalogue.entry import TASKS, Entry
 from nnunet_xmodal.catalogue.planners import PLANNERS
 from nnunet_xmodal.catalogue.tables import as_markdown, as_text
 from nnunet_xmodal.catalogue.trainers import TRAINERS
+from nnunet_xmodal.commands.field_flags import description_of
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.errors import XModalError
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser: a task, words, and how to print."""
-    p = argparse.ArgumentParser(
-        prog="nnUNetXModal_trainers",
-        description="Lists this package's trainers and planners: what each does, its paper, its streams and "
-        "dimensions, and what it needs. Every trainer exists also as <trainer>_<N>epochs and "
-        "<trainer>_<N>epochs_<M>its.",
-    )
+    p = argparse.ArgumentParser("nnUNetXModal_trainers", description=description_of(__doc__))
     p.add_argument(
         "words", nargs="*", metavar="WORD", help="only those that have every word in their lines, e.g. dropout 2d"
     )

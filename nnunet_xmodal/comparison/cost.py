@@ -18,6 +18,7 @@ from nnunet_xmodal.comparison.sources import TrainedModel
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
 from nnunet_xmodal.files.training_log import TrainingLog, read_training_log
 from nnunet_xmodal.files.trusted_checkpoints import only_weights
+from nnunet_xmodal.physics.field_inputs import FieldInputs
 from nnunet_xmodal.prediction.building import building
 
 
@@ -49,7 +50,9 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     dataset_json = read_model_dataset_json(model)
     settings = plans.get_configuration(configuration)
     channels = determine_num_input_channels(plans, settings, dataset_json)
-    read = channels - ("target_channel" in plans.plans.get("xmodal", {}))
+    entry = plans.plans.get("xmodal", {})
+    computed = FieldInputs.of_entry(entry.get("field_inputs"))
+    read = channels - ("target_channel" in entry) + (0 if computed is None else computed.channels)
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
     # prints every folder that it looks into, and warns of all that these import
     with redirect_stdout(StringIO()), warnings.catch_warnings():

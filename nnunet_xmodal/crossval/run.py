@@ -19,7 +19,7 @@ from nnunet_xmodal.crossval.split import preprocessed_cases, split_of_jobs, writ
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.crossval.trusted_jobs import check_trusted
 from nnunet_xmodal.crossval.waves import data_folders, waves_of
-from nnunet_xmodal.crossval.whole_files import check_inputs, restore_model_files, validate_again
+from nnunet_xmodal.crossval.whole_files import check_inputs, input_files, restore_model_files, validate_again
 from nnunet_xmodal.datasets.grouped_split import subjects_of
 from nnunet_xmodal.datasets.split_file import check_split, known_cases
 from nnunet_xmodal.files.dataset_names import dataset_name
@@ -55,23 +55,30 @@ def crossval(request: CrossvalRequest) -> int:
             slots = slots_of(request)
         if request.executor != "print":
             executable("nnUNetv2_train")
-        _ready_files(request, waves, preprocessed, results / dataset)
+        inputs = _ready_files(request, waves, preprocessed, results / dataset)
         if request.executor == "print":
             print(script(waves))
             return 0
         validate_again([job for wave in waves for job in wave])
         if request.executor == "slurm":
-            return slurm.submit(waves, results / dataset, settings)
+            return slurm.submit(waves, results / dataset, settings, inputs)
         return _train_here(waves, slots)
 
 
-def _ready_files(request: CrossvalRequest, waves: Sequence[Sequence[Job]], preprocessed: Path, results: Path) -> None:
+def _ready_files(
+    request: CrossvalRequest, waves: Sequence[Sequence[Job]], preprocessed: Path, results: Path
+) -> dict[Job, list[Path]]:
     """Check what jobs read; write the split where there is none yet, and files of models that are cut off.
+
+    The voxels of jobs for a cluster are looked at where the jobs run, which may have the files on disks of their own.
 
     Args:
         request: which folds, and by which subjects.
         waves: all jobs.
         preprocessed, results: folders of the dataset.
+
+    Returns:
+        The files that each job reads.
     """
     jobs = [job for wave in waves for job in wave]
     cases = preprocessed_cases(preprocessed)
@@ -85,9 +92,12 @@ def _ready_files(request: CrossvalRequest, waves: Sequence[Sequence[Job]], prepr
     }
     check_previous_stages(jobs, cases_of)
     check_trusted(jobs)
-    check_inputs(jobs, cases_of, preprocessed)
+    inputs = {job: input_files(job, cases_of, preprocessed) for job in jobs}
+    if request.executor != "slurm":
+        check_inputs(file for files in inputs.values() for file in files)
     restore_model_files(jobs)
     write_split(split, preprocessed, results, subjects)
+    return inputs
 
 
 def _train_here(waves: Sequence[Sequence[Job]], slots: Sequence[Slot]) -> int:

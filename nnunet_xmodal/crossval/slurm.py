@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import time
@@ -25,7 +25,12 @@ FOLDER = "crossval_slurm"
 _ANY_NUMBER = 10_000  # of requeues; SlurmFold stops those that make no progress
 
 
-def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: SlurmSettings) -> int:
+def submit(
+    waves: Sequence[Sequence[Job]],
+    dataset_results: Path,
+    settings: SlurmSettings,
+    inputs: Mapping[Job, Sequence[Path]] | None = None,
+) -> int:
     """Submit what is neither finished nor in the queue, and print a line per job.
 
     A job that failed is reported with the end of its log and submitted again: it is for that that the command is given
@@ -33,6 +38,7 @@ def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: Slur
 
     Args:
         waves: the stages of a cascade; a fold waits until all folds of its previous stage have ended well.
+        inputs: what each job reads and looks at before it trains.
 
     Returns:
         0: every job is finished or in the queue.
@@ -56,7 +62,7 @@ def submit(waves: Sequence[Sequence[Job]], dataset_results: Path, settings: Slur
             elif words := record.last_words(job):
                 print(words)
         for dependency, leaders, array in _arrays(unfinished, earlier, ids):
-            ids |= _submit_array(array, dependency, leaders, record, settings)
+            ids |= _submit_array(array, dependency, leaders, record, settings, inputs or {})
             n_submitted += len(array)
         earlier += unfinished
     print(f"{n_submitted} submitted, {n_queued} in the queue before, {n_finished} finished before")
@@ -121,7 +127,12 @@ def _after(kind: str, ids: Iterable[str]) -> str | None:
 
 
 def _submit_array(
-    jobs: Sequence[Job], dependency: str | None, leaders: dict[str, Job], record: SlurmRecord, settings: SlurmSettings
+    jobs: Sequence[Job],
+    dependency: str | None,
+    leaders: dict[str, Job],
+    record: SlurmRecord,
+    settings: SlurmSettings,
+    inputs: Mapping[Job, Sequence[Path]],
 ) -> dict[Job, str]:
     """Slurm's ids of the jobs."""
     name = f"crossval_{uuid4().hex[:12]}"
@@ -129,7 +140,7 @@ def _submit_array(
     for job, submission in submissions.items():
         record.write(job, submission)
     environment = _environment(settings)
-    folds = [SlurmFold(job, environment, settings.minutes, leaders.get(job.model)) for job in jobs]
+    folds = [SlurmFold(job, environment, settings.minutes, leaders.get(job.model), inputs.get(job, ())) for job in jobs]
     executor = SbatchExecutor(record.folder, max_num_timeout=_ANY_NUMBER)
     executor.update_parameters(job_name=name, dependency=dependency, **settings.parameters)
     try:

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from time import sleep, time
 
 from submitit.helpers import DelayedSubmission
@@ -14,6 +16,8 @@ from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.live_table import log_tail
 from nnunet_xmodal.crossval.owner import owner_of
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE, START
+from nnunet_xmodal.crossval.whole_files import check_inputs
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.training_log import read_training_log
 
 _START = 60  # seconds until a job that Slurm has started writes into its log
@@ -28,9 +32,21 @@ class SlurmFold:
         environment: variables to set, for clusters where a job does not inherit them.
         minutes: the job's time limit.
         leader: another fold of the same model, which has to write the files that folds share before this one starts.
+        inputs: files that the training reads, looked at here, where they may lie on other disks than where the job was
+            submitted.
     """
 
-    def __init__(self, job: Job, environment: dict[str, str], minutes: int, leader: Job | None = None) -> None:
+    inputs: Sequence[Path] = ()  # of jobs that were submitted before there were any
+
+    def __init__(
+        self,
+        job: Job,
+        environment: dict[str, str],
+        minutes: int,
+        leader: Job | None = None,
+        inputs: Sequence[Path] = (),
+    ) -> None:
+        self.inputs = tuple(inputs)
         self.job, self.environment, self.minutes, self.leader = job, environment, minutes, leader
         self._process: subprocess.Popen | None = None
         self._is_being_ended = False
@@ -42,10 +58,12 @@ class SlurmFold:
 
         Raises:
             RuntimeError: with the end of the job's log if it failed, so that Slurm shows it as failed.
+            XModalError: for an input that is missing or cut off; the log says so, too.
         """
         os.environ.update(self.environment)
         signal.signal(signal.SIGTERM, self._on_term)
         self._began, self._before = time(), self._checkpoints()
+        self._check_inputs()
         self._wait_for_leader()
         # A process between this one and the training, because it outlives a SIGKILL here and still stops the training.
         self._process = subprocess.Popen(
@@ -75,7 +93,7 @@ class SlurmFold:
             with open(self.job.log, "a", encoding="utf-8") as log:
                 print(reason, file=log)
             raise RuntimeError(f"{self.job.name}: {reason}")
-        return DelayedSubmission(SlurmFold(self.job, self.environment, self.minutes, self.leader))
+        return DelayedSubmission(SlurmFold(self.job, self.environment, self.minutes, self.leader, self.inputs))
 
     def _on_term(self, *_: object) -> None:
         """Slurm ends the job, all processes of the training included, and decides what becomes of it."""
@@ -94,6 +112,15 @@ class SlurmFold:
         """Out of time and not preempted, told apart in submitit's way."""
         limit = 60 * self.minutes
         return time() - self._began >= min(0.8 * limit, limit - 600)
+
+    def _check_inputs(self) -> None:
+        try:
+            check_inputs(self.inputs)
+        except XModalError as error:
+            self.job.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.job.log, "a", encoding="utf-8") as log:
+                print(error, file=log)
+            raise
 
     def _checkpoints(self) -> list[int | None]:
         files = (self.job.folder / name for name in CHECKPOINTS)

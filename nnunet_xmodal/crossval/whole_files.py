@@ -1,7 +1,7 @@
 """What trainings read and what they have left is looked at before they start: files may have been cut off."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -19,31 +19,35 @@ _IN_CHECKPOINT = {"plans.json": "plans", "dataset.json": "dataset_json"}
 """File of a model → what nnU-Net's checkpoints call its content, among the arguments of their trainer."""
 
 
-def check_inputs(
-    jobs: Sequence[Job], split: Mapping[int | str, Mapping[str, Sequence[str]]], preprocessed: Path
-) -> None:
-    """Check the preprocessed cases and reference labels of the folds that are not finished.
+def input_files(job: Job, split: Mapping[int | str, Mapping[str, Sequence[str]]], preprocessed: Path) -> list[Path]:
+    """Return the preprocessed cases and reference labels of a fold; none where it is finished.
+
+    Args:
+        split: fold → "train" and "val" → cases; of the fold "all" only the files that exist are named.
+        preprocessed: folder of the dataset.
+    """
+    if start_of(job) is JobStart.FINISHED:
+        return []
+    ending = read_json(preprocessed / "dataset.json")["file_ending"]
+    cases = sorted({*split[job.fold]["train"], *split[job.fold]["val"]})
+    plans = PlansManager(read_json(preprocessed / f"{job.plans}.json"))
+    data = preprocessed_files(preprocessed / plans.get_configuration(job.configuration).data_identifier, cases)
+    references = [preprocessed / "gt_segmentations" / f"{case}{ending}" for case in cases]
+    return [file for file in (*data, *references) if job.fold != "all" or file.is_file()]
+
+
+def check_inputs(files: Iterable[Path]) -> None:
+    """Check that what trainings read is there to its last byte.
 
     nnU-Net reads a label map that is cut off as if background followed, and measures Dice with it.
 
     Args:
-        split: fold → "train" and "val" → cases; of the fold "all" only the files that exist are looked at.
-        preprocessed: folder of the dataset.
+        files: see `input_files`; each is read once.
 
     Raises:
         XModalError: names the first file that is missing or cut off.
     """
-    ending = read_json(preprocessed / "dataset.json")["file_ending"]
-    files: dict[Path, None] = {}  # a set that keeps its order
-    for job in jobs:
-        if start_of(job) is JobStart.FINISHED:
-            continue
-        cases = sorted({*split[job.fold]["train"], *split[job.fold]["val"]})
-        plans = PlansManager(read_json(preprocessed / f"{job.plans}.json"))
-        data = preprocessed_files(preprocessed / plans.get_configuration(job.configuration).data_identifier, cases)
-        references = [preprocessed / "gt_segmentations" / f"{case}{ending}" for case in cases]
-        files |= dict.fromkeys(file for file in (*data, *references) if job.fold != "all" or file.is_file())
-    check_whole(files, "run nnUNetXModal_plan_and_preprocess again, with the flags that made it")
+    check_whole(dict.fromkeys(files), "run nnUNetXModal_plan_and_preprocess again, with the flags that made it")
 
 
 def restore_model_files(jobs: Sequence[Job]) -> None:

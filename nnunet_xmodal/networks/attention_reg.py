@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.input_check import check_input
+from nnunet_xmodal.networks.input_check import check_grid
 
 SMALLEST_GRID = (4, 8, 8)
 """Voxels along z, y, x: two positions along each axis are left for the attention, and something to correlate."""
@@ -99,12 +99,7 @@ class AttentionReg(nn.Module):
 
     def forward(self, x: torch.Tensor, spacing: torch.Tensor | None = None) -> torch.Tensor:
         """Return the six numbers of the transform, `(B, 6)`; see the class. It learns the spacing and needs none."""
-        check_input(x, self.input_channels, (), self.training)
-        if list(x.shape[2:]) != self.grid:
-            raise XModalError(
-                f"the network was made for the grid {self.grid} and got {list(x.shape[2:])}: cut this grid from the "
-                "images, or train a network on the other one."
-            )
+        check_grid(x, self.input_channels, self.grid, self.training)
         fixed, moving = self.features(x)  # B 32 d h w
         if self.fixed_attention is not None and self.moving_attention is not None:
             fixed, moving = self.fixed_attention(fixed, moving), self.moving_attention(moving, fixed)

@@ -13,10 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.rigid_fit import fit_rigid
-from nnunet_xmodal.networks.input_check import check_input
+from nnunet_xmodal.networks.input_check import check_grid
 from nnunet_xmodal.numerics import full_precision
 
 _WIDTH = 16
@@ -126,12 +125,7 @@ class CorrespondenceReg(nn.Module):
 
     def forward(self, x: torch.Tensor, spacing: torch.Tensor | None = None) -> torch.Tensor:
         """Return the six numbers of the transform, `(B, 6)`; see the class. Without spacing voxels measure 1 mm."""
-        check_input(x, self.input_channels, (), self.training)
-        if list(x.shape[2:]) != self.grid:
-            raise XModalError(
-                f"the network was made for the grid {self.grid} and got {list(x.shape[2:])}: cut this grid from the "
-                "images, or train a network on the other one."
-            )
+        check_grid(x, self.input_channels, self.grid, self.training)
         points, found, weights = self.matches(x, torch.ones(3).to(x) if spacing is None else spacing)
         ridge = self.log_ridge.exp().repeat_interleave(3)
         with full_precision(x):

@@ -29,3 +29,17 @@ def check_input(x: torch.Tensor, channels: int, strides: Sequence[int], training
     has_values = not torch.compiler.is_compiling() and not x.is_meta
     if not training and has_values and not torch.isfinite(x).all():
         raise XModalError("an input image holds NaN or infinite voxels: replace them, for example by zero.")
+
+
+def check_grid(x: torch.Tensor, channels: int, grid: Sequence[int], training: bool) -> None:
+    """Check one batch `(B, channels, *grid)` of a network that reads one grid only.
+
+    Raises:
+        XModalError: for another grid, and as `check_input` does.
+    """
+    check_input(x, channels, (), training)
+    if list(x.shape[2:]) != list(grid):
+        raise XModalError(
+            f"the network was made for the grid {list(grid)} and got {list(x.shape[2:])}: cut this grid from the "
+            "images, or train a network on the other one."
+        )

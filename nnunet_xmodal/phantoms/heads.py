@@ -13,7 +13,7 @@ exactly the model that made it.
 Susceptibility is counted from its mean in the brain, as dipoles leave no trace of it, and is 0 outside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +37,9 @@ NOISE = (0.001, 0.003)
 """Range of the noise's standard deviation in ppm; 0.002 ppm is SNR 31 at 3 T and an echo time of 20 ms."""
 TILT = 20.0
 """Degrees by which the head is turned about each of its axes at most."""
+FINER = 2
+"""How many times as fine as the phantom's grid the one is on which its field is computed."""
 
-_FINER = 2
 _SMALLEST = 16  # voxels; less leaves nothing of nuclei
 _SPREAD = 0.15  # of susceptibilities between cases, relative
 _TEXTURE = 0.006  # ppm
@@ -83,19 +84,45 @@ def susceptibility_phantom(
     Raises:
         XModalError: for fewer than 16 voxels along an axis.
     """
+    check_grid(shape)
+    fine_spacing = [mm / FINER for mm in spacing]
+    fine, brain = _anatomy(rng, [side * FINER for side in shape], fine_spacing)
+    return scanned(rng, fine, brain, fine_spacing, drawn_turn(rng))
+
+
+def check_grid(shape: Sequence[int]) -> None:
+    """Check that a grid has room for a phantom.
+
+    Raises:
+        XModalError: for fewer than 16 voxels along an axis.
+    """
     if min(shape) < _SMALLEST:
         raise XModalError(f"a phantom needs {_SMALLEST} voxels along every axis, and {list(shape)} are fewer.")
-    fine_spacing = [mm / _FINER for mm in spacing]
-    fine, brain = _anatomy(rng, [side * _FINER for side in shape], fine_spacing)
-    fine = np.where(brain, fine - fine[brain].mean(), 0)
-    cosines = Rotation.from_euler("ZYX", rng.uniform(-TILT, TILT, 3), degrees=True).as_matrix()
 
+
+def drawn_turn(rng: np.random.Generator) -> np.ndarray:
+    """Draw direction cosines `(3, 3)` of a head that is turned by up to TILT degrees about each axis."""
+    return Rotation.from_euler("ZYX", rng.uniform(-TILT, TILT, 3), degrees=True).as_matrix()
+
+
+def scanned(
+    rng: np.random.Generator, fine: np.ndarray, brain: np.ndarray, fine_spacing: Sequence[float], cosines: np.ndarray
+) -> SusceptibilityPhantom:
+    """Return what a scanner makes of a map: its field with noise, and both on a grid of voxels FINER times as wide.
+
+    Args:
+        fine: `(z, y, x)` in ppm; counted from its mean in the brain afterwards.
+        brain: bool, of the same shape.
+        fine_spacing: mm along z, y, x.
+        cosines: `(3, 3)`, columns are the physical directions of x, y and z.
+    """
+    fine = np.where(brain, fine - fine[brain].mean(), 0)
     fine, brain = (torch.from_numpy(volume.astype(np.float32))[None, None] for volume in (fine, brain))  # 1 1 z y x
-    field = block_means(local_field(fine, brain, fine_spacing, field_direction(cosines)), _FINER)
-    mask = (block_means(brain, _FINER) > 0.5).float()
+    field = block_means(local_field(fine, brain, fine_spacing, field_direction(cosines)), FINER)
+    mask = (block_means(brain, FINER) > 0.5).float()
     noise = torch.Generator().manual_seed(int(rng.integers(2**32)))
     field = with_noise(field, rng.uniform(*NOISE), noise) * mask
-    susceptibility = block_means(fine, _FINER) * mask
+    susceptibility = block_means(fine, FINER) * mask
     field, susceptibility, mask = (volume[0, 0].numpy() for volume in (field, susceptibility, mask))
     return SusceptibilityPhantom(field, susceptibility, mask.astype(np.uint8), cosines)
 
@@ -108,14 +135,14 @@ def _anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[f
     radii = rng.uniform(0.78, 0.88, 3).astype(np.float32)
     own = (place - rng.uniform(-0.04, 0.04, (3, 1, 1, 1)).astype(np.float32)) / radii[:, None, None, None]
     width = np.array(shape) * radii / 2  # voxels of a radius
-    radius = np.sqrt((own**2).sum(0)) + 0.03 * _smooth_noise(rng, shape, width * 0.25)
+    radius = np.sqrt((own**2).sum(0)) + 0.03 * smooth_noise(rng, shape, width * 0.25)
     brain = radius < 1
 
     def drawn(ppm: float) -> float:
         return ppm * (1 + _SPREAD * rng.standard_normal())
 
     chi = np.full(shape, drawn(_WHITE), np.float32)
-    folds = 0.05 * _smooth_noise(rng, shape, width * 0.06)
+    folds = 0.05 * smooth_noise(rng, shape, width * 0.06)
     chi[radius + folds > 0.84] = drawn(_GREY)
     chi[radius > 0.95] = drawn(_CSF)
     ventricle = drawn(_CSF)
@@ -126,7 +153,7 @@ def _anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[f
         moved, grown = np.array(centre) + rng.uniform(-0.02, 0.02, 3), np.array(size) * rng.uniform(0.85, 1.15, 3)
         for side in (-1, 1):
             chi[_ellipsoid(own, moved * (1, 1, side), grown)] = value
-    chi += _TEXTURE * _smooth_noise(rng, shape, width * 0.03)
+    chi += _TEXTURE * smooth_noise(rng, shape, width * 0.03)
     chi = gaussian_filter(chi, 0.6)  # tissues do not end between two voxels; veins do
     chi[_veins(rng, own, width, spacing)] = drawn(_VEIN)
     return chi, brain
@@ -156,8 +183,8 @@ def _veins(rng: np.random.Generator, own: np.ndarray, width: np.ndarray, spacing
     return distance < radius_of[tuple(nearest)]
 
 
-def _smooth_noise(rng: np.random.Generator, shape: Sequence[int], correlation: np.ndarray) -> np.ndarray:
-    """Of mean 0 and standard deviation 1; `correlation` in voxels along every axis."""
+def smooth_noise(rng: np.random.Generator, shape: Sequence[int], correlation: np.ndarray) -> np.ndarray:
+    """Return smooth noise of mean 0 and standard deviation 1; `correlation` in voxels along every axis."""
     noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), correlation, mode="wrap")
     return (noise - noise.mean()) / noise.std()
 
@@ -169,8 +196,10 @@ def write_susceptibility_dataset(
     seed: int,
     shape: Sequence[int] = SHAPE,
     spacing: Sequence[float] = SPACING,
+    phantom: Callable[..., SusceptibilityPhantom] = susceptibility_phantom,
+    prefix: str = "head",
 ) -> None:
-    """Write heads in nnU-Net's raw format: the field as channel 0, the target as channel 1, the brain as label.
+    """Write phantoms in nnU-Net's raw format: the field as channel 0, the target as channel 1, the brain as label.
 
     Test cases have no target among their images, as at prediction: it lies in `targetsTs`, their mask in `labelsTs`.
     See `raw_dataset.write_raw_dataset`.
@@ -179,16 +208,18 @@ def write_susceptibility_dataset(
         folder: named as nnU-Net wants it, e.g. `Dataset952_SusceptibilityPhantom`.
         seed: of the whole dataset.
         shape, spacing: voxels and mm along z, y, x.
+        phantom: makes one of a random stream, shape and spacing.
+        prefix: of the cases' names.
 
     Raises:
         XModalError: as susceptibility_phantom.
     """
 
     def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
-        phantom = susceptibility_phantom(rng, shape, spacing)
-        images, beside = [phantom.field, phantom.susceptibility], {}
+        made = phantom(rng, shape, spacing)
+        images, beside = [made.field, made.susceptibility], {}
         if split == "Ts":
             beside["targetsTs"] = images.pop()
-        return RawCase(images, phantom.mask, spacing, phantom.direction_cosines, beside)
+        return RawCase(images, made.mask, spacing, made.direction_cosines, beside)
 
-    write_raw_dataset(folder, make, n_train, n_test, seed, "head", CHANNELS, {"background": 0, "brain": 1})
+    write_raw_dataset(folder, make, n_train, n_test, seed, prefix, CHANNELS, {"background": 0, "brain": 1})

@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.phantoms.ellipsoids import millimetres_from_centre
-from nnunet_xmodal.phantoms.raw_dataset import cases_of, write_raw_dataset
+from nnunet_xmodal.phantoms.raw_dataset import Shape, Spacing, cases_of, write_raw_dataset
 
 SHAPE = (40, 64, 64)
 """Voxels along z, y, x."""
@@ -53,13 +53,8 @@ class MrUsPhantom(NamedTuple):
     fan: np.ndarray
 
 
-def mr_us_phantom(
-    rng: np.random.Generator, shape: Sequence[int] = SHAPE, spacing: Sequence[float] = SPACING
-) -> MrUsPhantom:
+def mr_us_phantom(rng: np.random.Generator, shape: Shape = SHAPE, spacing: Spacing = SPACING) -> MrUsPhantom:
     """Make one pair; equal states of `rng` give equal pairs.
-
-    Args:
-        shape, spacing: voxels and mm along z, y, x.
 
     Raises:
         XModalError: for a grid that is smaller than organ and surroundings.
@@ -214,12 +209,7 @@ def _transmission(
 
 
 def write_mr_us_dataset(
-    folder: str | Path,
-    n_train: int,
-    n_test: int,
-    seed: int,
-    shape: Sequence[int] = SHAPE,
-    spacing: Sequence[float] = SPACING,
+    folder: str | Path, n_train: int, n_test: int, seed: int, shape: Shape = SHAPE, spacing: Spacing = SPACING
 ) -> None:
     """Write pairs in nnU-Net's raw format, MR as channel 0 and fixed image, with `labelsTs` for the test cases.
 
@@ -228,11 +218,9 @@ def write_mr_us_dataset(
     Args:
         folder: named as nnU-Net wants it, e.g. `Dataset951_MrUsPhantom`.
         seed: of the whole dataset.
-        shape, spacing: voxels and mm along z, y, x.
 
     Raises:
         XModalError: as mr_us_phantom.
     """
-
     make = cases_of(partial(mr_us_phantom, shape=shape, spacing=spacing), spacing)
     write_raw_dataset(folder, make, n_train, n_test, seed, "mrus", CHANNELS, {"background": 0, "prostate": 1})

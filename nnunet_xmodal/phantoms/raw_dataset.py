@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,6 +12,10 @@ from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.volume_writer import write_volume
 
 Split = Literal["Tr", "Ts"]
+Shape: TypeAlias = Sequence[int]
+"""Voxels along z, y, x."""
+Spacing: TypeAlias = Sequence[float]
+"""Millimetres along z, y, x."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class LabelledPhantom(Protocol):
 
 
 def cases_of(
-    phantom: Callable[[np.random.Generator], LabelledPhantom], spacing: Sequence[float]
+    phantom: Callable[[np.random.Generator], LabelledPhantom], spacing: Spacing
 ) -> Callable[[np.random.Generator, Split, int], RawCase]:
-    """Return what `write_raw_dataset` makes cases with, the same in both splits; `spacing` in mm along z, y, x."""
+    """Return what `write_raw_dataset` makes cases with, the same in both splits."""
 
     def make(rng: np.random.Generator, split: Split, index: int) -> RawCase:
         made = phantom(rng)

@@ -155,3 +155,20 @@ def mirror_axes(directions: Sequence[Sequence[float]], tolerance: float = 1e-3) 
         return abs(b[axis]) < tolerance or max(others) < tolerance
 
     return tuple(axis for axis in range(3) if all(allowed(axis, b) for b in directions))
+
+
+def distinct_directions(directions: Sequence[Sequence[float]], digits: int = 3) -> list[list[float]]:
+    """Return the directions without those that are equal to these digits or reversed, for plans."""
+    found: dict[tuple[float, ...], None] = {}
+    for direction in directions:
+        rounded = [round(float(component), digits) + 0.0 for component in direction]
+        first = next((component for component in rounded if component), 1.0)
+        found[tuple(component * (1 if first > 0 else -1) + 0.0 for component in rounded)] = None
+    return [list(direction) for direction in found]
+
+
+def angle_to_nearest(direction: Sequence[float], others: Sequence[Sequence[float]]) -> float:
+    """Return the degrees between a main field and the nearest of others; signs do not matter."""
+    cosines = np.abs(np.asarray(others, dtype=np.float64) @ np.asarray(direction, dtype=np.float64))
+    norms = np.linalg.norm(np.asarray(others, dtype=np.float64), axis=1) * np.linalg.norm(direction)
+    return float(np.rad2deg(np.arccos(np.clip(cosines / norms, 0, 1).max())))

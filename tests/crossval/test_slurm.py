@@ -291,6 +291,17 @@ def test_nnunets_variables_travel_with_the_job(slurm, submitted, make_known, mon
     assert fold.environment["nnUNet_extTrainer"].endswith("plugin")
 
 
+def test_a_job_looks_at_what_it_reads_where_it_runs(make_job, tmp_path):
+    job, file = make_job(), tmp_path / "case.pkl"
+    file.write_bytes(b"")
+    fold = SlurmFold(job, {}, minutes=60, inputs=[file])
+    with pytest.raises(XModalError, match=r"case\.pkl is missing, cut off or damaged: run nnUNetXModal_plan_and"):
+        fold()
+    assert "case.pkl is missing, cut off or damaged" in job.log.read_text()
+    fold._began, fold._before = time(), [-1]
+    assert fold.checkpoint().function.inputs == (file,)
+
+
 def test_out_of_time_without_progress_is_not_requeued(make_job, write_checkpoint):
     job = make_job()
     fold = SlurmFold(job, {}, minutes=60)

@@ -184,6 +184,17 @@ def shrink(plans_file: Path) -> None:
     plans_file.write_text(json.dumps(plans))
 
 
+def narrow(plans_file: Path) -> None:
+    """Eight channels at every level of 3d_fullres, and batches of two."""
+    plans = json.loads(plans_file.read_text())
+    configuration = plans["configurations"]["3d_fullres"]
+    arguments = configuration["architecture"]["arch_kwargs"]
+    name = "widths" if "widths" in arguments else "features_per_stage"
+    arguments[name] = [8] * len(arguments[name])
+    configuration["batch_size"] = 2
+    plans_file.write_text(json.dumps(plans))
+
+
 def with_regions_and_ignore(folder: Path) -> None:
     """Turns the phantoms' lesion into regions organ part ⊃ lesion, with the last slice ignored."""
     for file in (folder / "labelsTr").iterdir():
@@ -245,6 +256,11 @@ def planned(space: Workspace, phantoms: Path) -> Workspace:
 @pytest.fixture(scope="session", name="shrink")
 def _shrink():
     return shrink
+
+
+@pytest.fixture(scope="session", name="narrow")
+def _narrow():
+    return narrow
 
 
 @pytest.fixture(scope="session", name="with_regions_and_ignore")

@@ -57,6 +57,12 @@ def targets(root: Path) -> list[Target]:
     scans = ["-i", f"{root}/scans", "-o", "Dataset910_Kill", "--channels", "T1=*t1*", "T2=*t2*", "--label", "*seg*"]
     plan = ["-d", "901", "-c", "2d", "-np", "2", "-npfp", "2", "--no_pbar"]
     go_on = ("--continue_prediction",)
+
+    def of_own_task(name: str, dataset: str, plans: str, trainer: str) -> Target:
+        model = ["-d", dataset, "-c", "3d_fullres", "-p", plans, "-tr", trainer]
+        arguments = ["-i", f"{root}/raw/{dataset}/imagesTs", *predict, *model]
+        return Target(name, "nnUNetXModal_predict", arguments, go_on, ignored=settings)
+
     return [
         Target(
             "prepare",
@@ -81,22 +87,8 @@ def targets(root: Path) -> list[Target]:
             go_on,
             ignored=settings,
         ),
-        Target(
-            "register",
-            "nnUNetXModal_predict",
-            ["-i", f"{root}/raw/{REGISTRATION}/imagesTs", *predict, "-d", "951", "-c", "3d_fullres"]
-            + ["-p", "nnUNetRegistrationPlans", "-tr", REGISTERS],
-            go_on,
-            ignored=settings,
-        ),
-        Target(
-            "reconstruct",
-            "nnUNetXModal_predict",
-            ["-i", f"{root}/raw/{RECONSTRUCTION}/imagesTs", *predict, "-d", "952", "-c", "3d_fullres"]
-            + ["-p", "nnUNetReconstructionPlans", "-tr", RECONSTRUCTS],
-            go_on,
-            ignored=settings,
-        ),
+        of_own_task("register", REGISTRATION, "nnUNetRegistrationPlans", REGISTERS),
+        of_own_task("reconstruct", RECONSTRUCTION, "nnUNetReconstructionPlans", RECONSTRUCTS),
         Target(
             "compare",
             "nnUNetXModal_compare",
@@ -124,7 +116,7 @@ def targets(root: Path) -> list[Target]:
     ]
 
 
-def make_base(space, shrink) -> None:
+def make_base(space, shrink, narrow) -> None:
     """Datasets, plans and a model of each kind, in an empty workspace."""
     raw = space.raw / SEGMENTATION
     write_phantom_dataset(raw, n_train=6, n_test=1, seed=0)
@@ -154,16 +146,3 @@ def make_base(space, shrink) -> None:
         (RECONSTRUCTION, RECONSTRUCTS, "nnUNetReconstructionPlans"),
     ):
         space.run("nnUNetv2_train", dataset, "3d_fullres", 0, "-tr", trainer, "-p", plans, "-device", "cpu")
-
-
-def narrow(plans_file: Path) -> None:
-    """Eight channels everywhere, and batches of two."""
-    import json
-
-    plans = json.loads(plans_file.read_text())
-    configuration = plans["configurations"]["3d_fullres"]
-    arguments = configuration["architecture"]["arch_kwargs"]
-    name = "widths" if "widths" in arguments else "features_per_stage"
-    arguments[name] = [8] * len(arguments[name])
-    configuration["batch_size"] = 2
-    plans_file.write_text(json.dumps(plans))

@@ -34,9 +34,9 @@ TODAY = int(f"{date.today():%Y%m%d}")
 
 
 @pytest.fixture(scope="module")
-def base(make_workspace, shrink):
+def base(make_workspace, shrink, narrow):
     space = make_workspace("faults")
-    make_base(space, shrink)
+    make_base(space, shrink, narrow)
     return space
 
 

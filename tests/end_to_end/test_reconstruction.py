@@ -22,7 +22,7 @@ MODEL = ("-d", 952, "-p", PLANS, "-c", "3d_fullres", "-tr", FOLDED, "-device", "
 
 
 @pytest.fixture(scope="module")
-def trained(make_workspace):
+def trained(make_workspace, narrow):
     """Five heads on small patches, two trainers on fold 0 with narrow networks."""
     space = make_workspace("reconstruction")
     write_susceptibility_dataset(space.raw / DATASET, 5, 2, 0, shape=(24, 32, 32), spacing=(3.0, 2.0, 2.0))
@@ -31,16 +31,6 @@ def trained(make_workspace):
     for trainer in (BACKBONE, FOLDED):
         train(space, trainer)
     return space
-
-
-def narrow(plans_file: Path) -> None:
-    plans = json.loads(plans_file.read_text())
-    configuration = plans["configurations"]["3d_fullres"]
-    arguments = configuration["architecture"]["arch_kwargs"]
-    name = "widths" if "widths" in arguments else "features_per_stage"
-    arguments[name] = [8] * len(arguments[name])
-    configuration["batch_size"] = 2
-    plans_file.write_text(json.dumps(plans))
 
 
 def train(space, trainer: str, *more, plans: str = PLANS) -> None:
@@ -94,11 +84,11 @@ def test_it_is_validated_again_and_continued(trained):
 def test_the_comparison_tabulates_trainers_and_baselines(trained, tmp_path):
     trained.run(sys.executable, BASELINES, "-d", 952, "-f", 0)
     trained.run("nnUNetXModal_compare", "-d", 952, "-c", "3d_fullres", "-p", PLANS, "-f", 0, "-o", tmp_path,
-                "-tr", BACKBONE, FOLDED, "TKD", "Tikhonov")  # fmt: skip
+                "-tr", BACKBONE, FOLDED, "TKD", "Tikhonov", "TV")  # fmt: skip
     header, *rows = (tmp_path / "cases.csv").read_text().splitlines()
-    assert set(DIRECTIONS) <= set(header.split(",")) and len(rows) == 4 and ",brain," in rows[0]
+    assert set(DIRECTIONS) <= set(header.split(",")) and len(rows) == 5 and ",brain," in rows[0]
     table = (tmp_path / "summary.md").read_text()
-    assert "RMSE_percent ↓" in table and "| TKD " in table and "| Tikhonov " in table
+    assert "RMSE_percent ↓" in table and all(f"| {name} " in table for name in ("TKD", "Tikhonov", "TV"))
 
 
 def test_maps_of_fields_in_another_unit_and_without_a_mask(trained, tmp_path):
@@ -157,7 +147,7 @@ def test_planning_looks_at_masks_and_numbers_first(trained, tmp_path):
     assert not list(space.preprocessed.iterdir())
 
 
-def test_a_target_in_ppb_is_told_when_training_begins(trained, tmp_path):
+def test_a_target_in_ppb_is_told_when_training_begins(trained, narrow, tmp_path):
     space = type(trained)(tmp_path)
     shutil.copytree(trained.raw / DATASET, space.raw / DATASET)
     for file in (space.raw / DATASET / "imagesTr").glob("*_0001.nii.gz"):
@@ -168,7 +158,7 @@ def test_a_target_in_ppb_is_told_when_training_begins(trained, tmp_path):
     assert any("looks like ppb, not ppm: divide the target by 1000" in line for line in said.splitlines()[-3:])
 
 
-def test_nnunets_own_network_is_planned_and_trained(trained):
+def test_nnunets_own_network_is_planned_and_trained(trained, narrow):
     trained.plan(952, "-pl", "ReconstructionUNetPlanner", "--patch", 16, 16, 32, "-c", "3d_fullres")
     narrow(trained.plans_file(DATASET, UNET_PLANS))
     train(trained, FOLDED, plans=UNET_PLANS)

@@ -84,8 +84,22 @@ def test_psnr_and_ssim_are_those_of_intensities_from_the_smallest_of_the_referen
 def test_equal_maps():
     _, reference, mask = pair()
     found = reconstruction_quality(reference, reference.copy(), mask)
-    assert found == {"RMSE_percent": 0, "HFEN_percent": 0, "SSIM": pytest.approx(1), "PSNR": math.inf}
+    errors = dict.fromkeys(("RMSE_percent", "RMSE_demeaned_percent", "RMSE_detrended_percent", "HFEN_percent"), 0)
+    assert found == {**errors, "SSIM": pytest.approx(1), "PSNR": math.inf}
     assert found.keys() == DIRECTIONS.keys()
+
+
+def test_neither_reference_nor_scale_count_where_they_are_taken_out():
+    image, reference, mask = pair()
+    plain = reconstruction_quality(image, reference, mask)
+    moved = reconstruction_quality(image + 0.5, reference, mask)
+    assert moved["RMSE_percent"] > 1.5 * plain["RMSE_percent"]
+    for name in ("RMSE_demeaned_percent", "RMSE_detrended_percent"):
+        assert moved[name] == pytest.approx(plain[name], rel=1e-4)
+    halved = reconstruction_quality(0.5 * reference + 0.2, reference, mask)
+    assert halved["RMSE_demeaned_percent"] == pytest.approx(50, rel=1e-4)
+    assert halved["RMSE_detrended_percent"] == pytest.approx(0, abs=1e-3)
+    assert np.isnan(reconstruction_quality(0 * image, reference, mask)["RMSE_detrended_percent"])
 
 
 def test_a_map_of_zeros_misses_everything_and_a_doubled_one_as_much():

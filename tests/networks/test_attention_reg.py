@@ -9,6 +9,7 @@ import torch
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.attention_reg import SMALLEST_GRID, AttentionReg
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
+from nnunet_xmodal.networks.correspondence_reg import CorrespondenceReg
 
 PAPERS_GRID = (32, 96, 96)
 GRIDS = [SMALLEST_GRID, (8, 16, 16), (5, 13, 18)]
@@ -133,9 +134,9 @@ def test_autocast_in_bfloat16(name):
         torch.testing.assert_close(network(x).float(), expected, atol=0.05, rtol=0.05)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_wrong_input_is_a_sentence(name):
-    network = NETWORKS[name]((8, 16, 16)).eval()
+@pytest.mark.parametrize("build", [*NETWORKS.values(), CorrespondenceReg], ids=[*NETWORKS, "correspondences"])
+def test_a_wrong_input_is_a_sentence(build):
+    network = build((8, 16, 16)).eval()
     for x, message in [
         (torch.rand(1, 1, 8, 16, 16), "trained on 2 input channels but got 1"),
         (torch.rand(1, 2, 8, 16, 20), r"made for the grid \[8, 16, 16\] and got \[8, 16, 20\]"),

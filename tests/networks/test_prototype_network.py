@@ -1,86 +1,23 @@
 import copy
-import pickle
-from functools import partial
 
 import pytest
 import torch
+from prototype_networks import (
+    METHODS,
+    SIZE,
+    IdealBackbone,
+    block_mask,
+    episode_of,
+    filled,
+    network_of,
+    query_of,
+)
 from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
-from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
-from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes, LocalPrototypes
-from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
+from nnunet_xmodal.networks.blocks.local_prototypes import LocalPrototypes
 from nnunet_xmodal.networks.resnet_backbone import ResNetBackbone
-
-SIZE = (64, 64)
-METHODS = {
-    "PANet": (ClassPrototypes, None),
-    "ALPNet": (LocalPrototypes, None),
-    "CR": (LocalPrototypes, partial(CrossReference, reduction=2)),
-    "CRTPNet": (LocalPrototypes, partial(CrossReferenceTransformer, reduction=2)),
-}
-
-
-class TinyBackbone(nn.Module):
-    """A stand-in at stride 8 with batch norm, which counts the images it sees."""
-
-    def __init__(self, channels=1, features=8):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, features, 8, stride=8)
-        self.norm = nn.BatchNorm2d(features)
-        self.images = 0
-
-    def forward(self, x):
-        if not torch.compiler.is_compiling():
-            self.images += len(x)
-        return self.norm(self.conv(x))
-
-    def compute_conv_feature_map_size(self, input_size):
-        return 8 * input_size[0] * input_size[1] // 64
-
-    def feature_size(self, input_size):
-        return [side // 8 for side in input_size]
-
-
-class IdealBackbone(nn.Module):
-    """Features that are the label: the share of each of four values in 8×8 pixels."""
-
-    def forward(self, x):
-        return F.avg_pool2d(torch.stack([x[:, 0].round() == value for value in range(4)], 1).float(), 8)
-
-
-def network_of(method="CRTPNet", backbone=None, labels=2, **options):
-    prototypes, cross_reference = METHODS[method]
-    backbone = backbone or TinyBackbone(options.get("input_channels", 1))
-    options.setdefault("size", SIZE)
-    return PrototypeNetwork(backbone, prototypes(), labels, cross_reference and cross_reference(8), **options)
-
-
-def block_mask(top, left, height=24, width=32, size=SIZE):
-    mask = torch.zeros(size, dtype=torch.uint8)
-    mask[top : top + height, left : left + width] = 1
-    return mask
-
-
-def filled(network, seed=0, places=None):
-    generator = torch.Generator().manual_seed(seed)
-    shape = network.support.exists.shape
-    for place in places or torch.cartesian_prod(*map(torch.arange, shape)).tolist():
-        image = torch.randn(network.input_channels, *network.size, generator=generator)
-        network.set_support(*place, image, block_mask(8 * place[0], 8 * place[1], size=network.size))
-    return network
-
-
-def query_of(network, batch=2):
-    return torch.randn(batch, network.input_channels, *network.size)
-
-
-def episode_of(network, batch=2, shots=2):
-    support = torch.randn(batch, shots, network.input_channels, *network.size)
-    mask = torch.stack([torch.stack([block_mask(8 * b, 8 * s) for s in range(shots)]) for b in range(batch)])
-    return query_of(network, batch), support, mask
 
 
 def dice(a, b):
@@ -335,95 +272,6 @@ def test_a_state_dict_takes_the_support_along(tmp_path):
     }
 
 
-def test_it_pickles_and_copies_without_what_it_has_kept():
-    network = filled(network_of()).eval()
-    x = query_of(network)
-    with torch.inference_mode():
-        expected = network(x)
-    for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
-        seen = other.backbone.images
-        assert torch.equal(other(x), expected)
-        assert other.backbone.images == seen + 6 + len(x)
-
-
-class TestWhatIsKept:
-    """Six support images, looked at once for as long as nothing changes."""
-
-    @staticmethod
-    def counted(network, x):
-        before = network.backbone.images
-        with torch.no_grad():
-            out = network(x)
-        assert torch.equal(out, copy.deepcopy(network)(x))
-        return network.backbone.images - before - len(x)
-
-    def test_a_second_answer_costs_the_query_alone(self):
-        network = filled(network_of()).eval()
-        x = query_of(network)
-        assert [self.counted(network, x), self.counted(network, x)] == [6, 0]
-        network.to("cpu").eval()
-        network.load_state_dict(network.state_dict())  # as nnU-Net does before every case
-        assert self.counted(network, x) == 0
-
-    def test_a_step_a_state_a_device_and_a_support_are_noticed(self):
-        network = filled(network_of()).eval()
-        x, state = query_of(network), copy.deepcopy(network.state_dict())
-
-        def step():
-            network.train()
-            optimizer = torch.optim.SGD(network.parameters(), 0.1)
-            network(*episode_of(network))[0].square().mean().backward()
-            optimizer.step()
-            network.eval()
-
-        def change_in_place():
-            with torch.no_grad():
-                network.backbone.conv.weight.mul_(2)
-
-        changes = [
-            step,
-            change_in_place,
-            partial(network.load_state_dict, state),
-            partial(network.backbone.load_state_dict, network.backbone.state_dict()),
-            network.double,
-            nn.Sequential(network).float,
-            partial(network.set_support, 1, 1, 0, torch.randn(1, *SIZE), block_mask(0, 0)),
-            network.clear_support,
-        ]
-        self.counted(network, x)
-        for change in changes:
-            change()
-            dtype = network.support.images.dtype
-            assert [self.counted(network, x.to(dtype)), self.counted(network, x.to(dtype))] == [6, 0], change
-
-    def test_in_training_nothing_is_kept(self):
-        network = filled(network_of())
-        x = query_of(network)
-        before = network.backbone.images
-        network(x), network(x)
-        assert network.backbone.images == before + 2 * (6 + len(x))
-
-    def test_what_inference_mode_kept_serves_a_backward_pass(self):
-        network = filled(network_of()).eval()
-        x = query_of(network)
-        with torch.inference_mode():
-            expected = network(x)
-        before = network.backbone.images
-        out = network(x)
-        out.sum().backward()
-        assert torch.equal(out, expected) and network.backbone.images == before + len(x)
-        assert network.cross_reference.support_qkv.weight.grad.abs().sum() > 0
-
-    def test_autocast_leaves_nothing_of_lower_precision_behind(self):
-        network = filled(network_of()).eval()
-        x = query_of(network)
-        expected = copy.deepcopy(network)(x)
-        with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-            half = network(x)
-        assert torch.isfinite(half).all() and not torch.equal(half, expected)
-        assert torch.equal(network(x), expected)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_training_step_in_bfloat16(method):
     network = network_of(method)
@@ -450,43 +298,6 @@ def test_an_episode_compiles_without_a_graph_break(method):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     sum(answer.square().mean() for answer in answers).backward()
     assert all(p.grad is not None for p in network.parameters())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("inference", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("method", [pytest.param("PANet", marks=pytest.mark.slow), "CRTPNet"])
-def test_an_answer_compiles_without_a_graph_break_and_notices_a_training(method, inference):
-    torch._dynamo.reset()
-    network = filled(network_of(method)).eval()
-    x = query_of(network)
-    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
-    for _ in range(2):
-        with torch.inference_mode() if inference else torch.no_grad():
-            for _ in range(2):
-                torch.testing.assert_close(compiled(x), copy.deepcopy(network)(x), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(network(x), copy.deepcopy(network)(x), rtol=1e-4, atol=1e-4)
-        compiled.train()
-        with torch.no_grad():
-            network.backbone.conv.weight.mul_(-2)
-            network.backbone.norm.bias.add_(1)
-        compiled.eval()
-
-
-@pytest.mark.slow
-def test_a_compiled_answer_looks_at_the_support_once():
-    torch._dynamo.reset()
-    network = filled(network_of("ALPNet")).eval()
-    x, seen = query_of(network), []
-
-    def noted(graph, inputs):
-        seen.append(sum("conv2d" in str(node.target) for node in graph.graph.nodes))
-        return graph.forward
-
-    compiled = torch.compile(network, fullgraph=True, backend=noted)
-    with torch.no_grad():
-        for _ in range(3):
-            compiled(x)
-    assert seen == [2, 1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from nnunet_xmodal.networks.qsm_unet import QSMUNet
 from nnunet_xmodal.networks.rescaled import Rescaled
 
 TINY = (4, 8)
-NAMES = [name for name in trainers.TRAINERS if name.startswith("nnUNetTrainerQSM")]
+NAMES = [name for name in trainers.TRAINERS if name.startswith("nnUNetTrainerQSM") and not name.endswith("Direct")]
 
 
 def network_of(name):

@@ -1,14 +1,11 @@
 """Phantoms: reproducible, and only both channels together tell lesions from decoys."""
 
-import json
-
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 from scipy.ndimage import label as components
 
-from nnunet_xmodal.phantoms.two_channel import SHAPE, SPACING, phantom_case, write_phantom_dataset
+from nnunet_xmodal.phantoms.two_channel import SHAPE, phantom_case
 
 SEEDS = range(12)
 
@@ -36,14 +33,6 @@ def test_shapes_types_and_labels(phantoms):
         assert phantom.label.shape == SHAPE and phantom.label.dtype == np.uint8
         assert set(np.unique(phantom.label)) == {0, 1}
         assert (phantom.images > 0).all() and np.isfinite(phantom.images).all()
-
-
-def test_equal_seeds_give_equal_phantoms_and_others_do_not(phantoms):
-    again = phantom_case(np.random.default_rng(SEEDS[0]))
-    for ours, theirs in zip(phantoms[0], again):
-        np.testing.assert_array_equal(ours, theirs)
-    assert not np.array_equal(phantoms[0].images, phantoms[1].images)
-    assert not np.array_equal(phantoms[0].label, phantoms[1].label)
 
 
 def test_lesions_are_dark_in_both_channels_and_decoys_in_one(phantoms):
@@ -77,30 +66,3 @@ def test_both_channels_together_tell_lesions_from_decoys(phantoms):
         lesions.append(brighter[phantom.label == 1])
         decoys.append(brighter[phantom.dark.any(0) & (phantom.label == 0)])
     assert _best_threshold_accuracy(np.concatenate(lesions), np.concatenate(decoys)) > 0.97
-
-
-def test_dataset_in_raw_format(tmp_path):
-    folder = tmp_path / "Dataset950_Phantom"
-    write_phantom_dataset(folder, n_train=2, n_test=1, seed=3)
-    dataset = json.loads((folder / "dataset.json").read_text())
-    assert dataset["channel_names"] == {"0": "T2W", "1": "ADC"}
-    assert dataset["labels"] == {"background": 0, "lesion": 1}
-    assert dataset["numTraining"] == 2
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.nii.gz"))
-    assert names == sorted(
-        f"{name}.nii.gz"
-        for split, cases in (("Tr", ("phantom_tr000", "phantom_tr001")), ("Ts", ("phantom_ts000",)))
-        for case in cases
-        for name in (f"images{split}/{case}_0000", f"images{split}/{case}_0001", f"labels{split}/{case}")
-    )
-    image = sitk.ReadImage(str(folder / "imagesTr/phantom_tr000_0000.nii.gz"))
-    assert image.GetSpacing() == SPACING[::-1] and image.GetSize() == SHAPE[::-1]
-    assert not [path for path in folder.rglob(".tmp_*")]
-
-
-def test_more_cases_leave_the_others_as_they_are(tmp_path):
-    def first(name, n_train):
-        write_phantom_dataset(tmp_path / name, n_train, 0, seed=3)
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / name / "imagesTr/phantom_tr000_0001.nii.gz")))
-
-    np.testing.assert_array_equal(first("one", 1), first("two", 2))

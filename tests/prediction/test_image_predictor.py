@@ -197,6 +197,16 @@ def managers_of(plans):
     return manager, manager.get_configuration(name)
 
 
+def properties_of(shape, spacing, box) -> dict:
+    """What nnU-Net notes of an image that it cropped to the box."""
+    return {
+        "spacing": spacing,
+        "shape_before_cropping": shape,
+        "bbox_used_for_cropping": box,
+        "shape_after_cropping_and_before_resampling": tuple(end - begin for begin, end in box),
+    }
+
+
 def test_resampled_by_the_function_for_images_not_by_that_for_segmentations(make_plans):
     plans = make_plans(3)
     (configuration,) = plans["configurations"].values()
@@ -204,12 +214,7 @@ def test_resampled_by_the_function_for_images_not_by_that_for_segmentations(make
         "is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None
     }  # fmt: skip
     manager, configuration = managers_of(plans)
-    properties = {
-        "spacing": [0.5, 0.5, 0.5],
-        "shape_before_cropping": (16, 16, 16),
-        "bbox_used_for_cropping": [[0, 16], [0, 16], [0, 16]],
-        "shape_after_cropping_and_before_resampling": (16, 16, 16),
-    }
+    properties = properties_of((16, 16, 16), [0.5, 0.5, 0.5], box=[[0, 16], [0, 16], [0, 16]])
     images = np.random.default_rng(0).standard_normal((2, 8, 8, 8)).astype(np.float32)
     native = images_in_native_geometry(images, properties, manager, configuration)
     spacings = [1.0, 1.0, 1.0], [0.5, 0.5, 0.5]
@@ -222,12 +227,7 @@ def test_crop_and_transposition_are_undone_with_zeros_outside(make_plans):
     plans = make_plans(2)
     plans["transpose_forward"], plans["transpose_backward"] = [2, 0, 1], [1, 2, 0]
     manager, configuration = managers_of(plans)
-    properties = {
-        "spacing": [1.0, 1.0, 3.0],
-        "shape_before_cropping": (6, 4, 5),
-        "bbox_used_for_cropping": [[1, 5], [0, 4], [2, 5]],
-        "shape_after_cropping_and_before_resampling": (4, 4, 3),
-    }
+    properties = properties_of((6, 4, 5), [1.0, 1.0, 3.0], box=[[1, 5], [0, 4], [2, 5]])
     images = 1 + np.random.default_rng(0).random((3, 4, 4, 3), dtype=np.float32)
     native = images_in_native_geometry(images, properties, manager, configuration)
     assert native.shape == (3, 4, 5, 6)

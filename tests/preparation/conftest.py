@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from preparation_runs import ADC, T2W
 from scipy.spatial.transform import Rotation
 
 OBLIQUE = Rotation.from_euler("xyz", [14, -9, 20], degrees=True).as_matrix()
@@ -112,3 +113,15 @@ class Scans:
 @pytest.fixture(scope="session")
 def scans() -> type[Scans]:
     return Scans
+
+
+@pytest.fixture
+def patients(scans, tmp_path):
+    """Three folders of two scans and a label, each oblique in its own way."""
+    folder = tmp_path / "patients"
+    for name in ("anna", "bert", "carl"):
+        t2w = scans.grid_around(*T2W, scans.oblique)
+        scans.write(sitk.Cast(scans.scan_of(t2w), sitk.sitkInt16), folder / name / "t2w.nii.gz")
+        scans.write(scans.scan_of(scans.grid_around(*ADC, np.eye(3))), folder / name / "adc.mha")
+        scans.write(scans.ball_of(t2w), folder / name / "seg.nii.gz")
+    return folder

@@ -195,3 +195,19 @@ def test_qsm_cosmos(scans, tmp_path, prepared):
     for number, name in enumerate(("phs_tissue", "chi_cosmos")):
         original = sitk.ReadImage(str(folder / f"{name}.nii.gz"))
         assert np.array_equal(voxels(read(f"imagesTr/head1_000{number}.nii.gz")), voxels(original))
+
+
+def test_sepia(scans, tmp_path, prepared):
+    folder = tmp_path / "published" / "sub-001" / "SEPIA"
+    grid = scans.grid_around((20, 22, 18), (1, 1, 1), scans.oblique)
+    names = {"fieldmap": 30.0, "localfield": 5.0, "weights": 1.0, "Chimap": 0.2}
+    for name, height in names.items():
+        scans.write(scans.scan_of(grid, height=height) - 0.05, folder / f"Sepia_{name}.nii.gz")
+    for name, radius in {"brain": 8, "localfield": 8, "QSM": 7}.items():
+        scans.write(scans.ball_of(grid, radius), folder / f"Sepia_mask_{name}.nii.gz")
+    dataset_json, read = prepared("sepia")
+    assert dataset_json["channel_names"] == {"0": "field", "1": "susceptibility"}
+    for number, name in enumerate(("localfield", "Chimap")):
+        original = sitk.ReadImage(str(folder / f"Sepia_{name}.nii.gz"))
+        assert np.array_equal(voxels(read(f"imagesTr/sub-001_000{number}.nii.gz")), voxels(original))
+    assert voxels(read("labelsTr/sub-001.nii.gz")).sum() == voxels(scans.ball_of(grid, 7)).sum()

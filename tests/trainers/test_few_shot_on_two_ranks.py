@@ -1,7 +1,6 @@
 """Episodes and both final validations on two ranks."""
 
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +43,6 @@ def test_both_ranks_learn_the_same_and_share_the_protocol(
     trainer = make_trainer(TRAINER, plans)
     start = trainer.network.state_dict()
     torch.save(start, nnunet_folders / "start.pth")
-    task = {"plans": plans, "dataset_json": trainer.dataset_json}
-    (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
     cases = [
         {"metrics": {"1": {"Dice": 0.5}, "2": {"Dice": 0.5}}, "prediction_file": f"validation/{case}.nii.gz"}
         for case in InMemory.identifiers
@@ -54,7 +51,7 @@ def test_both_ranks_learn_the_same_and_share_the_protocol(
     (nnunet_folders / "validation").mkdir()
     file = nnunet_folders / "validation" / "summary.json"
     file.write_text(json.dumps(summary))
-    on_two_ranks(__file__, nnunet_folders)
+    on_two_ranks(__file__, nnunet_folders, trainer)
     first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
     for name, _ in trainer.network.named_parameters():
         assert torch.equal(first[name], second[name]) and not torch.equal(first[name], start[name]), name
@@ -77,19 +74,11 @@ def segment_unequal_shares(trainer, save_probabilities):
             trainer.network(torch.zeros(1, 1, *SIZE))
 
 
-def train_on_rank(rank: int, folder: Path) -> None:
-    task = pickle.loads((folder / "task.pkl").read_bytes())
-    plans = task["plans"] | {"continue_training": False}
-    kind = trainers.nnUNetTrainerCRTPR18
-    kind.weights = None
-    made = kind(plans, "2d", 0, task["dataset_json"], torch.device("cpu"))
-    made.initialize()
-    made.network.load_state_dict(torch.load(folder / "start.pth"))
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
-    made.is_ddp, made.local_rank = True, rank  # nnU-Net would insist on a GPU
-    made.network = torch.nn.parallel.DistributedDataParallel(made.network)
-    np.random.seed(rank)
-    torch.manual_seed(rank)
+def train_on_rank(rank: int, folder: Path, made: nnUNetTrainer) -> None:
+    from two_ranks import initialize_on_rank  # which runs this
+
+    type(made).weights = None
+    initialize_on_rank(made, rank, folder / "start.pth")
     dataset = InMemory()
     loader = EpisodeLoader(dataset, dataset, SIZE, made.batch_size)
     fill_support(made.plain_network, dataset, made.label_manager)

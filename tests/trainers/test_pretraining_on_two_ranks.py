@@ -1,12 +1,10 @@
 """Steps of CMFT on two ranks."""
 
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
-
-from nnunet_xmodal import trainers
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
 @pytest.mark.slow
@@ -20,9 +18,7 @@ def test_three_steps_leave_both_ranks_with_the_same_networks(
     trainer = make_trainer(name, plans)
     start = trainer.checkpoint()
     torch.save(start, nnunet_folders / "start.pth")
-    task = {"name": name, "plans": plans, "dataset_json": trainer.dataset_json}
-    (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
-    on_two_ranks(__file__, nnunet_folders)
+    on_two_ranks(__file__, nnunet_folders, trainer)
     first, second = (torch.load(nnunet_folders / f"{rank}.pth", weights_only=False) for rank in range(2))
     for kept in ("network_weights", "discriminator_weights"):
         for parameter, value in first.get(kept, {}).items():
@@ -31,12 +27,7 @@ def test_three_steps_leave_both_ranks_with_the_same_networks(
     assert all(not torch.equal(first["network_weights"][n], start["network_weights"][n]) for n in learnt)
 
 
-def train_on_rank(rank: int, folder: Path) -> None:
-    task = pickle.loads((folder / "task.pkl").read_bytes())
-    plans = task["plans"] | {"continue_training": False}
-    (configuration,) = plans["configurations"]
-    trainer = getattr(trainers, task["name"])(plans, configuration, 0, task["dataset_json"], torch.device("cpu"))
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+def train_on_rank(rank: int, folder: Path, trainer: nnUNetTrainer) -> None:
     trainer.is_ddp, trainer.local_rank = True, rank  # nnU-Net would insist on a GPU
     trainer.initialize()
     trainer.restore(torch.load(folder / "start.pth", weights_only=False))

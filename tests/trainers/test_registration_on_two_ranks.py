@@ -1,14 +1,13 @@
 """Steps and final validation of a registration on two ranks."""
 
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_xmodal import trainers
 from nnunet_xmodal.tasks.registration.loader import FixedStartsLoader, RegistrationLoader
 from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
 from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
@@ -37,9 +36,7 @@ def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_p
     trainer = make_trainer("nnUNetTrainerAttentionReg", plans)
     start = trainer.network.state_dict()
     torch.save(start, nnunet_folders / "start.pth")
-    task = {"plans": plans, "dataset_json": trainer.dataset_json}
-    (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
-    on_two_ranks(__file__, nnunet_folders)
+    on_two_ranks(__file__, nnunet_folders, trainer)
     first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
     for name, _ in trainer.network.named_parameters():
         assert torch.equal(first[name], second[name]) and not torch.equal(first[name], start[name]), name
@@ -48,17 +45,10 @@ def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_p
     assert cases == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
 
 
-def train_on_rank(rank: int, folder: Path) -> None:
-    task = pickle.loads((folder / "task.pkl").read_bytes())
-    plans = task["plans"] | {"continue_training": False}
-    made = trainers.nnUNetTrainerAttentionReg(plans, "3d_fullres", 0, task["dataset_json"], torch.device("cpu"))
-    made.initialize()
-    made.network.load_state_dict(torch.load(folder / "start.pth"))
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
-    made.is_ddp, made.local_rank = True, rank  # nnU-Net would insist on a GPU
-    made.network = torch.nn.parallel.DistributedDataParallel(made.network)
-    np.random.seed(rank)
-    torch.manual_seed(rank)
+def train_on_rank(rank: int, folder: Path, made: nnUNetTrainer) -> None:
+    from two_ranks import initialize_on_rank  # which runs this
+
+    initialize_on_rank(made, rank, folder / "start.pth")
     cases = RegistrationCases(InMemory(), (0, 1, 2), GRID, [1])
     loader = RegistrationLoader(cases, batch_size=4)
     made.network.train()

@@ -15,14 +15,16 @@ from nnunet_xmodal.geometry.in_plane_rotation import size_before_rotation
 from nnunet_xmodal.networks.qsm_unet import QSMUNet
 from nnunet_xmodal.physics.measured_field import FieldGeometry
 from nnunet_xmodal.physics.simulate import local_field
+from nnunet_xmodal.prediction.building import building
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers import TRAINERS
 from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
 
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), ReconstructionTrainer)]
+ONE_OF_EVERY_KIND = [name for name in NAMES if not name.endswith("Direct") or name == "nnUNetTrainerQSMDirect"]
 PATCH = (8, 8, 8)
 SPACING = (2.0, 1.5, 1.0)
-PAPER = {"": 22_581_217, "FA": 23_369_189, "RSA": 23_369_188, "DualAttention": 51_487_843}
+PAPER = {"Direct": 22_581_217, "FADirect": 23_369_189, "RSADirect": 23_369_188, "DualAttentionDirect": 51_487_843}
 
 
 @pytest.fixture
@@ -63,22 +65,30 @@ def batch_for(trainer, seed=0, unit=1.0):
     directions = torch.tensor([trainer.geometries[f"case_{n}"].direction for n in range(2)])
     field = local_field(chi, mask, SPACING, directions)
     target = torch.where(mask, 1, -1).to(torch.int16)  # −1 is nnU-Net's mark for outside
-    return {"data": torch.cat((unit * field, chi * mask), 1), "target": target, "keys": np.array(["case_0", "case_1"])}
+    channels = [unit * field, chi * mask]
+    if trainer.field_inputs is not None:
+        cases = enumerate(field[:, 0].numpy())
+        inverted = [trainer.field_inputs.of_field(each, trainer.geometries[f"case_{n}"]) for n, each in cases]
+        channels.append(torch.from_numpy(np.stack(inverted)))
+    return {"data": torch.cat(channels, 1), "target": target, "keys": np.array(["case_0", "case_1"])}
 
 
 @pytest.mark.parametrize("unet", [False, True], ids=["backbone", "nnU-Net's"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_OF_EVERY_KIND)
 def test_builds_learns_saves_and_loads(make, name, unet, own_task):
     trainer = make(name, unet=unet)
     trainer.network.train()
+    trainer.strengths, trainer.mirroring, trainer.rotation = None, False, 0.0  # the loss goes with them
+    trainer.optimizer.param_groups[0]["lr"] = 1e-2  # it begins with total variation, which is near the target
     batch = batch_for(trainer)
     losses = [trainer.train_step(batch) for _ in range(40)]
-    assert set(losses[0]) == {"loss", "L1", "model", "gradient"}
+    squares = {"squares"} if trainer.square_weight else set()
+    assert set(losses[0]) == {"loss", "L1", "model", "gradient"} | squares
     assert np.mean([step["loss"] for step in losses[-5:]]) < 0.9 * losses[0]["loss"]
     learning = {name for name, parameter in trainer.network.named_parameters() if parameter.requires_grad}
     assert not learning.intersection(own_task.without_gradient(trainer.network))
 
-    x = batch["data"][:, :1, :8, :8, :8]
+    x = trainer.network_inputs(trainer.patches(batch))[..., :8, :8, :8]
     with torch.no_grad():
         assert trainer.network.eval()(x).shape == (2, 1, 8, 8, 8)
     own_task.is_saved_and_loaded(trainer, lambda: make(name, unet=unet), x)
@@ -98,10 +108,11 @@ def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name,
     if variant in PAPER:
         assert parameters == PAPER[variant]
     small = make(name)
-    assert own_task.cost(small)[1] == own_task.counted_flops(small.network, 1, 1, *PATCH) < flops
+    channels = 1 if small.field_inputs is None else 1 + small.field_inputs.channels
+    assert own_task.cost(small)[1] == own_task.counted_flops(small.network, 1, channels, *PATCH) < flops
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_OF_EVERY_KIND)
 def test_autocast_to_bfloat16_is_finite(make, name, own_task):
     own_task.is_finite_in_bfloat16(make(name), batch_for)
 
@@ -121,8 +132,9 @@ def test_the_learning_rate_falls_three_times_to_a_tenth(make, own_task):
 def test_the_network_sees_ppm_whatever_the_unit(make, unit, one):
     trainer = make(field={"unit": unit, "B0": 3.0})
     patches = trainer.patches(batch_for(trainer, unit=one))
-    torch.testing.assert_close(patches.inputs, batch_for(trainer)["data"][:, :1], rtol=1e-5, atol=1e-8)
-    assert trainer.network.input_scale == pytest.approx([0.01 / one]) and trainer.network.output_scale == 0.05
+    field, _, *inversions = batch_for(trainer)["data"].unbind(1)
+    torch.testing.assert_close(patches.inputs, torch.stack((field, *inversions), 1), rtol=1e-5, atol=1e-8)
+    assert trainer.network.input_scale[0] == pytest.approx(0.01 / one) and trainer.network.output_scale == 0.05
     assert set(patches.mask.unique().tolist()) == {0.0, 1.0}
 
 
@@ -131,14 +143,17 @@ def test_patches_turn_together_and_keep_their_physics(make):
     trainer = make(patch=(24, 24, 24))
     axes = (0, 1, 2)
     patches = trainer.patches(batch_for(trainer))
-    for mirrored in ((), axes):
-        trainer.inference_allowed_mirroring_axes = mirrored
+    for mirrored in (False, True):
+        trainer.mirroring = mirrored
+        assert tuple(trainer._mirrored_in_training()) == (axes if mirrored else ())
         augmented = trainer.augmented(patches)
-        assert augmented.inputs.shape == augmented.target.shape == augmented.mask.shape == (2, 1, 24, 24, 24)
+        assert augmented.target.shape == augmented.mask.shape == (2, 1, 24, 24, 24)
+        assert augmented.inputs.shape == (2, 4, 24, 24, 24)
         assert set(augmented.mask.unique().tolist()) == {0.0, 1.0}
         field = local_field(augmented.target, augmented.mask, augmented.spacing, augmented.direction)
         inside = augmented.mask > 0
-        error = (field - augmented.inputs)[inside].norm() / augmented.inputs[inside].norm()
+        measured = augmented.inputs[:, :1][inside]
+        error = (field[inside] - measured).norm() / measured.norm()
         assert error < 0.15  # of linear interpolation, and of the mask's border
         torch.testing.assert_close(augmented.direction.norm(dim=1), torch.ones(2))
         assert not torch.equal(augmented.direction[1], patches.direction[1])
@@ -147,7 +162,7 @@ def test_patches_turn_together_and_keep_their_physics(make):
 
 
 def test_angles_are_within_fifteen_degrees(make):
-    trainer = make()
+    trainer = make(mirroring=False)
     patches = trainer.patches(batch_for(trainer))
     angles = []
     for _ in range(200):
@@ -237,6 +252,96 @@ def test_folds_of_other_units_or_deviations_do_not_share_plans(make, change):
 
 def test_a_loss_that_turns_nan_stops_the_training(make, own_task):
     trainer = make()
-    message = r"the loss \(loss, L1, model, gradient\) turned NaN or infinite in epoch 0"
+    message = r"the loss \(loss, L1, model, gradient, squares\) turned NaN or infinite in epoch 0"
     last = trainer.network.network.decoder.seg_layers[-1].bias
     own_task.stops_at_nan(trainer, last, batch_for, message)
+
+
+def test_a_model_from_before_there_were_inversions_is_built_and_predicts_as_it_was_trained(make):
+    old = make("nnUNetTrainerQSMDirect")
+    plans = old.plans_manager.plans
+    assert "field_inputs" not in plans["xmodal"]
+    x = torch.randn(1, 1, *PATCH)
+    with building("predictor"), torch.no_grad():
+        now = trainers.nnUNetTrainerQSM.build_network_architecture(
+            old.plans_manager, old.configuration_manager, 2, 2, False
+        )
+        now.load_state_dict(old.network.state_dict())
+        assert torch.equal(now.eval()(x), old.network.eval()(x))
+
+
+def test_a_checkpoint_of_the_field_alone_does_not_go_on_as_another_network(make, tmp_path):
+    old, file = make("nnUNetTrainerQSMDirect"), str(tmp_path / "checkpoint_latest.pth")
+    old.save_checkpoint(file)
+    checkpoint = torch.load(file, weights_only=False)
+    checkpoint["trainer_name"] = "nnUNetTrainerQSM"
+    torch.save(checkpoint, file)
+    with pytest.raises(
+        XModalError, match="reads the field alone, and nnUNetTrainerQSM now reads the field and .*Direct"
+    ):
+        make().load_checkpoint(file)
+
+
+def test_untrained_it_adds_to_total_variation(make):
+    trainer = make()
+    with torch.no_grad():
+        for parameter in trainer.network.network.decoder.seg_layers[-1].parameters():
+            parameter.zero_()
+        patches = trainer.patches(batch_for(trainer))
+        inputs = trainer.network_inputs(patches)[..., :8, :8, :8]
+        torch.testing.assert_close(trainer.network.eval()(inputs), inputs[:, 1:2])
+
+
+def test_reversals_and_strengths_leave_the_physics_and_the_mask_alone(make):
+    trainer = make(rotation=0.0, mirroring=False)
+    patches = trainer.patches(batch_for(trainer))
+    size = trainer.configuration_manager.patch_size
+    middle = tuple(slice((whole - side) // 2, (whole + side) // 2) for whole, side in zip(patches.mask.shape[2:], size))
+    factors = []
+    for _ in range(60):
+        augmented = trainer.augmented(patches)
+        for case in range(2):
+            plain = patches.target[case, 0][middle]
+            factor = (augmented.target[case, 0] * plain).sum() / (plain**2).sum()
+            for ours, theirs in ((augmented.target, patches.target), (augmented.inputs, patches.inputs)):
+                expected = factor * theirs[case][(slice(None), *middle)]
+                torch.testing.assert_close(ours[case], expected, rtol=1e-3, atol=1e-6)
+            assert torch.equal(augmented.mask[case, 0], patches.mask[case, 0][middle])
+            factors.append(float(factor))
+    sizes = np.abs(factors)
+    assert 0.59 < sizes.min() < 0.75 and 1.4 < sizes.max() < 1.61
+    assert 0.3 < np.mean(np.array(factors) > 0) < 0.7
+    plain = make(rotation=0.0, mirroring=False, reversals=False, strengths=None)
+    torch.testing.assert_close(plain.augmented(patches).target, patches.target[(slice(None), slice(None), *middle)])
+
+
+class OnDisk:
+    """Two cases as nnU-Net has preprocessed them, as far as loaders look."""
+
+    def __init__(self, folder, data):
+        folder.mkdir()
+        self.source_folder, self.identifiers, self.data = str(folder), ["case_0", "case_1"], data
+        for case in self.identifiers:
+            (folder / f"{case}.b2nd").write_text(case)
+
+    def load_case(self, case):
+        return self.data[int(case[-1])], np.ones((1, *self.data.shape[2:]), np.int16), None, {}
+
+
+def test_loaders_find_the_inversions_of_the_whole_case_behind_the_target(make, tmp_path):
+    trainer = make(field={"unit": "Hz", "B0": 3.0})
+    data = batch_for(trainer, unit=127.732435554)["data"].numpy()
+    dataset = OnDisk(tmp_path / "cases", data[:, :2])
+    loaded = trainer.as_loaded(dataset).load_case("case_1")[0]
+    np.testing.assert_allclose(loaded[:], data[1], rtol=1e-3, atol=1e-6)
+    assert (tmp_path / "cases_inversions").is_dir()
+    direct = make("nnUNetTrainerQSMDirect")
+    assert direct.as_loaded(dataset) is dataset
+
+
+def test_plans_keep_where_the_main_field_of_the_training_pointed(make):
+    trainer = make()
+    trainer.augmentation()
+    assert trainer.plans_manager.plans["xmodal"]["directions"] == [[1.0, 0.0, 0.0], [0.8, 0.6, 0.0]]
+    assert trainer._mirrored_in_training() == (0, 1, 2) != trainer.inference_allowed_mirroring_axes
+    assert make("nnUNetTrainerQSMDirect")._mirrored_in_training() == ()

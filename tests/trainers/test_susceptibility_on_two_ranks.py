@@ -1,14 +1,13 @@
 """Steps and final validation of susceptibility mapping on two ranks."""
 
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_xmodal import trainers
 from nnunet_xmodal.networks.qsm_unet import QSMUNet
 from nnunet_xmodal.tasks.reconstruction.validation import validate_reconstruction
 
@@ -40,7 +39,7 @@ class InMemory:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFA"])
+@pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFADirect"])
 def test_both_ranks_learn_the_same_and_share_the_validation(
     make_trainer, make_plans, nnunet_folders, on_two_ranks, name
 ):
@@ -54,9 +53,7 @@ def test_both_ranks_learn_the_same_and_share_the_validation(
     trainer = make_trainer(name, plans)
     start = trainer.network.state_dict()
     torch.save(start, nnunet_folders / "start.pth")
-    task = {"name": name, "plans": plans, "dataset_json": trainer.dataset_json}
-    (nnunet_folders / "task.pkl").write_bytes(pickle.dumps(task))
-    on_two_ranks(__file__, nnunet_folders)
+    on_two_ranks(__file__, nnunet_folders, trainer)
     first, second = (torch.load(nnunet_folders / f"{rank}.pth") for rank in range(2))
     for parameter, _ in trainer.network.named_parameters():
         assert torch.equal(first[parameter], second[parameter]), parameter
@@ -68,23 +65,22 @@ def test_both_ranks_learn_the_same_and_share_the_validation(
     assert len(list((nnunet_folders / "validation" / "images").glob("*.nii.gz"))) == 3
 
 
-def train_on_rank(rank: int, folder: Path) -> None:
-    task = pickle.loads((folder / "task.pkl").read_bytes())
-    plans = task["plans"] | {"continue_training": False}
-    made = getattr(trainers, task["name"])(plans, "3d_fullres", 0, task["dataset_json"], torch.device("cpu"))
-    made.initialize()
-    made.network.load_state_dict(torch.load(folder / "start.pth"))
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
-    made.is_ddp, made.local_rank = True, rank  # nnU-Net would insist on a GPU
-    made.network = torch.nn.parallel.DistributedDataParallel(made.network)
-    torch.manual_seed(rank)
+def train_on_rank(rank: int, folder: Path, made: nnUNetTrainer) -> None:
+    from two_ranks import initialize_on_rank  # which runs this
+
+    initialize_on_rank(made, rank, folder / "start.pth")
     dataset = InMemory()
     for case in made.cases(dataset):
         made.look_at(*case)
     made.augmentation()
     made.network.train()
     for _ in range(3):
-        batch = {"data": 0.02 * torch.randn(2, 2, *PATCH), "target": torch.ones(2, 1, *PATCH), "keys": ["a", "b"]}
+        channels = 2 + (0 if made.field_inputs is None else len(made.field_inputs.alphas))  # behind the target
+        batch = {
+            "data": 0.02 * torch.randn(2, channels, *PATCH),
+            "target": torch.ones(2, 1, *PATCH),
+            "keys": ["a", "b"],
+        }
         made.train_step(batch)
     made.network.eval()
     with torch.no_grad():

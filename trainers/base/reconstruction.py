@@ -1,7 +1,6 @@
 """From images to an image: what trainings of any regression have in common."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,24 +29,8 @@ from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
 from nnunet_xmodal.tasks.reconstruction.validation import Method, validate_reconstruction
 from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, without
 from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
+from nnunet_xmodal.trainers.base.patches import Patches
 from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
-
-
-@dataclass
-class Patches:
-    """A batch on the device.
-
-    Attributes:
-        inputs: `(B, C, *spatial)` in physical units.
-        target: `(B, 1, *spatial)`.
-        mask: float, 1 inside and 0 outside, of the target's shape.
-        keys: names of the B cases.
-    """
-
-    inputs: torch.Tensor
-    target: torch.Tensor
-    mask: torch.Tensor
-    keys: list[str]
 
 
 class ReconstructionTrainer(OwnTaskTrainer):
@@ -118,10 +101,20 @@ class ReconstructionTrainer(OwnTaskTrainer):
         """
         refuse_stock_prediction(cls.__name__, "images")
         target = TargetChannel.of_plans(plans.plans, cls.__name__)
-        network = cls.backbone(configuration, target.index, target.outputs)
+        network = cls.backbone(configuration, cls.input_channels(plans.plans, target), target.outputs)
         if hasattr(network, "initialize"):
             network.apply(network.initialize)
-        return Rescaled(network, *cls.scales(plans.plans, target))
+        return cls.in_physical_units(network, plans.plans, target)
+
+    @classmethod
+    def input_channels(cls, plans: dict, target: TargetChannel) -> int:
+        """Return how many channels the network reads."""
+        return target.index
+
+    @classmethod
+    def in_physical_units(cls, network: nn.Module, plans: dict, target: TargetChannel) -> nn.Module:
+        """Put the scales of the training data around a network."""
+        return Rescaled(network, *cls.scales(plans, target))
 
     def _build_loss(self) -> nn.Module | None:
         """None: see `losses`."""
@@ -166,6 +159,10 @@ class ReconstructionTrainer(OwnTaskTrainer):
             data, segmentation, _, properties = holder.load_case(case)
             yield case, data[:], inside(np.asarray(segmentation[0]), self.label_manager.ignore_label), properties
 
+    def as_loaded(self, dataset: nnUNetBaseDataset) -> nnUNetBaseDataset:
+        """Return a dataset as loaders should read it, once `look_at` has seen its cases; here as it is."""
+        return dataset
+
     def augmentation(self) -> tuple[list[int], ComposeTransforms | None]:
         """Return the size of the patches that are loaded, and what is done to them: nnU-Net's, but nothing to
         intensities.
@@ -183,6 +180,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         training, validation = self.get_tr_and_val_datasets()
         for case in self.cases(training, validation):
             self.look_at(*case)
+        training, validation = self.as_loaded(training), self.as_loaded(validation)
         loaded, transforms = self.augmentation()
         patch_size = self.configuration_manager.patch_size
 
@@ -218,14 +216,16 @@ class ReconstructionTrainer(OwnTaskTrainer):
         other, plans = self.other_fold()
         if other is None:
             return
-        theirs, ours = (
-            (*self.scales(each, self.target), each["xmodal"].get("field")) for each in (plans, self.plans_manager.plans)
-        )
+        theirs, ours = (self.shared_by_folds(each) for each in (plans, self.plans_manager.plans))
         if theirs != ours:
             raise XModalError(
                 f"{other} was trained with the deviations and field {theirs}, but the plans now say {ours}: restore "
                 "the plans, or plan with another -overwrite_plans_name."
             )
+
+    def shared_by_folds(self, plans: dict) -> tuple:
+        """Return what all folds of a model have in common, from the plans of one."""
+        return (*self.scales(plans, self.target), plans["xmodal"].get("field"))
 
     def patches(self, batch: dict) -> Patches:
         """Put a batch of nnU-Net's loader on the device."""
@@ -234,6 +234,10 @@ class ReconstructionTrainer(OwnTaskTrainer):
         mask = inside(labels, self.label_manager.ignore_label)
         index = self.target.index
         return Patches(data[:, :index], data[:, index : index + 1], mask.float(), [str(key) for key in batch["keys"]])
+
+    def network_inputs(self, patches: Patches) -> torch.Tensor:
+        """Return what the network reads of patches that are augmented, `(B, C, *spatial)`."""
+        return patches.inputs
 
     def train_step(self, batch: dict) -> dict:
         """Train on one batch; return the losses.
@@ -244,7 +248,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         check_batch(batch)
         patches = self.augmented(self.patches(batch))
         with self.mixed_precision():
-            prediction = self.network(patches.inputs)
+            prediction = self.network(self.network_inputs(patches))
         losses = self.losses(prediction.float(), patches)
         self.descend(losses["loss"], self.optimizer)
         self.end_step()
@@ -256,7 +260,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         """Score one batch by the network without wrappers: ranks need not take equal steps."""
         patches = self.patches(batch)
         with self.mixed_precision():
-            prediction = self.plain_network(patches.inputs).float()
+            prediction = self.plain_network(self.network_inputs(patches)).float()
         error = mean_inside(prediction[:, :1] - patches.target, patches.mask).item()
         size = mean_inside(patches.target, patches.mask).item()
         score = size / (size + error) if size + error else 1.0

@@ -7,12 +7,20 @@ import numpy as np
 
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
+from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.files.soft_masks import inside_mask
+from nnunet_xmodal.physics.measured_field import angle_to_nearest
 
 LARGEST_SUSCEPTIBILITY = 10.0
 """ppm, of the 99th percentile of |χ| inside the mask: tissue is within ±0.3, blood and calcium within a few."""
-LARGEST_FIELD = 5.0
-"""ppm, likewise, of a local field."""
+LARGEST_FIELD = 1.0
+"""ppm, likewise, of a local field: within ±0.1 in a brain, veins and calcium included."""
+REFUSED_FROM = 8.0
+"""How many times as large or small as the training's deviation a field is taken for one in another unit."""
+TOLD_FROM = 2.5
+"""How many times as large or small a field gets a remark."""
+TOLD_ANGLE = 10.0
+"""Degrees between a main field and the nearest of the training from which on it is told."""
 
 _SHARE = 99.0  # percentile
 
@@ -84,6 +92,48 @@ def check_field(field: np.ndarray, mask: np.ndarray, case: str, one_ppm: float, 
         raise XModalError(
             f"the field of {case}, read as {unit}, reaches {value:.4g} ppm inside the mask, more than any local field "
             "does: say its unit with --field_unit, --B0 and --TE, and remove the background field beforehand."
+        )
+
+
+def check_like_training(field: np.ndarray, mask: np.ndarray, case: str, deviation: float | None, unit: str) -> None:
+    """Compare a field with those of the training: in Hz, rad and ppb the same field is 4 to 1000 times as large.
+
+    Args:
+        field, mask: `(z, y, x)`, the field in ppm, the mask bool.
+        deviation: standard deviation of the training's fields inside the masks, in ppm; None where it is not known.
+        unit: that the field was read in.
+
+    Raises:
+        XModalError: from a factor of REFUSED_FROM on; from TOLD_FROM on there is a remark.
+    """
+    own = float(np.std(field[mask])) if mask.any() else 0.0
+    if not deviation or not own:
+        return
+    factor = max(own / deviation, deviation / own)
+    said = (
+        f"the field of {case}, read as {unit}, has a standard deviation of {own:.3g} ppm inside the mask, and those of "
+        f"the training have {deviation:.3g}"
+    )
+    if factor >= REFUSED_FROM:
+        raise XModalError(f"{said}: say its unit with --field_unit, --B0 and --TE, or train on such fields.")
+    if factor >= TOLD_FROM:
+        remark(f"{said}: look whether unit, B0 and TE are its own, and whether the background field is removed.")
+
+
+def tell_of_angle(direction: Sequence[float], trained: Sequence[Sequence[float]] | None, case: str) -> None:
+    """Tell of a head that lies otherwise to the main field than all of the training.
+
+    Args:
+        direction: unit vector of the main field along the axes of the preprocessed array.
+        trained: those of the training; None where the model does not know them.
+    """
+    if not trained:
+        return
+    angle = angle_to_nearest(direction, trained)
+    if angle > TOLD_ANGLE:
+        remark(
+            f"the main field of {case} is {angle:.0f}° from the nearest one of the training: the model has not learnt "
+            "such a position, compare its map with that of total variation, or train on cases that lie so."
         )
 
 

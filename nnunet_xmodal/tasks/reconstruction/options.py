@@ -6,6 +6,9 @@ from typing import Literal
 
 from nnunet_xmodal.prediction.options import option
 
+WHOLE_MASK = "mask"
+"""What `--reference_region` says for the mean of everything inside."""
+
 _GROUP = "models that reconstruct images"
 
 
@@ -34,5 +37,18 @@ class SusceptibilityOptions(ReconstructionOptions):
         nargs=3,
         type=float,
         metavar=("X", "Y", "Z"),
+        group=_GROUP,
+    )
+    consistency: float | None = option(
+        "weight of the network's map against the measured field, for a map that explains it: 0.01 leaves most to the "
+        "field, 1 most to the network (default: the network's map as it is)",
+        type=float,
+        metavar="LAMBDA",
+        group=_GROUP,
+    )
+    reference_region: str | None = option(
+        f"<case>.nii.gz, regions from whose mean maps are counted, or '{WHOLE_MASK}' for the mean inside the mask "
+        "(default: as the training's)",
+        metavar="FOLDER",
         group=_GROUP,
     )

@@ -1,10 +1,8 @@
 """Processes that make superpixels: the order of what they give, how soon they begin, and that they end."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -73,46 +71,3 @@ def test_workers_wait_for_no_large_package(tmp_path):
     large = ("torch", "nnunetv2", "blosc2", "SimpleITK", "nibabel", "matplotlib", "pandas")
     code = f"import sys, nnunet_xmodal.tasks.few_shot.superpixel_processes; assert not {{*{large}}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path)
-
-
-WAITING = """
-import os, pathlib, sys, time
-import numpy as np
-from nnunet_xmodal.tasks.few_shot import superpixel_processes
-
-def wait(image, **others):
-    pathlib.Path({folder!r}, str(os.getpid())).touch()
-    time.sleep(600)
-
-if __name__ == "__main__":
-    superpixel_processes.felzenszwalb_superpixels = wait
-    list(superpixel_processes.computed([("a", np.zeros((1, 2, 4, 4)))], None, 2))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-def test_workers_end_with_a_process_that_was_killed(tmp_path):
-    folder = tmp_path / "running"
-    folder.mkdir()
-    (tmp_path / "waiting.py").write_text(WAITING.format(folder=str(folder)))
-    with subprocess.Popen([sys.executable, tmp_path / "waiting.py"], stderr=subprocess.DEVNULL) as process:
-        until(lambda: len(list(folder.iterdir())) == 2)
-        process.send_signal(signal.SIGKILL)
-    workers = [int(file.name) for file in folder.iterdir()]
-    until(lambda: not any(map(is_alive, workers)))
-
-
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def until(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

@@ -10,9 +10,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.rescaled import Rescaled
+from nnunet_xmodal.physics.consistency import consistent
+from nnunet_xmodal.physics.dipole import field_direction
+from nnunet_xmodal.physics.field_inputs import FieldInputs
+from nnunet_xmodal.physics.measured_field import FieldGeometry, MeasuredField
 from nnunet_xmodal.physics.units import one_ppm_in
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
@@ -34,9 +37,14 @@ class Scaled(nn.Module):
 
 @pytest.fixture
 def make_predictor(make_plans):
-    def make(network=None, kind=SusceptibilityPredictor, channels=2, axes=(), field=None) -> ReconstructionPredictor:
+    def make(
+        network=None, kind=SusceptibilityPredictor, channels=2, axes=(), field=None, std=0.02, **xmodal
+    ) -> ReconstructionPredictor:
         plans = make_plans(3, channels=channels, patch_size=(8, 8, 8))
-        plans["xmodal"] = {"target_channel": channels - 1, "outputs": 1} | ({} if field is None else {"field": field})
+        plans["xmodal"] = {"target_channel": channels - 1, "outputs": 1, **xmodal}
+        plans["xmodal"] |= {} if field is None else {"field": field}
+        one_ppm = MeasuredField.of_entry(field).one_ppm
+        plans["foreground_intensity_properties_per_channel"]["0"]["std"] = std * one_ppm
         configuration = plans["configurations"]["3d_fullres"]
         configuration["normalization_schemes"] = ["NoNormalization"] * channels
         configuration["spacing"] = list(SPACING[::-1])
@@ -78,13 +86,6 @@ def field():
     return volume
 
 
-def run(predictor, tmp_path, *flags):
-    args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "3d_fullres", "-npp", "0", *flags]
-    request = request_of(parser().parse_args([str(word) for word in args]))
-    predictor.take_options(request)
-    predictor.predict_folder(request)
-
-
 def read(file):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
 
@@ -96,10 +97,10 @@ def outputs(tmp_path):
 @pytest.mark.parametrize("network", [Scaled(), Rescaled(nn.Identity(), [0.008], 0.008)], ids=["plain", "rescaled"])
 @pytest.mark.parametrize("axes", [(), (0, 1, 2)], ids=str)
 def test_an_identity_network_returns_its_input_through_the_whole_prediction(
-    make_predictor, write, field, tmp_path, network, axes
+    make_predictor, write, field, tmp_path, network, axes, run
 ):
     write("anna_0000.nii.gz", field)
-    run(make_predictor(network, axes=axes), tmp_path)
+    run(make_predictor(network, axes=axes))
     assert outputs(tmp_path) == ["anna.nii.gz", "anna.png"]
     made = read(tmp_path / "out" / "anna.nii.gz")
     np.testing.assert_allclose(made, field, rtol=1e-5, atol=1e-5 * np.abs(field).max())
@@ -124,42 +125,42 @@ def test_an_identity_network_returns_its_input_through_the_whole_prediction(
     ],
 )
 def test_maps_are_in_ppm_whatever_the_unit_of_the_field(
-    make_predictor, write, field, tmp_path, of_training, flags, unit
+    make_predictor, write, field, tmp_path, of_training, flags, unit, run
 ):
     write("anna_0000.nii.gz", field * np.float32(one_ppm_in(*unit)))
-    run(make_predictor(field=of_training), tmp_path, *flags)
+    run(make_predictor(field=of_training), *flags)
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), field, rtol=1e-4, atol=1e-6)
 
 
-def test_only_the_field_is_in_the_fields_unit(make_predictor, write, field, tmp_path):
+def test_only_the_field_is_in_the_fields_unit(make_predictor, write, field, tmp_path, run):
     write("anna_0000.nii.gz", field * np.float32(one_ppm_in("Hz", 3.0)))
     write("anna_0001.nii.gz", np.full(SHAPE, 800, np.float32))
     network = Scaled()
-    run(make_predictor(network, channels=3), tmp_path, "--field_unit", "Hz", "--B0", 3)
+    run(make_predictor(network, channels=3), "--field_unit", "Hz", "--B0", 3)
     assert max(network.seen) == 800
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), field, rtol=1e-4, atol=1e-6)
 
 
-def test_outside_the_mask_there_is_nothing(make_predictor, write, field, tmp_path):
+def test_outside_the_mask_there_is_nothing(make_predictor, write, field, tmp_path, run):
     everywhere = field + np.float32(0.01)
     mask = np.zeros(SHAPE, np.uint8)
     mask[2:5, 5:9, 4:8] = 1
     write("anna_0000.nii.gz", everywhere), write("anna.nii.gz", mask, folder="masks")
-    run(make_predictor(), tmp_path, "--mask", tmp_path / "masks")
+    run(make_predictor(), "--mask", tmp_path / "masks")
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), everywhere * mask, rtol=1e-4, atol=1e-6)
 
 
-def test_a_soft_mask_counts_from_a_half_on(make_predictor, write, field, tmp_path):
-    everywhere = field + 1
+def test_a_soft_mask_counts_from_a_half_on(make_predictor, write, field, tmp_path, run):
+    everywhere = field + np.float32(0.1)
     mask = np.full(SHAPE, 0.001, np.float32)
     mask[1:6, 4:10, 3:9], mask[2:5, 5:9, 4:8] = 0.4, 0.9
     write("anna_0000.nii.gz", everywhere), write("anna.nii.gz", mask, folder="masks")
-    run(make_predictor(), tmp_path, "--mask", tmp_path / "masks")
+    run(make_predictor(), "--mask", tmp_path / "masks")
     inside = mask > 0.5
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), everywhere * inside, rtol=1e-4, atol=1e-6)
 
 
-def test_without_a_mask_the_region_of_the_field_with_its_holes_counts(make_predictor, write, field, tmp_path):
+def test_without_a_mask_the_region_of_the_field_with_its_holes_counts(make_predictor, write, field, tmp_path, run):
     field[4:6, 8:10, 6:8] = 0  # a hole
     write("anna_0000.nii.gz", field)
 
@@ -167,14 +168,14 @@ def test_without_a_mask_the_region_of_the_field_with_its_holes_counts(make_predi
         def forward(self, x):
             return x + 1
 
-    run(make_predictor(Plus()), tmp_path)
+    run(make_predictor(Plus()))
     result = read(tmp_path / "out" / "anna.nii.gz")
     expected = np.zeros(SHAPE)
     expected[1:-1, 3:-2, 2:-3] = field[1:-1, 3:-2, 2:-3] + 1
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
-def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor, write, field, tmp_path):
+def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor, write, field, run):
     along_z = np.eye(3)
     in_plane_of_z_and_y = Rotation.from_euler("x", 20, degrees=True).as_matrix()
     for name, direction in (("a", along_z), ("b", in_plane_of_z_and_y), ("c", OBLIQUE)):
@@ -184,7 +185,7 @@ def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor
         counts = []
         for number in range(3):
             network = Scaled()
-            run(make_predictor(network, axes=axes), tmp_path, "-num_parts", 3, "-part_id", number, *flags)
+            run(make_predictor(network, axes=axes), "-num_parts", 3, "-part_id", number, *flags)
             counts.append(len(network.seen))
         return np.array(counts)
 
@@ -195,34 +196,34 @@ def test_cases_are_mirrored_only_where_training_and_case_allow_it(make_predictor
     assert (calls((0, 1, 2), "--b0_direction", *x_of_b0) == tiles * (2, 8, 1)).all()
 
 
-def test_folds_are_averaged(make_predictor, write, field, tmp_path):
+def test_folds_are_averaged(make_predictor, write, field, tmp_path, run):
     write("anna_0000.nii.gz", field)
     predictor = make_predictor()
     predictor.list_of_parameters = [{"weight": torch.tensor(weight)} for weight in (1.0, 2.0, 6.0)]
-    run(predictor, tmp_path)
+    run(predictor)
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), 3 * field, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_there_is_not_made_again(make_predictor, write, field, tmp_path):
+def test_what_is_there_is_not_made_again(make_predictor, write, field, tmp_path, run):
     write("anna_0000.nii.gz", field)
-    run(make_predictor(), tmp_path)
+    run(make_predictor())
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
     write("ben_0000.nii.gz", field)
-    run(make_predictor(), tmp_path, "--continue_prediction")
+    run(make_predictor(), "--continue_prediction")
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert outputs(tmp_path) == ["anna.nii.gz", "anna.png", "ben.nii.gz", "ben.png"]
-    run(make_predictor(), tmp_path, "--continue_prediction")  # nothing is left
+    run(make_predictor(), "--continue_prediction")  # nothing is left
 
 
-def test_a_general_reconstruction_knows_nothing_of_fields(make_predictor, write, tmp_path):
+def test_a_general_reconstruction_knows_nothing_of_fields(make_predictor, write, tmp_path, run):
     image = np.random.default_rng(1).uniform(100, 900, SHAPE).astype(np.float32)
     write("anna_0000.nii.gz", image)
-    run(make_predictor(kind=ReconstructionPredictor), tmp_path)
+    run(make_predictor(kind=ReconstructionPredictor))
     np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), image, rtol=1e-5)
     assert "B0" not in {each.name for each in fields(ReconstructionPredictor.options_class)}
 
 
-def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, write, field, tmp_path):
+def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, write, field, tmp_path, run):
     sagittal = np.eye(3)[:, [1, 2, 0]]
     write("anna_0000.nii.gz", field, sagittal)
     write("anna.nii.gz", (field != 0).astype(np.uint8), sagittal, folder="masks")
@@ -230,7 +231,7 @@ def test_a_reader_that_turns_images_and_masks_turns_maps_back(make_predictor, wr
     plans = predictor.plans_manager.plans
     plans["image_reader_writer"] = "SimpleITKIOWithReorient"
     plans["configurations"]["3d_fullres"]["spacing"] = [SPACING[1], SPACING[0], SPACING[2]]  # of the turned image
-    run(predictor, tmp_path, "--mask", tmp_path / "masks")
+    run(predictor, "--mask", tmp_path / "masks")
     image = sitk.ReadImage(str(tmp_path / "out" / "anna.nii.gz"))
     np.testing.assert_allclose(image.GetDirection(), sagittal.ravel(), atol=1e-6)
     np.testing.assert_allclose(sitk.GetArrayFromImage(image), field, atol=1e-6)
@@ -267,6 +268,12 @@ def empty(volume):
         ({}, ["--mask", "masks"], "anna.nii.gz is missing: every case needs a mask"),
         ({"masks": "empty"}, ["--mask", "masks"], "the mask .*anna.nii.gz is empty: draw the brain in it"),
         ({"masks": "small"}, ["--mask", "masks"], "anna.nii.gz has the size .* resample the mask onto the image's"),
+        ({"anna_0000": "rad"}, [], "read as ppm, has a standard deviation of .* and those of the training .* its unit"),
+        ({"anna_0000": "ppb"}, ["--field_unit", "ppm"], "read as ppm, has a standard deviation of"),
+        ({}, ["--consistency", 0], "--consistency must be above 0, and is 0.0"),
+        ({}, ["--reference_region", "masks"], "anna.nii.gz is missing"),
+        ({"masks": "empty"}, ["--reference_region", "masks"], "the mask .*anna.nii.gz is empty"),
+        ({"masks": "beyond"}, ["--reference_region", "masks"], "has no voxel inside the mask of anna: draw it within"),
         ({}, ["--save_probabilities"], "no probabilities to save"),
         ({}, ["-o", "in"], "is the folder of the input images"),
         (
@@ -276,7 +283,7 @@ def empty(volume):
         ),
     ],
 )
-def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_path, files, flags, sentence):
+def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_path, files, flags, sentence, run):
     kinds = {
         "field": field,
         "zero": 0 * field,
@@ -285,6 +292,9 @@ def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_p
         "empty": empty(field),
         "small": empty(field)[1:] + 1,
         "full": empty(field) + 1,
+        "rad": field * 16,
+        "ppb": field / 1000,
+        "beyond": (field == 0).astype(np.uint8) * (np.arange(SHAPE[0]) == 0)[:, None, None].astype(np.uint8),
     }
     write("anna_0000.nii.gz", field)
     for name, kind in files.items():
@@ -295,11 +305,104 @@ def test_refusals_before_anything_is_written(make_predictor, write, field, tmp_p
     before = sorted(path for path in tmp_path.rglob("*"))
     flags = [tmp_path / flag if flag in ("masks", "in") else flag for flag in flags]
     with pytest.raises(XModalError, match=sentence):
-        run(make_predictor(), tmp_path, *flags)
+        run(make_predictor(), *flags)
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
-def test_a_missing_input_is_named(make_predictor, write, field, tmp_path):
+def test_a_missing_input_is_named(make_predictor, write, field, run):
     write("anna_0000.nii.gz", field)
     with pytest.raises(XModalError, match=r"anna_0001.nii.gz is missing: case anna needs channel 1 \(magnitude\)"):
-        run(make_predictor(channels=3), tmp_path)
+        run(make_predictor(channels=3))
+
+
+CROP = (slice(1, -1), slice(3, -2), slice(2, -3))  # of the fixture's brain, which nnU-Net cuts out
+ALONG = tuple(field_direction(OBLIQUE))
+
+
+class Channel(nn.Module):
+    """Returns one channel of what it reads, and what it has seen."""
+
+    def __init__(self, number, power=1):
+        super().__init__()
+        self.number, self.power, self.seen = number, power, []
+
+    def forward(self, x):
+        self.seen.append(x)
+        return x[:, self.number : self.number + 1] ** self.power
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_inversions_are_of_the_whole_case_whatever_the_tiles(make_predictor, write, field, tmp_path, run, number):
+    inputs = FieldInputs(iterations=5)
+    network = Channel(1 + number)
+    write("anna_0000.nii.gz", field * np.float32(one_ppm_in("Hz", 3.0)))
+    made_of = {"field": {"unit": "Hz", "B0": 3.0}, "field_inputs": inputs.as_entry()}
+    run(make_predictor(network, **made_of))
+    expected = np.zeros(SHAPE, np.float32)
+    expected[CROP] = inputs.of_field(field[CROP], FieldGeometry(SPACING[::-1], ALONG))[number]
+    np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), expected, rtol=1e-3, atol=1e-6)
+    assert len(network.seen) > 4 and network.seen[0].shape == (1, 10, 8, 8, 8)
+    told = inputs.of_direction(torch.tensor([ALONG]), (8, 8, 8)).float()
+    torch.testing.assert_close(network.seen[0][:, 4:].float(), told, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_that_learnt_both_signs_answers_the_reverse_with_the_reverse(
+    make_predictor, write, field, tmp_path, run
+):
+    write("anna_0000.nii.gz", field)
+    for odd, averaged, expected in ((True, True, 0), (False, True, field**2), (True, False, field**2)):
+        entry = FieldInputs(iterations=1, odd=odd).as_entry()
+        predictor = make_predictor(Channel(0, power=2), field_inputs=entry)  # an even function has no odd part
+        predictor.use_mirroring = averaged
+        run(predictor)
+        made = read(tmp_path / "out" / "anna.nii.gz")
+        np.testing.assert_allclose(made, np.broadcast_to(expected, SHAPE), atol=1e-9)
+    network = Channel(0, power=2)
+    write("anna_0001.nii.gz", np.where(field != 0, 700, 0).astype(np.float32))
+    run(make_predictor(network, channels=3, field_inputs=FieldInputs(iterations=1).as_entry()))
+    forward, reverse = network.seen[:2]
+    torch.testing.assert_close(reverse[:, [0, 2, 3, 4]], -forward[:, [0, 2, 3, 4]])  # field and inversions
+    torch.testing.assert_close(reverse[:, [1, *range(5, 11)]], forward[:, [1, *range(5, 11)]])  # magnitude, direction
+
+
+def test_a_consistent_map_explains_the_field(make_predictor, write, field, tmp_path, run):
+    write("anna_0000.nii.gz", field)
+    run(make_predictor(Scaled(2.0)), "--consistency", 0.1)
+    given, measured = torch.from_numpy(2 * field[CROP])[None, None], torch.from_numpy(field[CROP])[None, None]
+    expected = np.zeros(SHAPE, np.float32)
+    inside = torch.ones_like(measured)
+    expected[CROP] = consistent(given, measured, inside, SPACING[::-1], ALONG, lam=0.1)[0, 0].numpy()
+    made = read(tmp_path / "out" / "anna.nii.gz")
+    np.testing.assert_allclose(made, expected, rtol=1e-3, atol=1e-5)
+    assert np.abs(made - 2 * field).max() > 0.005
+
+
+def test_maps_are_counted_from_a_region_or_from_their_mean(make_predictor, write, field, tmp_path, run):
+    region = np.zeros(SHAPE, np.uint8)
+    region[3:5, 6:9, 5:8] = 1
+    region[0] = 1  # beyond the brain nothing counts
+    write("anna_0000.nii.gz", field), write("anna.nii.gz", region, folder="regions")
+    inside = field != 0
+    for flag, mean in ((tmp_path / "regions", field[(region > 0) & inside].mean()), ("mask", field[inside].mean())):
+        run(make_predictor(), "--reference_region", flag)
+        expected = np.where(inside, field - mean, 0)
+        np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), expected, atol=1e-6)
+
+
+def test_a_head_that_lies_otherwise_is_told(make_predictor, write, field, tmp_path, run, capsys):
+    write("anna_0000.nii.gz", field)
+    trained = [list(ALONG), [1.0, 0.0, 0.0]]
+    run(make_predictor(directions=trained))
+    assert "remark" not in capsys.readouterr().err
+    run(make_predictor(directions=[[0.0, 0.0, 1.0]]))
+    degrees = np.rad2deg(np.arccos(abs(ALONG[2])))
+    assert f"the main field of {tmp_path}/in/anna_0000.nii.gz is {degrees:.0f}° from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.25])
+def test_a_field_that_is_unlike_the_trainings_gets_a_remark(
+    make_predictor, write, field, tmp_path, run, capsys, factor
+):
+    write("anna_0000.nii.gz", np.float32(factor) * field)
+    run(make_predictor())
+    assert "look whether unit, B0 and TE are its own" in capsys.readouterr().err

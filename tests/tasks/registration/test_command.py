@@ -1,7 +1,5 @@
 """`nnUNetXModal_predict` with models of the real trainers, whose last layer is told what to find."""
 
-import json
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -22,7 +20,7 @@ FIRST, SECOND = (1.0, -2.0, 3.0, 4.0, -5.0, 6.0), (-0.5, 1.0, 0.5, 2.0, 3.0, -1.
 
 
 @pytest.fixture
-def make_model(nnunet_folders, make_plans):
+def make_model(write_model, make_plans):
     """`(trainer, *answers)` → folder of a model with a fold for each answer."""
 
     def make(trainer, *answers):
@@ -35,31 +33,17 @@ def make_model(nnunet_folders, make_plans):
             "arch_kwargs": {"grid": list(GRID)},
             "_kw_requires_import": [],
         }
-        folder = nnunet_folders / "nnUNet_results" / DATASET / f"{trainer}__{PLANS}__3d_fullres"
-        folder.mkdir(parents=True)
         dataset_json = {
             "channel_names": {"0": "MR", "1": "US"},
             "labels": {"background": 0, "organ": 1},
             "numTraining": 5,
             "file_ending": ".nii.gz",
         }
-        for name, content in (("plans", plans), ("dataset", dataset_json)):
-            (folder / f"{name}.json").write_text(json.dumps(content))
-        for fold, answer in enumerate(answers):
-            network = AttentionReg(GRID, None if trainer == FEATURES else CrossModalAttention)
+        networks = [AttentionReg(GRID, None if trainer == FEATURES else CrossModalAttention) for _ in answers]
+        for network, answer in zip(networks, answers):
             torch.nn.init.zeros_(network.regressor[-1].weight)
             network.regressor[-1].bias.data = torch.tensor(answer)
-            (folder / f"fold_{fold}").mkdir()
-            torch.save(
-                {
-                    "network_weights": network.state_dict(),
-                    "trainer_name": trainer,
-                    "init_args": {"plans": plans, "configuration": "3d_fullres", "fold": fold},
-                    "inference_allowed_mirroring_axes": None,
-                },
-                folder / f"fold_{fold}" / "checkpoint_final.pth",
-            )
-        return folder
+        return write_model(trainer, plans, dataset_json, networks)
 
     return make
 

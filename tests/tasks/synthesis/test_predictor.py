@@ -9,7 +9,6 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
@@ -74,13 +73,6 @@ def images(tmp_path):
     return write
 
 
-def run(predictor, tmp_path, *flags):
-    args = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-d", "1", "-c", "2d", "-npp", "0", *flags]
-    request = request_of(parser().parse_args([str(word) for word in args]))
-    predictor.take_options(request)
-    predictor.predict_folder(request)
-
-
 def normalised(array):
     inside = array[array != 0]
     return np.where(array != 0, (array - inside.mean()) / inside.std(), 0)
@@ -90,9 +82,9 @@ def read(file):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
 
 
-def test_only_what_is_missing_is_made_and_goes_by_the_number_in_the_name(predictor, images, tmp_path):
+def test_only_what_is_missing_is_made_and_goes_by_the_number_in_the_name(predictor, images, tmp_path, run):
     arrays = images("anna", [0, 3])
-    run(predictor, tmp_path)
+    run(predictor)
     assert sorted(path.name for path in (tmp_path / "out").glob("anna*")) == ["anna_0001.nii.gz", "anna_0002.nii.gz"]
     for channel, source in ((1, 3), (2, 0)):
         file = tmp_path / "out" / f"anna_{channel:04d}.nii.gz"
@@ -115,17 +107,17 @@ def test_only_what_is_missing_is_made_and_goes_by_the_number_in_the_name(predict
     }
 
 
-def test_cases_may_lack_different_streams(predictor, images, tmp_path):
+def test_cases_may_lack_different_streams(predictor, images, tmp_path, run):
     images("anna", [0, 3]), images("ben", [1, 2]), images("eve", [0, 1, 2, 3])
-    run(predictor, tmp_path)
+    run(predictor)
     made = sorted(path.name[:-7] for path in (tmp_path / "out").glob("*.nii.gz"))
     assert made == ["anna_0001", "anna_0002", "ben_0000", "ben_0003", *(f"eve_{channel:04d}" for channel in range(4))]
     assert predictor.network.given == "AB" and len(predictor.dataset_json["channel_names"]) == 4
 
 
-def test_reference_intensities_map_what_is_inside_and_leave_the_background(predictor, images, tmp_path, capsys):
+def test_reference_intensities_map_what_is_inside_and_leave_the_background(predictor, images, tmp_path, capsys, run):
     arrays = images("anna", [0, 3])
-    run(predictor, tmp_path, "--reference_intensities", 300, 40, -5, 2)
+    run(predictor, "--reference_intensities", 300, 40, -5, 2)
     for channel, source, mean, sd in ((1, 3, 300, 40), (2, 0, -5, 2)):
         expected = np.where(arrays[source] != 0, normalised(arrays[source]) * sd + mean, 0)
         np.testing.assert_allclose(
@@ -134,12 +126,12 @@ def test_reference_intensities_map_what_is_inside_and_leave_the_background(predi
     assert "mapped to mean and SD 300 40 -5 2" in capsys.readouterr().out
 
 
-def test_what_is_there_is_not_made_again(predictor, images, tmp_path):
+def test_what_is_there_is_not_made_again(predictor, images, tmp_path, run):
     images("anna", [0, 3])
-    run(predictor, tmp_path)
+    run(predictor)
     images("eve", [1, 2])
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("anna*")}
-    run(predictor, tmp_path, "--continue_prediction", "--reference_intensities", 300, 40)
+    run(predictor, "--continue_prediction", "--reference_intensities", 300, 40)
     assert {file: file.stat().st_mtime_ns for file in files} == files
     told = json.loads((tmp_path / "out" / "synthesised.json").read_text())
     assert "normalised" in told["anna"]["scale"] and "mapped" in told["eve"]["scale"]
@@ -155,36 +147,36 @@ def test_what_is_there_is_not_made_again(predictor, images, tmp_path):
         ([0, 3], ["--save_probabilities"], "there are no probabilities to save"),
     ],
 )
-def test_refusals_before_anything_is_written(predictor, images, tmp_path, channels, flags, sentence):
+def test_refusals_before_anything_is_written(predictor, images, tmp_path, channels, flags, sentence, run):
     images("anna", channels)
     with pytest.raises(XModalError, match=sentence):
-        run(predictor, tmp_path, *flags)
+        run(predictor, *flags)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_channel_too_many(predictor, images, tmp_path):
+def test_a_channel_too_many(predictor, images, tmp_path, run):
     images("anna", [0, 3])
     (tmp_path / "in" / "anna_0004.nii.gz").touch()
     with pytest.raises(XModalError, match=r"anna_0004.nii.gz is one channel too many: dataset.json names 4 \(T1, T1c"):
-        run(predictor, tmp_path)
+        run(predictor)
 
 
-def test_inputs_are_not_replaced(predictor, images, tmp_path):
+def test_inputs_are_not_replaced(predictor, images, tmp_path, run):
     images("eve", range(4))
     for spelling in (tmp_path / "in", tmp_path / "out" / ".." / "in"):
         with pytest.raises(XModalError, match="eve_0000.nii.gz is an input and would be replaced"):
-            run(predictor, tmp_path, "-o", spelling)
+            run(predictor, "-o", spelling)
     (tmp_path / "in" / "eve_0001.nii.gz").unlink()
     (tmp_path / "in" / "eve_0002.nii.gz").unlink()
-    run(predictor, tmp_path, "-o", tmp_path / "in")  # completes the folder
+    run(predictor, "-o", tmp_path / "in")  # completes the folder
     assert len(list((tmp_path / "in").glob("*.nii.gz"))) == 4
 
 
-def test_an_image_of_a_stream_that_is_made_is_not_replaced(predictor, images, tmp_path):
+def test_an_image_of_a_stream_that_is_made_is_not_replaced(predictor, images, tmp_path, run):
     images("anna", [0, 2, 3])
     before = (tmp_path / "in" / "anna_0002.nii.gz").read_bytes()
     with pytest.raises(XModalError, match="anna_0002.nii.gz is an input and would be replaced"):
-        run(predictor, tmp_path, "-o", tmp_path / "in")
+        run(predictor, "-o", tmp_path / "in")
     assert (tmp_path / "in" / "anna_0002.nii.gz").read_bytes() == before
 
 
@@ -213,9 +205,9 @@ def test_a_subset_of_channels_keeps_what_belongs_to_each(make_plans, make_datase
     assert json.dumps(plans) == before
 
 
-def test_calls_that_share_the_cases_tell_in_files_of_their_own(predictor, images, tmp_path):
+def test_calls_that_share_the_cases_tell_in_files_of_their_own(predictor, images, tmp_path, run):
     images("anna", [0, 3]), images("ben", [1, 2])
     for part in (0, 1):
-        run(predictor, tmp_path, "-num_parts", 2, "-part_id", part)
+        run(predictor, "-num_parts", 2, "-part_id", part)
     told = [json.loads((tmp_path / "out" / f"synthesised_part{part}of2.json").read_text()) for part in (0, 1)]
     assert [list(cases) for cases in told] == [["anna"], ["ben"]]
