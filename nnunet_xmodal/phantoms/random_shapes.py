@@ -43,14 +43,7 @@ _FINE_TEXTURE, _COARSE_TEXTURE = (0.003, 0.020), (0.0, 0.008)  # ppm
 def random_shapes_phantom(
     rng: np.random.Generator, shape: Sequence[int] = SHAPE, spacing: Sequence[float] = SPACING
 ) -> SusceptibilityPhantom:
-    """Make one phantom; equal states of `rng` give equal phantoms.
-
-    Args:
-        shape, spacing: voxels and mm along z, y, x.
-
-    Raises:
-        XModalError: for fewer than 16 voxels along an axis.
-    """
+    """Make one phantom; arguments and errors as `susceptibility_phantom`."""
     check_grid(shape)
     fine_shape, fine_spacing = [side * FINER for side in shape], [mm / FINER for mm in spacing]
     fine = _tessellation(rng, shape)

@@ -69,11 +69,13 @@ def test_on_resnet_101_and_on_resnet_18_it_is_the_same_method(make, name, channe
     assert not own and getattr(trainers, name).weights == "coco" and type(trainer).weights == "imagenet"
 
 
-@pytest.mark.slow
-def test_resnet_101_learns(make):
-    trainer = make("nnUNetTrainerCRTP")
+@pytest.mark.parametrize(
+    "name, steps", [pytest.param("nnUNetTrainerCRTP", 4, marks=pytest.mark.slow), ("nnUNetTrainerCRTPLite", 6)]
+)
+def test_large_backbones_learn(make, name, steps):
+    trainer = make(name)
     trainer.network.train()
-    losses = [trainer.train_step(batch_for(trainer))["loss"] for _ in range(4)]
+    losses = [trainer.train_step(batch_for(trainer))["loss"] for _ in range(steps)]
     assert losses[-1] < losses[0]
 
 
@@ -179,13 +181,6 @@ def test_on_efficientnet_lite_it_is_the_same_method(make, name):
     assert shapes[0] == shapes[1] and lite.backbone.features == resnet.backbone.features == 256
     own = {key: value for key, value in vars(getattr(trainers, name)).items() if not key.startswith("__")}
     assert not own and getattr(trainers, name).weights == "imagenet"
-
-
-def test_efficientnet_lite_learns(make):
-    trainer = make("nnUNetTrainerCRTPLite")
-    trainer.network.train()
-    losses = [trainer.train_step(batch_for(trainer))["loss"] for _ in range(6)]
-    assert losses[-1] < losses[0]
 
 
 def test_what_was_done_at_first_has_names_of_its_own(make):
