@@ -11,7 +11,7 @@ Fields are computed as those of `phantoms.heads`, and so are what is counted fro
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -57,16 +57,8 @@ def random_shapes_phantom(
     return scanned(rng, fine, mask, fine_spacing, drawn_turn(rng))
 
 
-def write_random_shapes_dataset(
-    folder: str | Path,
-    n_train: int,
-    n_test: int,
-    seed: int,
-    shape: Sequence[int] = SHAPE,
-    spacing: Sequence[float] = SPACING,
-) -> None:
-    """Write such phantoms as a raw dataset, to train on; arguments and errors as `write_susceptibility_dataset`."""
-    write_susceptibility_dataset(folder, n_train, n_test, seed, shape, spacing, random_shapes_phantom, "shapes")
+write_random_shapes_dataset = partial(write_susceptibility_dataset, phantom=random_shapes_phantom, prefix="shapes")
+"""Writes such phantoms as a raw dataset, to train on; arguments and errors as `write_susceptibility_dataset`."""
 
 
 def _tessellation(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
