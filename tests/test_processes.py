@@ -149,12 +149,19 @@ def _start(folder, kind: str, program: str = PARENT) -> subprocess.Popen:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
+def receive(number: int) -> None:
+    """Raise a signal and give its handler time: beside other threads Python may look for signals a moment later."""
+    signal.raise_signal(number)
+    for _ in range(5):
+        time.sleep(0.005)
+
+
 @posix
 def test_sigterm_is_as_before_afterwards():
     with ending_in_order():
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         with pytest.raises(SystemExit) as end:
-            signal.raise_signal(signal.SIGTERM)
+            receive(signal.SIGTERM)
         assert end.value.code == 143
     assert not any(
         isinstance(thread, threading.Timer) and not thread.finished.is_set() for thread in threading.enumerate()
@@ -170,10 +177,10 @@ def test_only_the_first_ctrl_c_interrupts(monkeypatch):
     try:
         with pytest.raises(KeyboardInterrupt), ending_in_order():
             try:
-                signal.raise_signal(signal.SIGINT)
+                receive(signal.SIGINT)
             finally:
                 for _ in range(10):
-                    signal.raise_signal(signal.SIGINT)
+                    receive(signal.SIGINT)
                 cleaned = True
         assert cleaned and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -183,12 +190,12 @@ def test_only_the_first_ctrl_c_interrupts(monkeypatch):
         monkeypatch.setattr(processes, "_AT_ONCE", 0)  # one that was swallowed somewhere can be given again
         with pytest.raises(KeyboardInterrupt), ending_in_order():
             try:
-                signal.raise_signal(signal.SIGINT)
+                receive(signal.SIGINT)
             except KeyboardInterrupt:
-                signal.raise_signal(signal.SIGINT)
+                receive(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the background of a shell does
         with ending_in_order():
-            signal.raise_signal(signal.SIGINT)
+            receive(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -11,7 +11,7 @@ from nnunet_xmodal.commands import plan_and_preprocess, predict
 PLANNING = ("--streams", "--iso_compute", "--grid", "--base_width")
 FEW_SHOT = ("--size", "--unlabelled")
 RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
-MASKED = ("--mask", *RECONSTRUCTION[1:])
+MASKED = ("--mask", *RECONSTRUCTION[1:], "--consistency", "--reference_region")
 SUPPORTED = ("--support", "--match", "--extents", "--largest_component")
 LACKING = ("--allow_missing", "--impute")
 ORGAN = ("--roi", "--roi_label", "--margin")
