@@ -25,7 +25,7 @@ from nnunet_xmodal.system_failures import is_of_dead_workers, sentence_of
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _PATIENCE = 20  # seconds from SIGTERM to an end by force; Slurm waits 30 before it kills
-_AT_ONCE = 3  # seconds
+_AT_ONCE = 3.0  # seconds
 _HAS_SAID_WHY = 70  # exit status of a worker after a sentence; EX_SOFTWARE of sysexits.h
 _started: deque[BaseProcess] = deque(maxlen=256)
 _start = BaseProcess.start
@@ -198,7 +198,7 @@ def ending_in_order() -> Iterator[None]:
         end_soon(number)
         raise SystemExit(128 + number)
 
-    interrupted = -_AT_ONCE
+    interrupted = -float(_AT_ONCE)
 
     def interrupt(number: int, _: object) -> None:
         nonlocal interrupted

@@ -12,7 +12,7 @@ from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
-from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
+from nnunet_xmodal.networks.blocks.stream_dropout import SomeStreams, StreamDropout
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
@@ -126,7 +126,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         data, levels = samples[0].to(self.device), [level.to(self.device) for level in samples[1]]
         self.plain_network.train()
         for module in self.plain_network.modules():
-            if isinstance(module, StreamDropout):
+            if isinstance(module, StreamDropout | SomeStreams):
                 module.eval()  # what is dropped would change the numbers from call to call
         distillation = AttentionDistillationLoss(self.distillation_scale)
         losses = WeighedLosses(self.segmentation_loss, self.measured_paths(), distillation, self.distillation_weight)

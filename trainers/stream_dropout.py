@@ -2,12 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from torch import nn
-
-from nnunet_xmodal.losses.some_streams import TwiceSeenLoss
-from nnunet_xmodal.networks.blocks.stream_dropout import SomeStreams, StreamDropout
+from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.stream_grouping import check_several_streams
-from nnunet_xmodal.networks.twice_decoded_unet import TwiceDecodedUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.cmff import nnUNetTrainerCMFF
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD, nnUNetTrainerSCFF
@@ -50,36 +46,3 @@ class nnUNetTrainerCSADDropout(DropsStreams, nnUNetTrainerCSAD):
 
 class nnUNetTrainerCMFFDropout(DropsStreams, nnUNetTrainerCMFF):
     """CMFF with stream dropout; `-pretrained_weights` as there."""
-
-
-class nnUNetTrainerMultiStreamDropoutPaired(nnUNetTrainerMultiStreamDropout):
-    """Every sample is seen twice, with all its streams and with some of them; `stream_dropout` is of no effect, because
-    every such subset is equally likely.
-
-    A step costs a decoder more than one of nnUNetTrainerMultiStream: no complete sample is lost to the dropout.
-
-    Attributes:
-        some_weight: share of the loss that is about samples with some of their streams, from 0 to 1: what is gained
-            without a stream costs where all are there.
-        distillation_from_complete: γ, by how much what is said with some streams learns from what is said with all, see
-            TwiceSeenLoss.
-    """
-
-    some_weight = 0.2
-    distillation_from_complete = 0.0
-
-    @classmethod
-    def build_network(cls, plan: UNetPlan) -> TwiceDecodedUNet:
-        """Build the untrained network of the plan."""
-        return TwiceDecodedUNet(**plan.arguments, **{**cls.blocks(plan), "stream_dropout": SomeStreams()})
-
-    def _build_loss(self) -> nn.Module:
-        return TwiceSeenLoss(
-            super()._build_loss(), self.some_weight, self.distillation_from_complete, self.label_manager.has_regions
-        )
-
-
-class nnUNetTrainerMultiStreamDropoutDistilled(nnUNetTrainerMultiStreamDropoutPaired):
-    """What is said with some streams also learns from what is said with all of them."""
-
-    distillation_from_complete = 0.5

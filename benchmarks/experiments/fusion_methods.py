@@ -48,7 +48,7 @@ METHODS = {
     "SCFFLevels": Method("nnUNetTrainerSCFFLevels"),
     "StreamGates": Method("nnUNetTrainerStreamGates"),
     "MultiStreamDropout": Method("nnUNetTrainerMultiStreamDropout"),
-    "DropoutDistilled": Method("nnUNetTrainerMultiStreamDropoutDistilled"),
+    "AnyStreamsDistilled": Method("nnUNetTrainerAnyStreamsDistilled"),
     "CSAD": Method("nnUNetTrainerCSAD"),
     "CSADGradientShare": Method("nnUNetTrainerCSADGradientShare"),
     "CSADNoSCFF": Method("nnUNetTrainerCSADNoSCFF"),

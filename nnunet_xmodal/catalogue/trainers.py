@@ -109,8 +109,10 @@ TRAINERS = (
         streams="2 or more; CMFF exactly 2",
     ),
     _csad(
-        _named("MultiStreamDropoutPaired", "MultiStreamDropoutDistilled"),
-        what="each sample with all and with some of its streams in one step; distilled from the one to the other",
+        _named("AnyStreams", "AnyStreamsDistilled"),
+        what="each sample with all and with some of its streams in one step: one model for cases that "
+        "[lack a modality](documentation/how-to/missing_modality.md) and for those that do not; distilled from the "
+        "one to the other. This package's own",
         paper="",
     ),
     _csad(
@@ -163,9 +165,9 @@ TRAINERS = (
         what="the paper's own training for MS lesions",
     ),
     _registration(
-        _named("AttentionReg", "AttentionRegLabel", "AttentionRegStage2", "FeatureReg", "AttentionRegPaper"),
+        _named("AttentionReg", "AttentionRegLabel", "AttentionRegStage2", "AttentionRegPaper", "FeatureReg"),
         what="rigid [registration](documentation/how-to/register.md) of two modalities by cross-modal attention; "
-        "from labels; a second stage; without attention; the paper's own training",
+        "from labels; a second stage; the paper's own training; without attention",
     ),
     _registration(
         _named("CorrespondenceReg", "CorrespondenceRegStage2"),
@@ -173,8 +175,12 @@ TRAINERS = (
     ),
     _qsm(
         _named("QSM", "QSMFA", "QSMSA", "QSMDualAttention", "QSMRSA"),
-        what="[susceptibility maps](documentation/how-to/reconstruct.md) in ppm from field maps, without and with "
-        "attention; any other regression in ten lines",
+        what="[susceptibility maps](documentation/how-to/reconstruct.md) in ppm: what an inversion of the field lacks, "
+        "without and with attention; any other regression in ten lines",
+    ),
+    _qsm(
+        _named("QSMDirect", "QSMFADirect", "QSMSADirect", "QSMDualAttentionDirect", "QSMRSADirect"),
+        what="the same from the field alone, without an inversion, as published",
     ),
     _few_shot(
         _named("CRTP", "CRBase", "CRMask"),

@@ -15,7 +15,7 @@ class StackedChannels:
         parts: `(C_i, *spatial)` each, arrays or what nnU-Net's dataset opens.
     """
 
-    def __init__(self, *parts: Any):
+    def __init__(self, *parts: Any) -> None:
         self.parts = parts
         self.shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
         self.ndim, self.dtype = len(self.shape), np.dtype(np.float32)
@@ -36,7 +36,7 @@ class WithMoreChannels:
         more: name of a case → `(C, *spatial)`.
     """
 
-    def __init__(self, dataset: CasesOnDisk, more: Callable[[str], Any]):
+    def __init__(self, dataset: CasesOnDisk, more: Callable[[str], Any]) -> None:
         self.dataset, self.more = dataset, more
 
     @property

@@ -10,7 +10,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.json_files import read_json
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DEFAULT_TRAINERS = ("nnUNetTrainer", "nnUNetTrainerMultiStreamDropout")
+DEFAULT_TRAINERS = ("nnUNetTrainer", "nnUNetTrainerAnyStreams")
 PHANTOMS = "Dataset950_ProstatePhantom"
 PLANS = "nnUNetPlans"
 

@@ -5,12 +5,14 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32] or "host"  # sockets in it may have 108 characters
 _NAME = re.compile(r"\.tmp_(?P<host>[A-Za-z0-9-]+)\.(?P<pid>\d+)\.\w+")
+_TRIES = 5
 _in_use: set[str] = set()
 _swept: set[tuple[int, str]] = set()
 
@@ -35,7 +37,11 @@ def temporary_folder(place: str | Path | None = None) -> Iterator[Path]:
         yield Path(folder)
     finally:
         if os.getpid() == owner:  # a fork that ends, or forgets, removes nothing
-            shutil.rmtree(folder, ignore_errors=True)
+            for _ in range(_TRIES):  # a process that is just ending may still make a socket in it
+                shutil.rmtree(folder, ignore_errors=True)
+                if not os.path.exists(folder):
+                    break
+                time.sleep(0.02)
             _in_use.discard(folder)
 
 

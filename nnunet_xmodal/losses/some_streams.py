@@ -29,7 +29,7 @@ class TwiceSeenLoss(nn.Module):
     def __init__(
         self,
         segmentation_loss: nn.Module,
-        some_weight: float = 0.2,
+        some_weight: float = 0.5,
         distillation: float = 0.0,
         regions: bool = False,
     ) -> None:

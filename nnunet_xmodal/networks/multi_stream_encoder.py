@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_xmodal.networks.blocks.present_streams import zero_where_absent
+from nnunet_xmodal.networks.blocks.present_streams import other_where_absent, zero_where_absent
 from nnunet_xmodal.networks.unet_plan import sizes_of_levels
 
 Fusion = Callable[..., nn.Module]
@@ -29,6 +29,8 @@ class MultiStreamEncoder(nn.Module):
         stream_channels: per stream the indices of the channels that its encoder reads.
         encoder_of: number of channels → encoder.
         reduce_skips: False leaves the plain concatenation, S·C channels wide.
+        reduce_some: whether samples that lack a stream have 1×1 convolutions of their own, so that those of complete
+            samples need not serve both. Only with `reduce_skips` and two or more streams.
         fusion: makes the block that takes the place of concatenation at the bottleneck, e.g. SCFF.
         exchange: makes the block that the streams' features pass before they are fused, e.g. StreamGates.
 
@@ -46,6 +48,7 @@ class MultiStreamEncoder(nn.Module):
         reduce_skips: bool = True,
         fusion: Fusion | None = None,
         exchange: Exchange | None = None,
+        reduce_some: bool = False,
     ) -> None:
         super().__init__()
         self.stream_channels = stream_channels
@@ -59,10 +62,15 @@ class MultiStreamEncoder(nn.Module):
         self.fusion = None if fusion is None else fusion(first.conv_op, widths[-1], n_streams)
         concatenated = widths if self.fusion is None else widths[:-1]
         reduce = reduce_skips and n_streams > 1
-        self.reductions = nn.ModuleList(
-            first.conv_op(n_streams * width, width, kernel_size=1) if reduce else nn.Identity()
-            for width in concatenated
-        )
+
+        def reductions() -> nn.ModuleList:
+            return nn.ModuleList(
+                first.conv_op(n_streams * width, width, kernel_size=1) if reduce else nn.Identity()
+                for width in concatenated
+            )
+
+        self.reductions = reductions()
+        self.reductions_of_some = reductions() if reduce_some and reduce else None
         factor = 1 if reduce else n_streams
         self.output_channels = [factor * width for width in concatenated] + widths[len(concatenated) :]
 
@@ -93,10 +101,11 @@ class MultiStreamEncoder(nn.Module):
         if self.exchange is not None:
             stream_features = self.exchange(stream_features, present)
         levels = list(zip(*stream_features))
-        skips = [
-            reduction(torch.cat(level, 1) if len(level) > 1 else level[0])
-            for reduction, level in zip(self.reductions, levels)
-        ]
+        concatenated = [torch.cat(level, 1) if len(level) > 1 else level[0] for level in levels[: len(self.reductions)]]
+        skips = [reduction(level) for reduction, level in zip(self.reductions, concatenated)]
+        if present is not None and self.reductions_of_some is not None:
+            others = [reduction(level) for reduction, level in zip(self.reductions_of_some, concatenated)]
+            skips = [other_where_absent(skip, present.all(1), other) for skip, other in zip(skips, others)]
         if self.fusion is not None:
             skips.append(self.fusion(list(levels[-1]), present))
         return skips

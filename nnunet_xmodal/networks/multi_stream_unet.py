@@ -32,7 +32,7 @@ class MultiStreamUNet(nn.Module):
         input_channels, num_classes, deep_supervision: as nnU-Net passes them.
         streams: per encoder the indices of its channels; channels that none names (those of a cascade) go to all.
         ignored_channels: image channels that no encoder reads.
-        reduce_skips, fusion, exchange: see MultiStreamEncoder.
+        reduce_skips, reduce_some, fusion, exchange: see MultiStreamEncoder.
         attention: makes the module that the fused skips pass on their way to the decoder.
         distillation: makes pairs of attention maps of the encoders' features; used in training mode only.
         stream_dropout: draws in training mode which streams of a sample are present.
@@ -55,6 +55,7 @@ class MultiStreamUNet(nn.Module):
         *,
         ignored_channels: Sequence[int] = (),
         reduce_skips: bool = True,
+        reduce_some: bool = False,
         fusion: Fusion | None = None,
         exchange: Exchange | None = None,
         attention: SkipAttention | None = None,
@@ -70,6 +71,7 @@ class MultiStreamUNet(nn.Module):
             reduce_skips,
             fusion,
             exchange,
+            reduce_some,
         )
         widths = self.encoder.output_channels
         self.attention = attention and attention(self.encoder.conv_op, widths, self.encoder.norm_op)

@@ -17,7 +17,7 @@ class OnInversion(nn.Module):
         base: b.
     """
 
-    def __init__(self, network: nn.Module, scale: Sequence[float], base: int):
+    def __init__(self, network: nn.Module, scale: Sequence[float], base: int) -> None:
         super().__init__()
         self.network = network
         self.input_scale, self.base = list(map(float, scale)), base

@@ -11,7 +11,7 @@ Fields are computed as those of `phantoms.heads`, and so are what is counted fro
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,14 +43,7 @@ _FINE_TEXTURE, _COARSE_TEXTURE = (0.003, 0.020), (0.0, 0.008)  # ppm
 def random_shapes_phantom(
     rng: np.random.Generator, shape: Sequence[int] = SHAPE, spacing: Sequence[float] = SPACING
 ) -> SusceptibilityPhantom:
-    """Make one phantom; equal states of `rng` give equal phantoms.
-
-    Args:
-        shape, spacing: voxels and mm along z, y, x.
-
-    Raises:
-        XModalError: for fewer than 16 voxels along an axis.
-    """
+    """Make one phantom; arguments and errors as `susceptibility_phantom`."""
     check_grid(shape)
     fine_shape, fine_spacing = [side * FINER for side in shape], [mm / FINER for mm in spacing]
     fine = _tessellation(rng, shape)
@@ -64,16 +57,8 @@ def random_shapes_phantom(
     return scanned(rng, fine, mask, fine_spacing, drawn_turn(rng))
 
 
-def write_random_shapes_dataset(
-    folder: str | Path,
-    n_train: int,
-    n_test: int,
-    seed: int,
-    shape: Sequence[int] = SHAPE,
-    spacing: Sequence[float] = SPACING,
-) -> None:
-    """Write such phantoms as a raw dataset, to train on; arguments and errors as `write_susceptibility_dataset`."""
-    write_susceptibility_dataset(folder, n_train, n_test, seed, shape, spacing, random_shapes_phantom, "shapes")
+write_random_shapes_dataset = partial(write_susceptibility_dataset, phantom=random_shapes_phantom, prefix="shapes")
+"""Writes such phantoms as a raw dataset, to train on; arguments and errors as `write_susceptibility_dataset`."""
 
 
 def _tessellation(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:

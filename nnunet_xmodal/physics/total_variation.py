@@ -53,9 +53,7 @@ def total_variation(
     """Compute the susceptibility by total variation.
 
     Args:
-        field: `(B, 1, D, H, W)` in ppm.
-        mask: bool or 0 and 1, of the field's shape: the map is 0 outside.
-        spacing, direction: `(3,)` or `(B, 3)`, mm and unit vector along z, y, x.
+        field, mask, spacing, direction: as `inversion.truncated_division` takes them.
         alpha: α in ppm, above 0. Differences of neighbours count per mean side of a voxel.
         weight: W, not below 0, of the field's shape; None for the mask. Its root mean square where it is not 0 is
             taken for 1, so that α means the same whatever its unit.

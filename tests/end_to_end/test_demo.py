@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SHORT = ("--device", "cpu", "--epochs", "1", "--iterations", "1", "--folds", "2", "--cases", "1", "--phantoms", "5")
 TINY = ("--features", "2", "--batch_size", "2")
-TRAINERS = ("nnUNetTrainer", "nnUNetTrainerMultiStreamDropout")
+TRAINERS = ("nnUNetTrainer", "nnUNetTrainerAnyStreams")
 MODEL = "{}_1epochs_1its__nnUNetPlans__2d_b2_f2"
 
 

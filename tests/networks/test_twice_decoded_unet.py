@@ -8,11 +8,11 @@ from nnunet_xmodal.networks.twice_decoded_unet import TwiceDecodedUNet
 
 
 @pytest.mark.parametrize("streams", [[[0], [1]], [[0, 2], [1], [3]]])
-@pytest.mark.parametrize("fusion", [None, SpatialCorrelatedFeatureFusion])
-def test_a_sample_is_decoded_with_all_its_streams_and_with_those_that_were_drawn(make_unet_arguments, streams, fusion):
+@pytest.mark.parametrize("blocks", [{}, {"fusion": SpatialCorrelatedFeatureFusion}, {"reduce_some": True}])
+def test_a_sample_is_decoded_with_all_its_streams_and_with_those_that_were_drawn(make_unet_arguments, streams, blocks):
     arguments = make_unet_arguments(streams, deep_supervision=True)
-    plain = MultiStreamUNet(**arguments, fusion=fusion)
-    twice = TwiceDecodedUNet(**arguments, fusion=fusion, stream_dropout=SomeStreams())
+    plain = MultiStreamUNet(**arguments, **blocks)
+    twice = TwiceDecodedUNet(**arguments, **blocks, stream_dropout=SomeStreams())
     twice.load_state_dict(plain.state_dict())
     x = torch.randn(3, plain.input_channels, 16, 16)
     torch.manual_seed(1)

@@ -3,7 +3,6 @@ import torch
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.blocks.stream_dropout import SomeStreams
 
 NAMES = [name for name in trainers.TRAINERS if name.endswith("Dropout")]
 
@@ -44,21 +43,3 @@ def test_the_loss_of_a_batch_teaches_the_present_stream_alone(make_trainer, make
         convolutions = {n for n, p in encoders[of_present].named_parameters() if p.dim() > 1}
         # nnU-Net's loss leaves out the coarsest level
         assert learning[of_present] >= {n for n in convolutions if "seg_layers.0" not in n}
-
-
-@pytest.mark.parametrize("name, weight", [("Paired", 0.0), ("Distilled", 0.5)])
-def test_paired_trainings_see_every_sample_twice_and_predict_as_the_others(make_trainer, make_plans, name, weight):
-    trainer = make_trainer(f"nnUNetTrainerMultiStreamDropout{name}", make_plans())
-    plain = make_trainer("nnUNetTrainerMultiStreamDropout", make_plans())
-    assert isinstance(trainer.network.stream_dropout, SomeStreams)  # what --allow_missing asks for
-    assert (trainer.loss.some_weight, trainer.loss.distillation, trainer.loss.regions) == (0.2, weight, False)
-    assert [*plain.network.state_dict()] == [*trainer.network.state_dict()]
-    batch = {"data": torch.randn(2, 2, 16, 16), "keys": ["a", "b"]}
-    batch["target"] = [torch.randint(0, 3, (2, 1, side, side), dtype=torch.int16) for side in (16, 8)]
-    trainer.network.train()
-    assert len(trainer.network(batch["data"])[0]) == 4
-    before = [p.clone() for stream in trainer.network.encoder.streams for p in stream.parameters()]
-    trainer.train_step(batch)
-    after = [p for stream in trainer.network.encoder.streams for p in stream.parameters()]
-    assert not any(torch.equal(a, b) for a, b in zip(before, after) if a.dim() > 1)  # no stream sits out
-    assert trainer.validation_step(batch)["loss"] > -1

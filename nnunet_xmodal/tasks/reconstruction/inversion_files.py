@@ -36,7 +36,7 @@ class InversionFiles:
 
     def __init__(
         self, settings: FieldInputs, one_ppm: float, magnitude: int | None = None, device: torch.device | str = "cpu"
-    ):
+    ) -> None:
         self.settings, self.one_ppm, self.magnitude, self.device = settings, one_ppm, magnitude, device
         self.files: dict[str, Path] = {}
 

@@ -224,7 +224,7 @@ def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:
     if getattr(network, "stream_dropout", None) is None:
         raise XModalError(
             f"the model of {predictor.trainer_name} was never trained without a stream: for --allow_missing train "
-            "nnUNetTrainerCSADDropout, nnUNetTrainerCMFFDropout or nnUNetTrainerMultiStreamDropout, "
+            "nnUNetTrainerAnyStreams, nnUNetTrainerCSADDropout or nnUNetTrainerCMFFDropout, "
             "or let a model of nnUNetTrainerCMFTPaired make what is missing, with --impute."
         )
 

@@ -60,7 +60,7 @@ def assert_numbered(data, slices: FileSlices):
         assert slices.named(index) == f"slice {values[0]:.0f}" + ("", " along y", " along x")[slices.axis]
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 @pytest.mark.parametrize("code", CODES)
 def test_of_scans_that_prediction_turns(code, order):
     data, slices = preprocessed(code, "LPS", order)
