@@ -111,7 +111,7 @@ class OwnTask:
         assert not self.without_gradient(trainer.network)
 
     def has_the_same_gradients_when_scaled(self, make: Make, batch_for: BatchFor) -> None:
-        """A GradScaler's factor is gone before gradients are clipped, to a norm so small that they are, and in weights."""
+        """A GradScaler's factor is gone before gradients are clipped, to a norm that all exceed, and from weights."""
         plain, scaled = make(), make()
         scaled.network.load_state_dict(plain.network.state_dict())
         scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
