@@ -111,16 +111,18 @@ class OwnTask:
         assert not self.without_gradient(trainer.network)
 
     def has_the_same_gradients_when_scaled(self, make: Make, batch_for: BatchFor) -> None:
-        """A GradScaler's factor is gone again before gradients are clipped and weights updated."""
+        """A GradScaler's factor is gone before gradients are clipped, to a norm that all exceed, and from weights."""
         plain, scaled = make(), make()
         scaled.network.load_state_dict(plain.network.state_dict())
         scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
         for trainer in (plain, scaled):
             torch.manual_seed(1)
+            trainer.largest_gradient = 1e-3
             trainer.network.train()
             trainer.train_step(batch_for(trainer))
         for ours, theirs in zip(plain.network.parameters(), scaled.network.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs)
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-9)
 
     def names_the_case_with_nan(self, trainer: nnUNetTrainer, batch_for: BatchFor) -> None:
         """One voxel of the batch's last case is enough."""

@@ -45,6 +45,8 @@ def test_both_ranks_learn_the_same_and_share_the_validation(
 ):
     plans = make_plans(dimensions=3, patch_size=PATCH)
     plans["xmodal"] = {"target_channel": 1, "outputs": 1}
+    for channel in "01":
+        plans["foreground_intensity_properties_per_channel"][channel]["std"] = 0.02  # that of the cases
     plans["configurations"]["3d_fullres"]["architecture"] = {
         "network_class_name": f"{QSMUNet.__module__}.QSMUNet",
         "arch_kwargs": {"widths": [4, 8]},
