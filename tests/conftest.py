@@ -138,6 +138,17 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
+def handlers_of_signals():
+    """What a test, or what it calls in this process, does on a signal is not done in the next one."""
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in signals}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler and handler is not None:
+            signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
 def one_thread():
     """Prediction on the CPU takes all threads for its process, as nnU-Net's does, and here that is the tests'."""
     yield

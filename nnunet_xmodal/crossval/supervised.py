@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from nnunet_xmodal.crossval.checkpoints import set_aside_unreadable
 from nnunet_xmodal.crossval.job import Job, executable
 from nnunet_xmodal.crossval.job_start import JobStart, set_aside_outdated_results, start_of
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.temporary import sweep
 
 START = (sys.executable, "-m", "nnunet_xmodal.crossval.supervised")
 """Command that starts it; the job follows as JSON."""
@@ -72,6 +74,7 @@ def run_job(job: Job, hangup: int | None = None) -> int:
             status = process.wait()
         finally:
             stop_group(process)
+            sweep(tempfile.gettempdir())  # SIGTERM leaves a training no time for its folder of sockets
     if status:
         return status if status > 0 else 128 - status
     return 0 if start_of(job) is JobStart.FINISHED else 1

@@ -13,6 +13,7 @@ import pytest
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, run_locally
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
+from nnunet_xmodal.files.temporary import _HOST
 
 SCHEDULER = """\
 import sys
@@ -153,6 +154,16 @@ def test_no_loader_worker_outlives_its_training(run, fake_training, make_job):
     fake_training.behave(fails=("nnUNetTrainer 2d 1",))
     run([make_job(0), make_job(1)])
     assert len(fake_training.times("begins")) == 2 and not fake_training.alive()
+
+
+def test_temporary_folders_of_ended_trainings_are_swept(run, fake_training, make_job, monkeypatch, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-SE", "-c", ""])
+    ended.wait()
+    left = tmp_path / "temporary" / f".tmp_{_HOST}.{ended.pid}.sockets"
+    left.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(left.parent))
+    run([make_job(0)])
+    assert not left.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(run, fake_training, make_job):

@@ -208,7 +208,9 @@ class Trials:
         return Path(self._temporary.name) / out.parent.name
 
     def _remains(self, out: Path) -> list[str]:
-        return [*_temporary(out), *(path.name for path in self._tmp(out).iterdir())]
+        # torch keeps what it has compiled there, after undisturbed commands, too
+        other = (path.name for path in self._tmp(out).iterdir() if not path.name.startswith("torchinductor_"))
+        return [*_temporary(out), *other]
 
     def _start(self, out: Path, fault: str, number: int, *again: str):
         target = self.target
