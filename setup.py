@@ -12,6 +12,7 @@ setup(
     packages=[
         *find_packages(include=["nnunet_xmodal", "nnunet_xmodal.*"]),
         "nnunet_xmodal.plugin",  # a folder that nnU-Net searches, no package of its own
+        "nnunet_xmodal.preparation.recipes",  # JSON files alone
         *(f"nnunet_xmodal.{name}" for folder in BESIDE for name in (folder, *find_packages(include=[f"{folder}.*"]))),
     ],
     package_dir={f"nnunet_xmodal.{folder}": folder for folder in BESIDE},
