@@ -86,8 +86,11 @@ def write_dicom(
         part.SetMetaData("0020|000e", series or f"1.2.3.{index}")
         part.SetMetaData("0008|0018", f"1.2.4.{abs(hash((str(folder), series))) % 10**6}.{index}")
         part.SetMetaData("0020|0013", str(index + 1))
-        writer.SetFileName(str(folder / f"{names(index)}.dcm"))
-        writer.Execute(part)
+        file = str(folder / f"{names(index)}.dcm")
+        writer.SetFileName(file)
+        for _ in range(2):  # before it has read anything GDCM takes a fractional slice for an enhanced one
+            writer.Execute(part)
+            sitk.ReadImage(file)
     return folder
 
 
