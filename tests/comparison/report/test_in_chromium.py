@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome: apt install chromium"),
 ]
 
+SIZE = {"width": 1280, "height": 800}
 HOSTILE = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "a|b")
 
 
@@ -40,7 +41,7 @@ def open_report(browser, tmp_path_factory):
         folder = tmp_path_factory.mktemp("report")
         write_report(contents, folder)
         address = (folder / "report.html").as_uri()
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page = browser.new_page(viewport=SIZE)
         wrong = []
         page.on("console", lambda message: wrong.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
@@ -53,8 +54,16 @@ def open_report(browser, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(open_report, contents):
+def opened(open_report, contents):
     return open_report(contents)
+
+
+@pytest.fixture
+def report(opened):
+    """The page as it is when it has been opened, whatever was sorted, chosen and typed before."""
+    opened.page.set_viewport_size(SIZE)
+    opened.page.reload()
+    return opened
 
 
 def _column(table, title):
