@@ -60,16 +60,18 @@ def apply_folder(request: ApplyRequest) -> list[Path]:
     """
     check_output_folder(request.output)
     jobs, faults = _jobs(request), []
-    for job in jobs:  # read once, so that nothing is written before all is known to be sound
+    for job in jobs:  # read first, so that nothing is written before all is known to be sound
         try:
-            _resampled(job, request)
+            _read(job, request)
         except XModalError as error:
             faults.append(str(error))
     if faults:
         raise XModalError(first_of(faults))
+    how = sitk.sitkNearestNeighbor if request.nearest else sitk.sitkLinear
     with claimed(request.output):
         for job in jobs:
-            write_volume(_resampled(job, request), job.output, compress=True)
+            volume, grid, transform = _read(job, request)
+            write_volume(sitk.Resample(volume, grid, transform, how, 0.0), job.output, compress=True)
     return [job.output for job in jobs]
 
 
@@ -92,6 +94,9 @@ def _jobs(request: ApplyRequest) -> list[_Job]:
             raise XModalError(f"{file} has no transform: {request.transforms} holds no .tfm whose name it begins with.")
         case = max(cases, key=len)
         jobs.append(_Job(file, transforms[case], _grid(request, case), request.output / f"{name}.nii.gz"))
+        same = next((one.volume for one in jobs[:-1] if one.output == jobs[-1].output), None)
+        if same is not None:
+            raise XModalError(f"{same} and {file} would both become {jobs[-1].output.name}: rename one of them.")
     if not jobs:
         raise XModalError(f"the folder {request.volumes} holds no volumes, which end in {', '.join(VOLUMES)}.")
     return jobs
@@ -109,7 +114,7 @@ def _grid(request: ApplyRequest, case: str) -> Path:
     )
 
 
-def _resampled(job: _Job, request: ApplyRequest) -> sitk.Image:
+def _read(job: _Job, request: ApplyRequest) -> tuple[sitk.Image, sitk.Image, sitk.Transform]:
     volume, grid = (read_volume_file(file).image for file in (job.volume, job.grid))
     try:
         transform = sitk.ReadTransform(str(job.transform))
@@ -119,5 +124,4 @@ def _resampled(job: _Job, request: ApplyRequest) -> sitk.Image:
         raise XModalError(
             f"{job.transform} is no transform of SimpleITK{invertible}: register the case again."
         ) from error
-    how = sitk.sitkNearestNeighbor if request.nearest else sitk.sitkLinear
-    return sitk.Resample(volume, grid, transform, how, 0.0)
+    return volume, grid, transform

@@ -86,3 +86,12 @@ def test_what_cannot_be_moved_is_said_before_anything_is_written(folders, capsys
         run(folders)
     assert sentence in capsys.readouterr().err
     assert not (folders / "out").exists()
+
+
+def test_two_volumes_that_would_become_one_file_are_named(folders, capsys):
+    for ending in (".nii.gz", ".nrrd"):
+        sitk.WriteImage(image(), str(folders / "volumes" / f"anna_targets{ending}"))
+    with pytest.raises(SystemExit, match="2"):
+        run(folders)
+    assert "would both become anna_targets.nii.gz" in capsys.readouterr().err
+    assert not (folders / "out").exists()
