@@ -43,7 +43,8 @@ import torch._inductor
 from forked_spawn import fork_instead_of_spawn, threads
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
-import nnunet_xmodal
+import nnunet_xmodal.planners
+import nnunet_xmodal.trainers
 
 READ_ON_IMPORT = ("nnUNet_def_n_proc", "OMP_NUM_THREADS")
 """By nnU-Net's configuration.py, for many default arguments, and by torch."""
@@ -68,7 +69,13 @@ def import_everything() -> None:
     for name in _COMMANDS:
         importlib.import_module(name)
     searched = [f"{folder}/training/nnUNetTrainer" for folder in nnunetv2.__path__]
-    packages = ((nnunet_xmodal.__path__, "nnunet_xmodal."), (searched, "nnunetv2.training.nnUNetTrainer."))
+    packages = (
+        # of a checkout that is not installed its root as well, where setup.py lies
+        (nnunet_xmodal.__path__[:1], "nnunet_xmodal."),
+        (nnunet_xmodal.trainers.__path__, "nnunet_xmodal.trainers."),
+        (nnunet_xmodal.planners.__path__, "nnunet_xmodal.planners."),
+        (searched, "nnunetv2.training.nnUNetTrainer."),
+    )
     for path, prefix in packages:
         for module in pkgutil.walk_packages(path, prefix):
             if not module.name.startswith("nnunet_xmodal.plugin"):  # nnU-Net imports it under a name of its own
