@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from nnunet_xmodal.broken_pools import end_broken_pools, end_pools_as_ever
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.system_failures import is_of_dead_workers, sentence_of
 
@@ -92,6 +93,7 @@ def tie_workers(ignore_interrupts: bool = False) -> None:
         _started.append(process)
 
     _ANY_PROCESS.start = start
+    end_broken_pools(_exit_statuses)
 
 
 @contextmanager
@@ -103,6 +105,8 @@ def tied_workers(ignore_interrupts: bool = True) -> Iterator[None]:
         yield
     finally:
         _ANY_PROCESS.start = before
+        if before is _start:
+            end_pools_as_ever()
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -1,5 +1,6 @@
 """Temporary folders that carry their owner's name, so that what a killed process leaves is swept by the next one."""
 
+import atexit
 import os
 import re
 import shutil
@@ -36,13 +37,23 @@ def temporary_folder(place: str | Path | None = None) -> Iterator[Path]:
     try:
         yield Path(folder)
     finally:
+        _in_use.discard(
+            folder
+        )  # first: what interrupts the removal leaves it to the next sweep, at the latest at the end
         if os.getpid() == owner:  # a fork that ends, or forgets, removes nothing
             for _ in range(_TRIES):  # a process that is just ending may still make a socket in it
                 shutil.rmtree(folder, ignore_errors=True)
                 if not os.path.exists(folder):
                     break
                 time.sleep(0.02)
-            _in_use.discard(folder)
+
+
+@atexit.register
+def _sweep_again() -> None:
+    """Remove what was made when a signal came, or whose removal a signal has interrupted."""
+    for pid, place in _swept:
+        if pid == os.getpid():
+            sweep(place)
 
 
 def sweep(place: str | Path, below: bool = False) -> None:

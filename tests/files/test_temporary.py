@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_xmodal.files import temporary
+from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.temporary import is_alive, sweep, temporary_folder
 
 
@@ -26,6 +27,29 @@ def test_a_folder_carries_host_and_process_and_goes_afterwards(tmp_path):
         (folder / "half").write_text("half")
         sweep(tmp_path)
         assert folder.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_signal_interrupts_at_the_end_is_left_to_the_next_sweep(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        monkeypatch.undo()
+        raise SystemExit(143)
+
+    with pytest.raises(SystemExit), claimed(tmp_path), temporary_folder(tmp_path) as folder:
+        (folder / "half").write_text("half")
+        monkeypatch.setattr(temporary.shutil, "rmtree", interrupted)
+    assert not list(tmp_path.iterdir())
+
+
+def test_at_the_end_of_a_process_nothing_is_left_where_it_had_folders(tmp_path):
+    script = (
+        "import sys, tempfile\nfrom nnunet_xmodal.files import temporary\n"
+        "with temporary.temporary_folder(sys.argv[1]): pass\n"
+        "made = lambda **words: [real(**words), sys.exit(143)]\n"  # a signal between a folder's making and its note
+        "real, tempfile.mkdtemp = tempfile.mkdtemp, made\n"
+        "with temporary.temporary_folder(sys.argv[1]): pass\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == 143
     assert not list(tmp_path.iterdir())
 
 
