@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    {"errors", "discovery", "catalogue", "numerics", "files", "processes", "broken_pools", "system_failures", "uncaught"},
+    {"errors", "discovery", "catalogue", "numerics", "files"}
+    | {"processes", "broken_pools", "system_failures", "uncaught"},
     {"geometry", "physics"},
     {"datasets", "phantoms", "networks", "losses"},
     {"prediction", "evaluation"},

@@ -135,6 +135,9 @@ class XModalTrainer(nnUNetTrainer):
         self._check_streams_of_other_folds()
         with stand_ins(WRITERS, nnunet_trainer):
             super().on_train_start()
+        if self.current_epoch >= self.num_epochs and self.local_rank == 0:
+            # a training that was interrupted between its last checkpoint and the picture that follows it
+            self.logger.plot_progress_png(self.output_folder)
         names = channel_names_of(self.dataset_json)
         self.print_to_log_file("Streams:", describe_streams(self.plans_manager.plans["xmodal"]["streams"], names))
 
