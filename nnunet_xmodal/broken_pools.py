@@ -1,23 +1,31 @@
-"""Pools of multiprocessing that end although a worker was killed.
+"""Pools of multiprocessing that fail and end when a worker was killed, in place of waiting for ever.
 
-A worker that waits for its next task holds the lock of the queue. Killed then, as Linux does where the memory is full,
-it never gives the lock back, and whoever ends the pool waits for it for ever: nnU-Net, too, when it has noticed that a
-worker is gone and wants to say so.
+Whoever kills a worker, as Linux does where the memory is full, takes its task along, and with it, if the worker waited
+for one, the lock of the queue: no other worker gets a task any more, and the pool does not even end. nnU-Net looks
+after the workers of some of its pools and then wants to end them, and waits for results of others.
 """
 
 import threading
+import time
 from collections.abc import Callable
-from multiprocessing.pool import Pool
+from contextlib import suppress
+from multiprocessing.pool import MapResult, Pool
 from typing import Any
 
 _PATIENCE = 5.0  # seconds that the end of a pool may take once a worker was killed
 _POLL = 0.05
-_ANY_POOL: Any = Pool  # a private method is replaced, which its type does not foresee
+_ANY_POOL: Any = Pool  # private methods are replaced, which its type does not foresee
 _terminate_pool: Callable[..., None] = _ANY_POOL._terminate_pool.__func__
+_handle_workers: Callable[..., None] = _ANY_POOL._handle_workers.__func__
+_join_exited_workers: Callable[[list], bool] = _ANY_POOL._join_exited_workers
+_pending: dict[int, dict] = {}
+"""Of the pools that are looked after, by the id of their lists of workers: what they still owe."""
 
 
-def end_broken_pools(exit_statuses: Callable[[], set[int | None]]) -> None:
-    """Let pools that are made from now on end within seconds after a worker of this process was killed.
+def fail_broken_pools(exit_statuses: Callable[[], set[int | None]]) -> None:
+    """Let pools that are made from now on fail, and end within seconds, when one of their workers was killed.
+
+    What they owe is answered with a RuntimeError, as nnU-Net words it where it looks after the workers itself.
 
     Args:
         exit_statuses: gives those of all workers of this process, of a killed one a negative number.
@@ -41,7 +49,23 @@ def end_broken_pools(exit_statuses: Callable[[], set[int | None]]) -> None:
             for worker in list(arguments[3]):
                 worker.kill()
 
+    def look_after(cls: type[Pool], cache: dict, *arguments: Any) -> None:
+        # the body of the thread that replaces workers which have done their share; `arguments[4]` are the workers
+        _pending[id(arguments[4])] = cache
+        try:
+            _handle_workers(cls, cache, *arguments)
+        finally:
+            del _pending[id(arguments[4])]
+
     _ANY_POOL._terminate_pool = classmethod(end)
+    _ANY_POOL._handle_workers = classmethod(look_after)
+    _ANY_POOL._join_exited_workers = staticmethod(_join_and_look)
+
+
+def leave_pools_as_they_are() -> None:
+    """Undo `fail_broken_pools` for pools that are made from now on."""
+    _ANY_POOL._terminate_pool = classmethod(_terminate_pool)
+    _ANY_POOL._handle_workers = classmethod(_handle_workers)
 
 
 def _try(failures: list[Exception], *arguments: Any) -> None:
@@ -51,6 +75,31 @@ def _try(failures: list[Exception], *arguments: Any) -> None:
         failures.append(error)
 
 
-def end_pools_as_ever() -> None:
-    """Undo `end_broken_pools` for pools that are made from now on."""
-    _ANY_POOL._terminate_pool = classmethod(_terminate_pool)
+def _join_and_look(workers: list) -> bool:
+    """Do as the pool's own method of this name, in the thread that replaces workers; see whether one was killed."""
+    killed = any(worker.exitcode for worker in list(workers))
+    pending = _pending.get(id(workers))
+    if killed and pending is not None:
+        handler = threading.current_thread()
+        threading.Thread(target=_fail_all, args=(pending, handler), daemon=True).start()
+    return _join_exited_workers(workers)
+
+
+def _fail_all(pending: dict, handler: threading.Thread) -> None:
+    """Answer what a pool owes, and what it is asked for afterwards, until it ends."""
+    while True:
+        for result in list(pending.values()):
+            _fail(result)
+        if not handler.is_alive():
+            return
+        time.sleep(_POLL)
+
+
+def _fail(result: Any) -> None:
+    answer = (False, RuntimeError("Some background worker was killed, or ended too early: what it did is lost."))
+    with suppress(KeyError):  # answered a moment ago
+        if isinstance(result, MapResult):  # ready when all its parts are
+            while not result.ready():
+                result._set(0, answer)
+        else:
+            result._set(getattr(result, "_index", 0), answer)

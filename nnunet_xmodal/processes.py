@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from nnunet_xmodal.broken_pools import end_broken_pools, end_pools_as_ever
+from nnunet_xmodal.broken_pools import fail_broken_pools, leave_pools_as_they_are
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.system_failures import is_of_dead_workers, sentence_of
 
@@ -93,7 +93,7 @@ def tie_workers(ignore_interrupts: bool = False) -> None:
         _started.append(process)
 
     _ANY_PROCESS.start = start
-    end_broken_pools(_exit_statuses)
+    fail_broken_pools(_exit_statuses)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def tied_workers(ignore_interrupts: bool = True) -> Iterator[None]:
     finally:
         _ANY_PROCESS.start = before
         if before is _start:
-            end_pools_as_ever()
+            leave_pools_as_they_are()
 
 
 def end_with_parent(parent: int | None = None) -> None:

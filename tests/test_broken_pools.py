@@ -1,4 +1,4 @@
-"""Pools end, whoever was killed."""
+"""Pools fail and end, whoever was killed."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from collections import deque
 import pytest
 
 from nnunet_xmodal import broken_pools, processes
-from nnunet_xmodal.processes import tied_workers
+from nnunet_xmodal.processes import failure_of, tied_workers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no fork and no signals: Linux and macOS do")
 
@@ -37,9 +37,7 @@ def _terminated(pool, within: float) -> bool:
 def test_a_pool_whose_idle_worker_was_killed_with_the_lock_ends():
     with tied_workers():
         pool = _pool()
-    deadline = time.monotonic() + 5
-    while not _is_held(pool._inqueue._rlock):  # by the worker that is to have the next task
-        assert time.monotonic() < deadline
+    _await(lambda: _is_held(pool._inqueue._rlock))  # by the worker that is to have the next task
     for process in list(pool._pool):
         os.kill(process.pid, signal.SIGKILL)
     assert _terminated(pool, 10)
@@ -47,6 +45,47 @@ def test_a_pool_whose_idle_worker_was_killed_with_the_lock_ends():
     for process in pool._pool:
         process.join(5)
         assert not process.is_alive()
+
+
+def _await(condition) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _die(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+WAYS = {
+    "map": lambda pool: pool.map(_die, range(4), chunksize=1),
+    "starmap": lambda pool: pool.starmap(_die, [(number,) for number in range(4)]),
+    "apply": lambda pool: pool.apply(_die, (1,)),
+    "imap": lambda pool: list(pool.imap(_die, range(4))),
+    "imap_unordered": lambda pool: list(pool.imap_unordered(_die, range(4))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_killed_worker_owes_is_an_error_and_so_is_what_is_asked_for_afterwards(way):
+    with tied_workers():
+        pool = _pool()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="^Some background worker was killed") as failure:
+            WAYS[way](pool)
+        assert "the memory was full" in failure_of(failure.value)
+    assert _terminated(pool, 10)
+    _await(lambda: not broken_pools._pending)
+
+
+def test_workers_that_have_done_their_share_are_replaced_as_ever():
+    with tied_workers():
+        pool = multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1)
+    assert pool.map(abs, range(-6, 0), chunksize=1) == [6, 5, 4, 3, 2, 1]
+    assert _terminated(pool, 10)
 
 
 def _is_held(lock) -> bool:
@@ -73,12 +112,11 @@ def test_what_goes_wrong_at_the_end_is_raised(monkeypatch):
 
     pool = _pool()
     monkeypatch.setattr(broken_pools, "_terminate_pool", fail)
-    failing = broken_pools.end_broken_pools
-    failing(set)
+    broken_pools.fail_broken_pools(set)
     try:
         with pytest.raises(AssertionError, match="not alive"):
             type(pool)._terminate_pool([], [], [], [])
     finally:
         monkeypatch.undo()
-        broken_pools.end_pools_as_ever()
+        broken_pools.leave_pools_as_they_are()
         pool.terminate()
