@@ -105,15 +105,15 @@ class CMFFUNet(BranchesUNet):
     Args:
         guidance: the mask-guided attention block, None for "Ours w/o MG" of Table 2.
         attention: `(conv_op, channels)` → block of S_F's features, e.g. CBAM for "Ours w CA".
-        stream_dropout: draws in training mode which streams of a sample are present.
+        stream_dropout: draws in training mode, of the streams that a sample has, which are present.
         The others are those of BranchesUNet.
 
     Shape: `(B, input_channels, *spatial)` → in eval mode logits of S_F, `(B, num_classes, *spatial)` or a list of
     them; in training mode `(logits of S_F, (logits of S_A, logits of S_B))`.
 
-    `present`, bool `(B, 2)` with at least one True in each row, says which streams there are; None leaves it to
-    `stream_dropout`, or means both. What an absent stream's channels hold, NaN included, changes neither output nor
-    gradient: S_F reads 0 in the place of its branch and is guided by the other's mask, and its branch's logits are
+    `present`, bool `(B, 2)` with at least one True in each row, says which streams there are, of which `stream_dropout`
+    drops some in training; None means both. What an absent stream's channels hold, NaN included, changes neither output
+    nor gradient: S_F reads 0 in the place of its branch and is guided by the other's mask, and its branch's logits are
     the other's, as constants, so that a loss of them teaches it nothing.
 
     Raises:
@@ -137,8 +137,8 @@ class CMFFUNet(BranchesUNet):
         self, x: torch.Tensor, present: torch.Tensor | None = None
     ) -> torch.Tensor | list[torch.Tensor] | tuple:
         """Return the logits; see the class."""
-        if present is None and self.stream_dropout is not None:
-            present = self.stream_dropout(x, len(self.stream_channels))
+        if self.stream_dropout is not None:
+            present = self.stream_dropout(x, len(self.stream_channels), present)
         if present is not None:
             x = without_absent_channels(x, present, self.stream_channels)
         check_input(x, self.input_channels, self.total_stride, self.training)
@@ -156,6 +156,11 @@ class CMFFUNet(BranchesUNet):
         else:
             branch_logits = tuple(finest for (finest,) in branch_logits)
         return (fused, branch_logits) if self.training else fused
+
+    @property
+    def knows_absence(self) -> bool:
+        """Tell whether it was made to be without a stream."""
+        return self.stream_dropout is not None
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         """Count the numbers in the outputs of all convolutions for one sample."""

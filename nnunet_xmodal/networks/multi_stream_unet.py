@@ -35,15 +35,15 @@ class MultiStreamUNet(nn.Module):
         reduce_skips, reduce_some, fusion, exchange: see MultiStreamEncoder.
         attention: makes the module that the fused skips pass on their way to the decoder.
         distillation: makes pairs of attention maps of the encoders' features; used in training mode only.
-        stream_dropout: draws in training mode which streams of a sample are present.
+        stream_dropout: draws in training mode, of the streams that a sample has, which are present.
         architecture: `arch_kwargs` of PlainConvUNet or ResidualEncoderUNet plans.
 
     Shape: `(B, input_channels, *spatial)` → logits `(B, num_classes, *spatial)`, or a list of them from fine to
     coarse with deep supervision; in training mode with distillation `(logits, pairs of log attention maps)`.
 
-    `present`, bool `(B, S)` with at least one True in each row, says which streams there are; None leaves it to
-    `stream_dropout`, or means all. What an absent stream's channels hold, NaN included, changes neither output nor
-    gradient: its features are 0 in the skips, `fusion` leaves it out, and pairs of attention maps with it are equal.
+    `present`, bool `(B, S)` with at least one True in each row, says which streams there are, of which `stream_dropout`
+    drops some in training; None means all. What an absent stream's channels hold, NaN included, changes neither output
+    nor gradient: its features are 0 in the skips, `fusion` leaves it out, and pairs of maps with it are equal.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class MultiStreamUNet(nn.Module):
         self, x: torch.Tensor, present: torch.Tensor | None = None
     ) -> torch.Tensor | list[torch.Tensor] | tuple:
         """Return the logits; see the class."""
-        if present is None and self.stream_dropout is not None:
-            present = self.stream_dropout(x, len(self.encoder.stream_channels))
+        if self.stream_dropout is not None:
+            present = self.stream_dropout(x, len(self.encoder.stream_channels), present)
         if present is not None:
             x = without_absent_channels(x, present, self.encoder.stream_channels)
         check_input(x, self.input_channels, self.total_stride, self.training)
@@ -101,6 +101,11 @@ class MultiStreamUNet(nn.Module):
         if self.training and self.distillation is not None:
             return logits, self.distillation(stream_features, present)
         return logits
+
+    @property
+    def knows_absence(self) -> bool:
+        """Tell whether it was made to be without a stream."""
+        return self.stream_dropout is not None
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         """Count the numbers in the outputs of all convolutions for one sample; nnU-Net plans patch and batch by it."""

@@ -1,4 +1,4 @@
-"""A network that is given some of its streams."""
+"""A network that is told which of its streams there are, where its caller hands it images alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,3 +39,47 @@ class OfPresentStreams(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load the weights of the network."""
         return unwrapped(self.network).load_state_dict(*args, **kwargs)
+
+
+class OfSamplesStreams(nn.Module):
+    """Tells the network which streams the samples of one batch have.
+
+    Args:
+        network: `(x, present)` → output.
+        present: bool `(B, S)`.
+
+    Shape: `(B, C, *spatial)` → the network's output.
+    """
+
+    def __init__(self, network: nn.Module, present: torch.Tensor) -> None:
+        super().__init__()
+        self.network, self.present = network, present
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor] | tuple:
+        """Return the network's output for the streams of this batch."""
+        return self.network(x, self.present)
+
+
+class OfMarkedStreams(nn.Module):
+    """Takes a stream for absent where one of its channels holds NaN, which `AbsenceMarked` puts into absent ones.
+
+    Stands in a predictor in the place of the network. Patches may be padded with 0, so that a single NaN counts.
+
+    Args:
+        network: `(x, present)` → output.
+        streams: per stream its channels.
+        n_channels: image channels; what an input holds beyond are those of a cascade.
+
+    Shape: `(B, C, *spatial)` → the network's output.
+    """
+
+    def __init__(self, network: nn.Module, streams: Sequence[Sequence[int]], n_channels: int) -> None:
+        super().__init__()
+        self.network = network
+        self.streams, self.n_channels = [list(stream) for stream in streams], n_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return the network's output for the streams that are not marked as absent."""
+        is_absent = x[:, : self.n_channels].flatten(2).isnan().any(2)  # B C
+        present = torch.stack([~is_absent[:, stream].any(1) for stream in self.streams], 1)
+        return self.network(x, present)

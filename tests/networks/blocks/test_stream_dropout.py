@@ -54,3 +54,30 @@ def test_some_streams_are_any_but_none_and_all_and_equally_likely(n_streams):
     assert set(counts) == set(expected)
     assert all(count / SAMPLES == pytest.approx(1 / len(expected), abs=0.01) for count in counts.values())
     assert SomeStreams().eval()(torch.empty(4, 1, 2, 2), n_streams) is None
+
+
+@pytest.mark.parametrize("given", [(True, False, True), (False, True, False), (True, True, True)])
+def test_what_a_sample_lacks_is_not_drawn_and_the_rest_as_if_there_were_no_other_streams(given):
+    """One draw for both kinds, of samples of which each has these streams."""
+    x, n = torch.empty(SAMPLES, 1, 2, 2), sum(given)
+    has = torch.tensor([given]).expand(SAMPLES, -1)
+    for draw, probability in ((StreamDropout(0.3), 0.3), (SomeStreams(), None)):
+        present = draw(x, 3, has)
+        assert present.any(1).all() and not (present & ~has).any()
+        assert draw.eval()(x, 3, has) is has
+        counts = Counter(map(tuple, present[:, torch.tensor(given)].tolist()))
+        subsets = [subset for subset in product((False, True), repeat=n) if any(subset)]
+        if probability is None:
+            expected = {subset: 1 / (2**n - 2) for subset in subsets if not all(subset)} if n > 1 else {(True,): 1.0}
+        else:
+            share = {s: 0.7 ** sum(s) * 0.3 ** (n - sum(s)) for s in subsets}
+            expected = {subset: value / sum(share.values()) for subset, value in share.items()}
+        assert set(counts) == set(expected)
+        assert all(counts[subset] / SAMPLES == pytest.approx(value, abs=0.01) for subset, value in expected.items())
+
+
+def test_samples_of_a_batch_are_drawn_of_what_each_has():
+    has = torch.tensor([[True, False, False], [False, True, True], [False, False, True]]).repeat(50, 1)
+    for draw in (StreamDropout(0.999), SomeStreams()):
+        present = draw(torch.empty(150, 1, 2, 2), 3, has)
+        assert present.any(1).all() and not (present & ~has).any()
