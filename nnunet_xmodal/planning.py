@@ -1,7 +1,7 @@
 """From a raw dataset to plans and preprocessed data, by nnU-Net's own functions."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_xmodal.datasets.checks import Case, check_cases, training_cases
 from nnunet_xmodal.datasets.foreground_check import check_some_foreground
+from nnunet_xmodal.datasets.incomplete_cases import incomplete_training_cases, missing_by_name
+from nnunet_xmodal.datasets.presence import MISSING_FILE, write_missing
 from nnunet_xmodal.datasets.stored_axes import axes_of_cases, most_common, tell_of_other_axes
 from nnunet_xmodal.datasets.streams import Streams, describe_streams, streams_from_command_line, streams_of_dataset
 from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
@@ -40,6 +42,8 @@ from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.stand_ins import json_written_whole
 from nnunet_xmodal.planners import planner_class
 from nnunet_xmodal.planners.own_planner import OwnPlanner, check_options, declared_by
+from nnunet_xmodal.planners.present_channels import preprocessing_present_channels
+from nnunet_xmodal.planners.present_fingerprint import extract_present_fingerprint
 from nnunet_xmodal.planners.sized_planning import can_be_sized, check_sizes, sized
 from nnunet_xmodal.planning_request import PlanRequest
 
@@ -57,7 +61,7 @@ def plan_and_preprocess(request: PlanRequest) -> None:
     """
     require_variables("nnUNet_raw", "nnUNet_preprocessed")
     check_planner(request)
-    streams = {dataset: _checked_streams(dataset, request) for dataset in request.datasets}
+    checked = {dataset: _checked(dataset, request) for dataset in request.datasets}
     with ExitStack() as outputs:
         for dataset in request.datasets:
             outputs.enter_context(claimed(Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset)))
@@ -67,9 +71,11 @@ def plan_and_preprocess(request: PlanRequest) -> None:
         outputs.enter_context(json_written_whole(fingerprint_extractor, default_experiment_planner))
         for dataset in request.datasets:
             outputs.enter_context(explained_if_full(_without_cut_files(dataset)))
-        _extract_fingerprints(request)
+        for dataset, (cases, _) in checked.items():
+            _write_missing(dataset, cases)
+        _extract_fingerprints(request, {dataset: cases for dataset, (cases, _) in checked.items()})
         print("Experiment planning...")
-        plans_names = [_write_plans(dataset, request, streams[dataset]) for dataset in request.datasets]
+        plans_names = [_write_plans(dataset, request, streams) for dataset, (_, streams) in checked.items()]
         if request.preprocess:
             _preprocess(request, plans_names[-1])
 
@@ -86,9 +92,25 @@ def check_planner(request: PlanRequest) -> None:
         raise XModalError(
             f"{request.planner} needs a label in every case: leave --unlabelled out, and unlabelled cases, too."
         )
+    if request.allow_missing:
+        _check_takes_incomplete(request, planner)
     check_sizes(request.patch, request.base_width)
     if request.patch is not None and len(request.patch) != 3 and not can_be_sized(planner):
         raise XModalError(f"--patch takes three numbers Z Y X for {request.planner}, and got {len(request.patch)}.")
+
+
+def _check_takes_incomplete(request: PlanRequest, planner: type) -> None:
+    if declared_by(planner).needs_every_channel:
+        raise XModalError(f"{request.planner} needs every channel of every case: leave --allow_missing out.")
+    usual = PlanRequest(request.datasets)
+    for flag, field in (
+        ("--unlabelled", "unlabelled"),
+        ("--verify_dataset_integrity", "verify_dataset_integrity"),
+        ("-fpe", "fingerprint_extractor"),
+        ("-preprocessor_name", "preprocessor"),
+    ):
+        if getattr(request, field) != getattr(usual, field):
+            raise XModalError(f"{flag} does not go together with --allow_missing: leave one of them out.")
 
 
 def planner_with_options(request: PlanRequest, streams: Streams | None) -> Callable[..., ExperimentPlanner]:
@@ -115,8 +137,8 @@ def _given_options(request: PlanRequest, declared: type[OwnPlanner]) -> dict[str
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _checked_streams(dataset: int, request: PlanRequest) -> Streams | None:
-    """Check a raw dataset; return its streams if the request or dataset.json gives any."""
+def _checked(dataset: int, request: PlanRequest) -> tuple[list[Case], Streams | None]:
+    """Check a raw dataset; return its training cases, and its streams if the request or dataset.json gives any."""
     folder = Path(nnUNet_raw) / dataset_name(dataset, takes_names=False)
     dataset_json = read_plannable(folder / "dataset.json")
     declared = declared_by(planner_class(request.planner))
@@ -125,13 +147,17 @@ def _checked_streams(dataset: int, request: PlanRequest) -> Streams | None:
         streams = streams_of_dataset(dataset_json, names)
     else:
         streams = streams_from_command_line(request.streams, names)
-    cases = (partly_labelled_cases if request.unlabelled else training_cases)(folder, dataset_json)
+    all_streams = streams or [[index] for index in range(len(names))]
+    if request.allow_missing:
+        cases = incomplete_training_cases(folder, dataset_json, all_streams)
+    else:
+        cases = (partly_labelled_cases if request.unlabelled else training_cases)(folder, dataset_json)
     check_cases(existing_files(cases), dataset_json, request.fingerprint_processes, progress=request.progress)
     check_some_foreground(existing_files(cases), dataset_json)
     _tell_of_axes(folder, cases, dataset_json)
     declared.check_raw(dataset_json, cases, **_given_options(request, declared))
-    print("Streams:", describe_streams(streams or [[index] for index in range(len(names))], names))
-    return streams
+    print("Streams:", describe_streams(all_streams, names))
+    return cases, streams
 
 
 def _tell_of_axes(folder: Path, cases: list[Case], dataset_json: dict) -> None:
@@ -155,6 +181,16 @@ def _complete_labels(dataset: int) -> None:
     print(f"{folder.name}: {written} of {len(cases)} training cases had no label file and were given an empty one.")
 
 
+def _write_missing(dataset: int, cases: list[Case]) -> None:
+    """Write which channels cases lack into the preprocessed dataset, and print of how many."""
+    name = convert_id_to_dataset_name(dataset)
+    missing = missing_by_name(cases, read_dataset_json(Path(nnUNet_raw) / name / "dataset.json"))
+    folder = Path(nnUNet_preprocessed) / name
+    write_missing(missing, folder)
+    if missing:
+        print(f"{name}: {len(missing)} of {len(cases)} cases are incomplete, {folder / MISSING_FILE} says what lacks.")
+
+
 def _without_cut_files(dataset: int) -> Path:
     """Discard a fingerprint and a split that are cut off; return the folder of the preprocessed dataset."""
     name = convert_id_to_dataset_name(dataset)
@@ -164,8 +200,21 @@ def _without_cut_files(dataset: int) -> Path:
     return folder
 
 
-def _extract_fingerprints(request: PlanRequest) -> None:
+def _extract_fingerprints(request: PlanRequest, cases: Mapping[int, list[Case]]) -> None:
     print("Fingerprint extraction...")
+    if request.allow_missing:
+        for dataset in request.datasets:
+            name = convert_id_to_dataset_name(dataset)
+            print(name)
+            extract_present_fingerprint(
+                cases[dataset],
+                read_dataset_json(Path(nnUNet_raw) / name / "dataset.json"),
+                Path(nnUNet_preprocessed) / name,
+                request.fingerprint_processes,
+                request.recompute_fingerprint,
+                request.progress,
+            )
+        return
     extract_fingerprints(
         list(request.datasets),
         request.fingerprint_extractor,
@@ -211,14 +260,15 @@ def _preprocess(request: PlanRequest, plans_name: str) -> None:
     for dataset in request.datasets:
         _discard_differing_labels(dataset)
     usual = [_DEFAULT_PROCESSES.get(name, _OTHER_PROCESSES) for name in request.configurations]
-    preprocess(
-        list(request.datasets),
-        plans_name,
-        list(request.configurations),
-        list(request.preprocessing_processes or usual),
-        request.verbose,
-        show_progress_bar=request.progress,
-    )
+    with preprocessing_present_channels() if request.allow_missing else nullcontext():
+        preprocess(
+            list(request.datasets),
+            plans_name,
+            list(request.configurations),
+            list(request.preprocessing_processes or usual),
+            request.verbose,
+            show_progress_bar=request.progress,
+        )
 
 
 def _discard_differing_labels(dataset: int) -> None:

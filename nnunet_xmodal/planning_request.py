@@ -28,6 +28,8 @@ class PlanRequest:
         TE: echo time in seconds.
         b0_direction: of the main field in physical (LPS) space, x, y, z.
         unlabelled: whether training cases without a label file get an empty one.
+        allow_missing: whether training cases may lack channels, of which none but those that there are count; at least
+            one stream of each has to be whole.
         fingerprint_extractor: class name in nnU-Net.
         fingerprint_processes: processes for checks and fingerprint.
         verify_dataset_integrity: whether nnU-Net's own check runs as well; ours always does.
@@ -59,6 +61,7 @@ class PlanRequest:
     TE: float | None = None
     b0_direction: Sequence[float] | None = None
     unlabelled: bool = False
+    allow_missing: bool = False
     fingerprint_extractor: str = "DatasetFingerprintExtractor"
     fingerprint_processes: int = 8
     verify_dataset_integrity: bool = False

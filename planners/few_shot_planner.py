@@ -49,6 +49,7 @@ class FewShotPlanner(OwnPlanner, ExperimentPlanner):
     """
 
     own_options = ("size",)
+    needs_every_channel = True
 
     def __init__(
         self, dataset_name_or_id: str | int, *, size: Sequence[int] | int | None = None, **others: Any

@@ -19,10 +19,12 @@ class OwnPlanner:
         own_options: what the constructor takes beside nnU-Net's arguments, each None by default; the names of the
             fields of PlanRequest and of the command's flags.
         needs_every_label: whether training cases without a label are refused.
+        needs_every_channel: whether training cases that lack a channel are refused, `allow_missing` or not.
     """
 
     own_options: ClassVar[tuple[str, ...]] = OPTIONS_OF_NNUNET
     needs_every_label: ClassVar[bool] = False
+    needs_every_channel: ClassVar[bool] = False
 
     @staticmethod
     def input_names(dataset_json: dict) -> list[str]:

@@ -11,6 +11,8 @@ from nnunet_xmodal.planners.own_planner import OwnPlanner
 class UnchangedImages(OwnPlanner, ExperimentPlanner):
     """Intensities stay as they are, axes keep their order, and no axis is resampled apart from the others."""
 
+    needs_every_channel = True
+
     def determine_resampling(self, *args: Any, **kwargs: Any) -> tuple:
         """Return nnU-Net's resampling, with no axis apart from the others."""
         data, data_kwargs, seg, seg_kwargs = super().determine_resampling(*args, **kwargs)

@@ -106,3 +106,39 @@ def test_images_of_another_ending_are_named(raw, capsys):
         plan()
     told = capsys.readouterr().err
     assert "c_2_0000.NII.GZ is not read" in told and "c_2.mha is not read" in told
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["-pl", "RegistrationPlanner"], "RegistrationPlanner needs every channel of every case"),
+        (["-pl", "FewShotPlanner"], "FewShotPlanner needs every channel"),
+        (["--unlabelled"], "--unlabelled does not go together with --allow_missing"),
+        (["-fpe", "Other"], "-fpe does not go together"),
+    ],
+)
+def test_what_does_not_go_together_with_missing_channels(raw, words, sentence):
+    with pytest.raises(XModalError, match=sentence):
+        plan("--allow_missing", *words)
+
+
+def test_missing_channels_are_an_error_unless_they_are_allowed(raw, monkeypatch, capsys):
+    describe(raw, channel_names={"0": "T2W", "1": "ADC"})
+    for number in range(2):
+        image = sitk.ReadImage(str(raw / "imagesTr" / f"c_{number}_0000.nii.gz"))
+        sitk.WriteImage(image, str(raw / "imagesTr" / f"c_{number}_0001.nii.gz"))
+    (raw / "imagesTr" / "c_1_0000.nii.gz").unlink()
+    with pytest.raises(XModalError, match="c_1_0000.nii.gz is missing"):
+        plan()
+    monkeypatch.setattr(planning, "extract_present_fingerprint", planning.extract_fingerprints)
+    with pytest.raises(Stopped):
+        plan("--allow_missing")
+    file = raw.parents[1] / "nnUNet_preprocessed" / raw.name / "missing.json"
+    assert json.loads(file.read_text()) == {"c_1": ["T2W"]}
+    assert "1 of 2 cases are incomplete" in capsys.readouterr().out
+    with pytest.raises(XModalError, match="c_1_0000.nii.gz .* is missing: case c_1 needs all channels of at least one"):
+        plan("--allow_missing", "--streams", "T2W+ADC")
+    sitk.WriteImage(image, str(raw / "imagesTr" / "c_1_0000.nii.gz"))
+    with pytest.raises(Stopped):
+        plan()
+    assert not file.exists()  # of a dataset that is complete now

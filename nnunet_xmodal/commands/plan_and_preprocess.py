@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="training cases without a label file get an empty one; at least one case has to be labelled",
     )
+    p.add_argument(
+        "--allow_missing",
+        action="store_true",
+        help="training cases may lack channels, as long as one stream of each is whole: for trainers that take such "
+        "cases, see documentation/how-to/incomplete_cohorts.md",
+    )
     _add_reconstruction(p.add_argument_group("ReconstructionPlanner and ReconstructionUNetPlanner"))
     p.add_argument("-pl", default=PlanRequest.planner, help="planner (default: %(default)s), e.g. XModalPlanner")
     p.add_argument("-fpe", default=PlanRequest.fingerprint_extractor, help="fingerprint extractor class of nnU-Net")

@@ -55,6 +55,11 @@ def _add_sources(sources: FieldFlags) -> None:
         metavar="NAME|FILE",
     )
     sources.add(
+        "allow_missing",
+        "cases may lack channels, as long as one stream of each is whole (see --streams); missing.json says what each "
+        "lacks. For plan_and_preprocess --allow_missing",
+    )
+    sources.add(
         "unlabelled",
         "where cases without a label go: imagesTs, or imagesTr for plan_and_preprocess --unlabelled (default: Ts)",
         choices=SPLITS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,12 +28,17 @@ SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
 
 @dataclass(frozen=True)
 class Case:
-    """Files of one case: one per channel, in the channels' order, perhaps a label map."""
+    """Files of one case: one per channel, in the channels' order, perhaps a label map.
+
+    Attributes:
+        channels: numbers of the channels of `images`, where some may be missing; None for all.
+    """
 
     name: str
     images: list[Path]
     label: Path | None = None
     labels: frozenset[int] = field(default_factory=frozenset)
+    channels: tuple[int, ...] | None = None
 
     @property
     def label_file(self) -> Path:
@@ -132,6 +137,16 @@ def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
             Case(case.name, case.images, raw_folder / "labelsTr" / f"{case.name}{ending}", labels)
             for case in cases_in_folder(raw_folder / "imagesTr", dataset_json)
         ]
+    check_labelled(cases, raw_folder, dataset_json)
+    return cases
+
+
+def check_labelled(cases: Sequence[Case], raw_folder: Path, dataset_json: dict) -> None:
+    """Check that every training case has a label map, and that there are as many as dataset.json says.
+
+    Raises:
+        XModalError: for the first that has none, and another number of cases than `numTraining`.
+    """
     for folder in dict.fromkeys(case.label_file.parent for case in cases):
         tell_of_other_endings(folder, dataset_json["file_ending"])
     for case in cases:
@@ -142,7 +157,6 @@ def training_cases(raw_folder: str | Path, dataset_json: dict) -> list[Case]:
             f"dataset.json says numTraining {dataset_json['numTraining']} but {raw_folder} holds {len(cases)} cases: "
             "correct the number or add the missing files."
         )
-    return cases
 
 
 def label_values(dataset_json: dict) -> frozenset[int]:
@@ -192,11 +206,12 @@ class _Check:
 
     def _fault(self, case: Case) -> str | None:
         first = None
+        n_channels = self.n_channels if case.channels is None else len(case.channels)
         for file in [*case.images, *([case.label] if case.label else [])]:
             array, geometry = read_image(file, self.dataset_json, is_label=file is case.label)
-            if len(case.images) == 1 and file is case.images[0] and len(array) != self.n_channels:
+            if len(case.images) == 1 and file is case.images[0] and len(array) != n_channels:
                 return (
-                    f"{file} holds {len(array)} channels, but dataset.json names {self.n_channels}: add the other "
+                    f"{file} holds {len(array)} channels, but dataset.json names {n_channels}: add the other "
                     "files of the case, or correct the names."
                 )
             if file is not case.label:

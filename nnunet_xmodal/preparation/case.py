@@ -58,7 +58,10 @@ def prepare_case(task: CaseTask) -> None:
 
 def _prepared(task: CaseTask) -> tuple[CaseFiles, Record]:
     """Return what is to be written, and the record of it, not done yet."""
-    source, settings = task.source, task.settings
+    source, settings = task.source, task.settings.for_case(task.source.images)
+    missing = [name for name in task.settings.channels if name not in source.images]
+    if task.settings.fixed in missing and (source.transforms or source.landmarks):
+        raise XModalError(f"{task.settings.fixed} is missing, from which transforms and landmarks lead to the others.")
     scans = read_scans(source, settings)
     label = read_label(source, settings, scans)
     turned = scans
@@ -86,18 +89,21 @@ def _prepared(task: CaseTask) -> tuple[CaseFiles, Record]:
 
     transforms = _transforms(channels, reference, source.name)
     rows = _channel_rows(source, channels, reference, {name: file for name, (file, _) in transforms.items()})
+    rows += [_missing_row(source.name, name, task.settings, settings) for name in missing]
     if label is not None and on_grid is not None and cropped is not None and source.label is not None:
         notes = [remarks[source.label]] if source.label in remarks else []
         notes += _label_notes(label, on_grid, cropped, turned)
         resampled = not same_grid(label, reference)
         rows.append(_row(source.name, LABEL, source.label, label, resampled, notes))
     split = source.split or ("Tr" if label is not None else settings.unlabelled)
-    files = CaseFiles(source.name, split, images, cropped, dict(transforms.values()))
+    numbers = {name: number for number, name in enumerate(task.settings.channels)}
+    files = CaseFiles(source.name, split, images, numbers, cropped, dict(transforms.values()))
     record = Record(
         source.name,
         task.fingerprint,
         split=split,
         files=files.names,
+        missing=missing,
         rows=rows,
         grid={
             "size": reference.GetSize(),
@@ -200,6 +206,11 @@ def _channel_rows(
             row[key] = "" if value is None else f"{value:.4f}"
         rows.append(row)
     return rows
+
+
+def _missing_row(case: str, channel: str, settings: PreparationSettings, of_case: PreparationSettings) -> dict:
+    note = f"{of_case.reference} gives the grid in its place" if channel == settings.reference else ""
+    return {"case": case, "channel": channel, "status": "missing", "note": note}
 
 
 def _row(case: str, channel: str, file: Path, image: sitk.Image, resampled: bool, notes: Sequence[str]) -> dict:

@@ -21,7 +21,8 @@ class CaseFiles:
 
     Attributes:
         split: `Tr` or `Ts`.
-        images: channel → image, on one grid and in the order of the channels' numbers.
+        images: channel → image, on one grid.
+        numbers: channel → its number.
         label: on the same grid, or None.
         transforms: file → transform.
     """
@@ -29,6 +30,7 @@ class CaseFiles:
     case: str
     split: str
     images: Mapping[str, sitk.Image]
+    numbers: Mapping[str, int]
     label: sitk.Image | None
     transforms: Mapping[str, sitk.Transform]
 
@@ -36,8 +38,8 @@ class CaseFiles:
     def volumes(self) -> dict[str, sitk.Image]:
         """Return the images and the label by their files, relative to the dataset's folder."""
         volumes = {
-            f"images{self.split}/{self.case}_{number:04d}{FILE_ENDING}": image
-            for number, image in enumerate(self.images.values())
+            f"images{self.split}/{self.case}_{self.numbers[name]:04d}{FILE_ENDING}": image
+            for name, image in self.images.items()
         }
         if self.label is not None:
             volumes[f"labels{self.split}/{self.case}{FILE_ENDING}"] = self.label

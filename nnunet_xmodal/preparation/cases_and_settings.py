@@ -12,7 +12,13 @@ from nnunet_xmodal.preparation.raw_dataset import carried_over, cases_of, raw_da
 from nnunet_xmodal.preparation.recipe import read_recipe
 from nnunet_xmodal.preparation.request import PreparationRequest
 from nnunet_xmodal.preparation.settings import LABEL, PreparationSettings
-from nnunet_xmodal.preparation.sources import SourceCase, SourcePatterns, cases_in_csv, cases_in_folder
+from nnunet_xmodal.preparation.sources import (
+    SourceCase,
+    SourcePatterns,
+    cases_in_csv,
+    cases_in_folder,
+    with_fault_if_no_stream,
+)
 
 _FOR_RAW_DATASETS = ("input", "output", "orientation", "processes", "overwrite")
 _FOR_FOLDERS = ("recipe", "label", "transform", "landmarks")
@@ -33,7 +39,11 @@ def cases_and_settings(request: PreparationRequest) -> tuple[list[SourceCase], P
     cases, channels = _cases_and_channels(request, recipe)
     if not cases:
         raise XModalError(f"{request.input} holds no case: check the folder or the table, and the patterns.")
-    return cases, _settings(request, recipe, channels, orientation, any(case.label for case in cases))
+    settings = _settings(request, recipe, channels, orientation, any(case.label for case in cases))
+    if request.allow_missing:
+        streams = settings.streams or [[name] for name in channels]
+        cases = [with_fault_if_no_stream(case, channels, streams) for case in cases]
+    return cases, settings
 
 
 def _of_raw_dataset(
@@ -63,11 +73,12 @@ def _of_raw_dataset(
 def _cases_and_channels(request: PreparationRequest, recipe: dict) -> tuple[list[SourceCase], list[str]]:
     if request.input.suffix.lower() != ".csv":
         patterns = _patterns(request, recipe)
-        return cases_in_folder(request.input, patterns), list(patterns.channels)
+        return cases_in_folder(request.input, patterns, request.allow_missing), list(patterns.channels)
     for name in _FOR_FOLDERS:
         if getattr(request, name) is not None:
             raise XModalError(f"--{name} looks for files in folders, and a CSV names them: leave it out.")
-    return cases_in_csv(request.input, [word.partition("=")[0] for word in request.channels or ()])
+    names = [word.partition("=")[0] for word in request.channels or ()]
+    return cases_in_csv(request.input, names, request.allow_missing)
 
 
 def _patterns(request: PreparationRequest, recipe: dict) -> SourcePatterns:
@@ -113,6 +124,7 @@ def _settings(
         margin_mm=request.margin or 0.0,
         unlabelled="Tr" if request.unlabelled == "Tr" else "Ts",
         orientation=orientation,
+        allow_missing=request.allow_missing,
     )
 
 

@@ -26,6 +26,7 @@ class Record:
         done: whether all files are there.
         split: `Tr` or `Ts`.
         files: written, relative to the dataset's folder.
+        missing: names of the channels that the case lacks.
         rows: of prepare.csv.
         grid: of the whole image that `paste_back` wants: size, spacing, origin, direction.
         box: start and size of what was cropped, x, y, z; None for a whole image.
@@ -36,6 +37,7 @@ class Record:
     done: bool = False
     split: str = "Tr"
     files: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     rows: list[dict] = field(default_factory=list)
     grid: dict | None = None
     box: dict | None = None

@@ -37,6 +37,7 @@ class PreparationRequest:
         margin: around the region on every side, in mm; 0 by default.
         unlabelled: where cases without a label go: `Ts` (imagesTs, the default) or `Tr` (imagesTr).
         orientation: axes along which all cases are stored, for example `LPS`; None leaves them.
+        allow_missing: whether cases may lack channels, as long as one stream of each is whole.
         processes: cases at once; by default `nnUNet_def_n_proc`, else the number of cores, at most 8.
         overwrite: whether all cases are prepared anew, and what is there is replaced.
 
@@ -63,6 +64,7 @@ class PreparationRequest:
     margin: float | None = None
     unlabelled: str | None = None
     orientation: str | None = None
+    allow_missing: bool = False
     processes: int = field(default_factory=default_processes)
     overwrite: bool = False
 

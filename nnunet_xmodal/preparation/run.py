@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_xmodal.datasets.organ_mask import mask_file
+from nnunet_xmodal.datasets.presence import MISSING_FILE, write_missing
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.claim import claimed
@@ -137,6 +138,7 @@ def _write_dataset_json(
     if file.is_file() and not overwrite:  # what somebody has added stays
         content = {**read_json(file), "numTraining": content["numTraining"]}
     write_json(content, file)
+    write_missing({record.case: record.missing for record in done if record.missing}, dataset)
 
 
 def _print_outcome(
@@ -160,5 +162,8 @@ def _print_outcome(
         if row["status"] == FAULT:
             print(f"  {row['case']}: {row['note']}")
     remarks = sum(bool(row.get("note")) for row in rows if row["status"] != FAULT)
+    if (dataset / MISSING_FILE).is_file():
+        incomplete = sum(bool(record.missing) for record in records.values() if record.done)
+        print(f"{dataset / MISSING_FILE} (what {incomplete} cases lack)")
     print(f"{dataset / 'prepare.csv'} ({remarks} remarks)\n{dataset / FOLDER / 'figures'}")
     return len(at_fault)

@@ -1,7 +1,7 @@
 """What a dataset is prepared with; the same for all of its cases."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from nnunet_xmodal.preparation.label_maps import Labels
@@ -27,6 +27,7 @@ class PreparationSettings:
         margin_mm: around it.
         unlabelled: where cases without a label go: `Ts` or `Tr`.
         orientation: code of the axes along which all cases are stored, see `geometry.orientation`; None leaves them.
+        allow_missing: whether cases may lack channels.
         described: what the dataset.json of a raw dataset that this one is made of says beside.
     """
 
@@ -42,6 +43,7 @@ class PreparationSettings:
     margin_mm: float = 0.0
     unlabelled: Literal["Ts", "Tr"] = "Ts"
     orientation: str | None = None
+    allow_missing: bool = False
     described: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -49,13 +51,21 @@ class PreparationSettings:
         """Return the channel that others are aligned with, and that the label was drawn on."""
         return self.channels[0] if self.reference == LABEL else self.reference
 
+    def for_case(self, present: Container[str]) -> "PreparationSettings":
+        """Return the settings for a case that has these channels alone: where the reference is missing, the first one
+        that is there takes its place.
+        """
+        channels = [name for name in self.channels if name in present]
+        reference = self.reference if self.reference in (*channels, LABEL) else channels[0]
+        return replace(self, channels=tuple(channels), reference=reference)
+
     def as_json(self) -> dict:
         """Return the fields with strings for keys, as a file gives them back."""
         content = asdict(self)
         content["label_map"] = {str(old): new for old, new in self.label_map.items()}
         content["channels"], content["roi_values"] = list(self.channels), list(self.roi_values)
         content["streams"] = self.streams and [list(stream) for stream in self.streams]
-        for name in ("orientation", "described"):  # datasets prepared before there were any
+        for name in ("orientation", "allow_missing", "described"):  # datasets prepared before there were any
             if not content[name]:
                 del content[name]
         return content

@@ -1,8 +1,8 @@
 """Which files make up which case: found by patterns, or listed in a CSV."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,11 +52,11 @@ class SourcePatterns:
     landmarks: Mapping[str, str] = field(default_factory=dict)
 
 
-def cases_in_folder(folder: Path, patterns: SourcePatterns) -> list[SourceCase]:
+def cases_in_folder(folder: Path, patterns: SourcePatterns, allow_missing: bool = False) -> list[SourceCase]:
     """Find the cases of a folder, by name. Where no channel's pattern names the case, every folder in it is one.
 
-    A case with a missing channel, or with two files for one, has a fault; a case of which only the label is there is
-    none.
+    A case with a missing channel, unless `allow_missing`, or with two files for one, has a fault; a case of which only
+    the label is there is none.
 
     Raises:
         XModalError: for a folder that does not exist, a pattern without a match in any case, and two cases with one
@@ -78,10 +78,12 @@ def cases_in_folder(folder: Path, patterns: SourcePatterns) -> list[SourceCase]:
             wanted = patterns.label if kind == "label" else by_kind[kind][name]
             what = "the label" if kind == "label" else f"{name} ({kind})"
             raise XModalError(f"no file in {folder} matches {wanted}, the pattern of {what}: correct it.")
-    return _unique([_collected(case, found, patterns) for case in sorted(names)])
+    return _unique([_collected(case, found, patterns, allow_missing) for case in sorted(names)])
 
 
-def _collected(case: str, found: Mapping[tuple[str, str], dict[str, list[Path]]], wanted: SourcePatterns) -> SourceCase:
+def _collected(
+    case: str, found: Mapping[tuple[str, str], dict[str, list[Path]]], wanted: SourcePatterns, allow_missing: bool
+) -> SourceCase:
     groups: dict[str, dict[str, Path]] = {"image": {}, "label": {}, "transform": {}, "landmarks": {}}
     faults = []
     for (kind, name), by_case in found.items():
@@ -91,19 +93,22 @@ def _collected(case: str, found: Mapping[tuple[str, str], dict[str, list[Path]]]
             faults.append(f"{paths[0]} and {paths[1]} both match the pattern of {what}: narrow it.")
         elif paths:
             groups[kind][name] = paths[0]
-    if not faults:
+    if not faults and not allow_missing:
         faults = _missing(groups["image"], wanted.channels)
     return SourceCase(
         case, groups["image"], groups["label"].get(""), groups["transform"], groups["landmarks"], tuple(faults)
     )
 
 
-def cases_in_csv(file: Path, channels: Sequence[str] = ()) -> tuple[list[SourceCase], list[str]]:
+def cases_in_csv(
+    file: Path, channels: Sequence[str] = (), allow_missing: bool = False
+) -> tuple[list[SourceCase], list[str]]:
     """Read the cases of a table with the columns case, channel and file, and perhaps label, transform and landmarks.
 
     Args:
         file: its paths are relative to its own folder, or absolute.
         channels: that are wanted, in order; those of the table as they first appear if empty.
+        allow_missing: whether a case that lacks one has no fault.
 
     Returns:
         Cases by name, and the channels. The label of a case stands in one of its rows, or the same one in several; a
@@ -124,10 +129,11 @@ def cases_in_csv(file: Path, channels: Sequence[str] = ()) -> tuple[list[SourceC
         if not row["case"]:
             raise XModalError(f"line {number} of {file} names no case.")
         by_case.setdefault(row["case"], []).append(row)
-    return _unique([_listed(case, by_case[case], file.parent, channels) for case in sorted(by_case)]), channels
+    listed_cases = [_listed(case, by_case[case], file.parent, channels, allow_missing) for case in sorted(by_case)]
+    return _unique(listed_cases), channels
 
 
-def _listed(case: str, rows: list[dict], folder: Path, channels: Sequence[str]) -> SourceCase:
+def _listed(case: str, rows: list[dict], folder: Path, channels: Sequence[str], allow_missing: bool) -> SourceCase:
     groups: dict[str, dict[str, Path]] = {"file": {}, "label": {}, "transform": {}, "landmarks": {}}
     faults = []
     for row in rows:
@@ -141,15 +147,23 @@ def _listed(case: str, rows: list[dict], folder: Path, channels: Sequence[str]) 
                 faults.append(f"the rows of {case} name two {what}, {of_kind[key].name} and {path.name}: keep one.")
             elif not path.exists():
                 faults.append(f"{path} does not exist.")
-    faults = list(dict.fromkeys(faults)) or _missing(groups["file"], channels)
+    faults = list(dict.fromkeys(faults)) or ([] if allow_missing else _missing(groups["file"], channels))
     return SourceCase(
         case, groups["file"], groups["label"].get(""), groups["transform"], groups["landmarks"], tuple(faults)
     )
 
 
-def _missing(images: Mapping[str, Path], channels: Sequence[str] | Mapping[str, str]) -> list[str]:
+def _missing(images: Mapping[str, Path], channels: Iterable[str]) -> list[str]:
     missing = [name for name in channels if name not in images]
     return [f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing."] if missing else []
+
+
+def with_fault_if_no_stream(case: SourceCase, channels: Sequence[str], streams: Sequence[Sequence[str]]) -> SourceCase:
+    """Return a case that lacks channels with a fault, unless all channels of one of the streams are there."""
+    if case.faults or any(set(stream) <= set(case.images) for stream in streams):
+        return case
+    sentence = _missing(case.images, channels)[0].removesuffix(".")
+    return replace(case, faults=(f"{sentence}, and no stream is whole.",))
 
 
 def _unique(cases: list[SourceCase]) -> list[SourceCase]:

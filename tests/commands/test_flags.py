@@ -8,7 +8,7 @@ from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 
 from nnunet_xmodal.commands import plan_and_preprocess, predict
 
-PLANNING = ("--streams", "--iso_compute", "--grid", "--base_width")
+PLANNING = ("--streams", "--iso_compute", "--grid", "--base_width", "--allow_missing")
 FEW_SHOT = ("--size", "--unlabelled")
 RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
 MASKED = ("--mask", *RECONSTRUCTION[1:], "--consistency", "--reference_region")
