@@ -91,6 +91,8 @@ _MODULE_OF = {
     "nnUNetTrainerMultiStreamDropout": "stream_dropout",
     "nnUNetTrainerAnyStreams": "any_streams",
     "nnUNetTrainerAnyStreamsDistilled": "any_streams",
+    "nnUNetTrainerZeroFill": "channel_dropout",
+    "nnUNetTrainerChannelDropout": "channel_dropout",
     "nnUNetTrainerSCFFDropout": "stream_dropout",
     "nnUNetTrainerCSADDropout": "stream_dropout",
     "nnUNetTrainerCMFFDropout": "stream_dropout",

@@ -1,11 +1,16 @@
 """CMFT, cross-modality feature transition (Zhang et al., Cross-Modality Deep Feature Learning, 2021, Sec. 3.1)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from torch import nn
 
+from nnunet_xmodal.datasets.presence import check_some_stream, missing_of, present_streams
+from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.losses.cycle_gan import (
     DiscriminatorLoss,
@@ -125,9 +130,60 @@ class nnUNetTrainerCMFTIdentity(nnUNetTrainerCMFT):
 
 
 class nnUNetTrainerCMFTUnpaired(nnUNetTrainerCMFT):
-    """A and B of a step come from different cases, so that nothing but the cycle ties them together."""
+    """A and B of a step come from different cases, so that nothing but the cycle ties them together.
+
+    Cases may lack one of the streams: they lend the other one, and complete cases are what it is validated on.
+    """
 
     loader_class = UnpairedLoader
+    takes_incomplete_cases = True
+
+    def get_tr_and_val_datasets(self) -> tuple[nnUNetBaseDataset, nnUNetBaseDataset]:
+        """Return the datasets of training, and of the validation cases that have both streams.
+
+        Raises:
+            XModalError: for a case without a whole stream, and where no validation case has both.
+        """
+        training, validation = super().get_tr_and_val_datasets()
+        names = channel_names_of(self.dataset_json)
+        check_some_stream(self.missing, self.plans_manager.plans["xmodal"]["streams"], names)
+        return training, self._complete(validation, list(validation.identifiers))[0]
+
+    def make_loader(
+        self, dataset: nnUNetBaseDataset, loaded_patch_size: Sequence[int], transforms: ComposeTransforms
+    ) -> nnUNetDataLoader:
+        """Return the loader of the training patches, which draws a stream from cases that have it."""
+        streams = self.plans_manager.plans["xmodal"]["streams"]
+        present = {case: present_streams(channels, streams) for case, channels in self.missing.items()}
+        patch_size = self.configuration_manager.patch_size
+        return self.loader_class(
+            dataset,
+            self.batch_size,
+            loaded_patch_size,
+            patch_size,
+            self.label_manager,
+            transforms=transforms,
+            without_a=[case for case, (has_a, _) in present.items() if not has_a],
+            without_b=[case for case, (_, has_b) in present.items() if not has_b],
+        )
+
+    def validate(self, dataset: nnUNetBaseDataset, cases: list[str]) -> dict[str, float]:
+        """Synthesise every validation case that has both streams."""
+        return super().validate(*self._complete(dataset, cases))
+
+    def _complete(self, dataset: nnUNetBaseDataset, cases: list[str]) -> tuple[nnUNetBaseDataset, list[str]]:
+        missing = missing_of([dataset])
+        complete = [case for case in cases if case not in missing]
+        if not complete:
+            raise XModalError(
+                f"none of the {len(cases)} validation cases of this fold has both streams, and what is made of one is "
+                "measured by the other: let nnUNetXModal_crossval make folds in which some have, or write a "
+                "splits_final.json."
+            )
+        if len(complete) == len(cases):
+            return dataset, cases
+        self.print_to_log_file(f"{len(complete)} of {len(cases)} validation cases have both streams and are measured.")
+        return self.dataset_class(self.preprocessed_dataset_folder, complete), complete
 
     def generators_step(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
         """Take one step on images of different cases."""

@@ -8,6 +8,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
+from nnunet_xmodal.datasets.presence import missing_of
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
@@ -22,6 +23,7 @@ from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, dis
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _SAMPLES = 4  # whose median is reported: single ones differ by a factor of ten at the start
+_MOST_BATCHES = 25  # in which samples with all streams are looked for, where some cases lack one
 
 
 class nnUNetTrainerMultiStream(XModalTrainer):
@@ -29,7 +31,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
 
     Writes `attention.json` into the fold's folder: where the streams' attention lies and how far it agrees at the start
     and at the end of training and on the validation cases, whether or not the network is trained to agree, and whether
-    it came alive in between.
+    it came alive in between. Where cases lack streams, it is about those that have all.
 
     Attributes:
         reduce_skips: 1×1 convolutions bring the concatenated skips back to the plan's width.
@@ -104,15 +106,21 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         self._report_attention("end", samples)
 
     def _samples(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Four training samples, of as many batches as that takes, and their targets from fine to coarse."""
-        batches, n = [], 0
-        while n < _SAMPLES:
-            batches.append(next(self.dataloader_train))
-            check_batch(batches[-1])
-            n += len(batches[-1]["data"])
-        levels = [b["target"] if isinstance(b["target"], list) else [b["target"]] for b in batches]
-        data = torch.cat([b["data"] for b in batches])[:_SAMPLES]
-        return data, [torch.cat(level)[:_SAMPLES] for level in zip(*levels)]
+        """Four training samples with all streams, of as many batches as that takes, and their targets from fine to
+        coarse; fewer where such cases are rare.
+        """
+        data: list[torch.Tensor] = []
+        levels: list[list[torch.Tensor]] = []
+        for _ in range(_MOST_BATCHES):
+            batch = next(self.dataloader_train)
+            check_batch(batch)
+            whole = [number for number, case in enumerate(batch["keys"]) if case not in self.missing]
+            target = batch["target"] if isinstance(batch["target"], list) else [batch["target"]]
+            data.append(batch["data"][whole])
+            levels.append([level[whole] for level in target])
+            if sum(map(len, data)) >= _SAMPLES:
+                break
+        return torch.cat(data)[:_SAMPLES], [torch.cat(level)[:_SAMPLES] for level in zip(*levels)]
 
     def foreground(self, target: torch.Tensor) -> torch.Tensor:
         """Tell where there is something to segment, `(B, 1 or regions, *spatial)` → bool `(B, *spatial)`."""
@@ -123,6 +131,9 @@ class nnUNetTrainerMultiStream(XModalTrainer):
 
     def _report_attention(self, when: str, samples: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
         """On every rank, because nnU-Net's batch Dice gathers over ranks; the first writes."""
+        if not len(samples[0]) or (self.is_ddp and self.missing):  # ranks would have to find as many samples each
+            self.print_to_log_file(f"No attention report at the {when} of training: too few cases have all streams.")
+            return
         data, levels = samples[0].to(self.device), [level.to(self.device) for level in samples[1]]
         self.plain_network.train()
         for module in self.plain_network.modules():
@@ -166,6 +177,10 @@ class nnUNetTrainerMultiStream(XModalTrainer):
             val_keys,
             folder_with_segs_from_previous_stage=self.folder_with_segs_from_previous_stage,
         )
+        missing = missing_of([dataset])
+        val_keys = [case for case in val_keys if case not in missing]
+        if not val_keys:
+            return
         network = self.plain_network.eval()
         predictor = nnUNetPredictor(tile_step_size=1, device=self.device, allow_tqdm=False)
         predictor.manual_initialization(

@@ -1,23 +1,17 @@
 """Trainers of models that predict whatever streams a case has (`nnUNetXModal_predict --allow_missing`)."""
 
-from typing import TYPE_CHECKING
-
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.trainers.base.incomplete_cases import TrainsOnIncompleteCases
 from nnunet_xmodal.trainers.cmff import nnUNetTrainerCMFF
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD, nnUNetTrainerSCFF
 from nnunet_xmodal.trainers.multi_stream import nnUNetTrainerMultiStream
 
-if TYPE_CHECKING:
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
-else:
-    _Trainer = object  # a mixin, whose methods nnU-Net's trainer has behind it
 
-
-class DropsStreams(_Trainer):
-    """A mixin before a trainer: streams are dropped at random in training, never all of a sample; validation sees all
-    of them.
+class DropsStreams(TrainsOnIncompleteCases):
+    """A mixin before a trainer: streams that a sample has are dropped at random in training, never all of them;
+    validation sees all that there are.
 
     Attributes:
         stream_dropout: probability with which a stream is dropped, see StreamDropout.

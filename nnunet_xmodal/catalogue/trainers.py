@@ -116,6 +116,14 @@ TRAINERS = (
         paper="",
     ),
     _csad(
+        _named("ZeroFill", "ChannelDropout"),
+        what="nnU-Net's network with 0 where a channel is absent, on "
+        "[incomplete cohorts](documentation/how-to/incomplete_cohorts.md); with channels set to 0 at random in "
+        "training: the baselines of the two rows above",
+        paper="",
+        streams="1 or more",
+    ),
+    _csad(
         _named("Stream0", "Stream1", "Stream2", "Stream3"),
         what="nnU-Net's network on one stream alone",
         paper="",

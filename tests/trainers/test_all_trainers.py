@@ -160,7 +160,11 @@ def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name, on):
 
 
 ONE_ENCODER = [name for name in TRAINERS if name.endswith("EarlyFusion")]
-ONE_ENCODER += [name for name in TRAINERS if issubclass(getattr(trainers, name), trainers.nnUNetTrainerFA)]
+ONE_ENCODER += [
+    name
+    for name in TRAINERS
+    if issubclass(getattr(trainers, name), trainers.nnUNetTrainerFA | trainers.nnUNetTrainerZeroFill)
+]
 TWO_STREAMS = [name for name in TRAINERS if issubclass(getattr(trainers, name), trainers.nnUNetTrainerCMFF)]
 ONE_OF_TWO = ["nnUNetTrainerCMFFStreamA", "nnUNetTrainerCMFFStreamB"]
 

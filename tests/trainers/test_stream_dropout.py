@@ -3,8 +3,9 @@ import torch
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.trainers.stream_dropout import DropsStreams
 
-NAMES = [name for name in trainers.TRAINERS if name.endswith("Dropout")]
+NAMES = [name for name in trainers.TRAINERS if issubclass(getattr(trainers, name), DropsStreams)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,8 @@
 """What every trainer of this project adds to nnU-Net's."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
+from nnunet_xmodal.datasets.presence import Missing, missing_of, named
 from nnunet_xmodal.datasets.streams import channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
@@ -30,7 +33,7 @@ from nnunet_xmodal.prediction.export import WRITERS
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.processes import tie_workers
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
-from nnunet_xmodal.trainers.base.names import without_length
+from nnunet_xmodal.trainers.base.names import needs_every_channel, without_length
 from nnunet_xmodal.uncaught import end_in_a_sentence
 
 SETTINGS = (
@@ -54,6 +57,9 @@ class XModalTrainer(nnUNetTrainer):
 
     deep_supervision = True
     save_every = 1  # epochs; nnU-Net's 50 loses hours when a job is killed
+
+    takes_incomplete_cases = False
+    missing: Missing = MappingProxyType({})  # what the cases of this fold lack
 
     predictor_class: type[GuardedPredictor] = SegmentationPredictor  # what nnUNetXModal_predict predicts with
 
@@ -151,10 +157,19 @@ class XModalTrainer(nnUNetTrainer):
         return torch.from_numpy(data)
 
     def get_tr_and_val_datasets(self) -> tuple[nnUNetBaseDataset, nnUNetBaseDataset]:
-        """Return the datasets of training and validation, once their labels are checked."""
+        """Return the datasets of training and validation, once their labels are checked.
+
+        Raises:
+            XModalError: for cases that lack channels, with a trainer that needs all of them.
+        """
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         if self.local_rank == 0:
             check_labels([dataset_tr, dataset_val], self.label_manager)
+        self.missing = missing_of([dataset_tr, dataset_val])
+        if self.missing and not self.takes_incomplete_cases:
+            case, channels = min(self.missing.items())
+            lacking = named(channels, channel_names_of(self.dataset_json))
+            raise XModalError(needs_every_channel(type(self).__name__, len(self.missing), case, lacking))
         return dataset_tr, dataset_val
 
     def train_step(self, batch: dict) -> dict:
@@ -168,8 +183,12 @@ class XModalTrainer(nnUNetTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does, with files that are written whole."""
-        with stand_ins(WRITERS, nnunet_trainer, evaluate_predictions):
+        with stand_ins(WRITERS, nnunet_trainer, evaluate_predictions), self.validating():
             super().perform_actual_validation(save_probabilities)
+
+    def validating(self) -> AbstractContextManager[None]:
+        """Return what nnU-Net's validation runs within; see TrainsOnIncompleteCases."""
+        return nullcontext()
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint that is whole or not there at all, by the first rank alone."""

@@ -69,7 +69,8 @@ class _Prediction:
         self.streams: list[list[int]] = []
         if options.allow_missing:
             check_knows_absent_streams(predictor)
-            self.streams = predictor.plans_manager.plans["xmodal"]["streams"]
+            of_model = predictor.plans_manager.plans["xmodal"]
+            self.streams = of_model.get("can_be_absent", of_model["streams"])
             if options.attention_maps:
                 raise XModalError("--attention_maps shows every stream: leave out --allow_missing, or use --impute.")
         impute, folds = options.impute, list(request.folds)
@@ -221,7 +222,7 @@ def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:
         XModalError: for a model that has never been without a stream.
     """
     network = unwrapped(predictor.network)
-    if getattr(network, "stream_dropout", None) is None:
+    if not getattr(network, "knows_absence", False):
         raise XModalError(
             f"the model of {predictor.trainer_name} was never trained without a stream: for --allow_missing train "
             "nnUNetTrainerAnyStreams, nnUNetTrainerCSADDropout or nnUNetTrainerCMFFDropout, "
