@@ -11,7 +11,7 @@ from pathlib import Path
 from nnunet_xmodal.commands.argument_types import positive
 from nnunet_xmodal.commands.field_flags import FieldFlags, description_of, request_from
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
-from nnunet_xmodal.comparison.request import ComparisonRequest
+from nnunet_xmodal.comparison.request import BY, ComparisonRequest
 from nnunet_xmodal.evaluation.empty_rules import EMPTY_RULES
 
 
@@ -60,6 +60,11 @@ def parser() -> argparse.ArgumentParser:
         "the unit of the statistics is the subject: see nnUNetXModal_crossval, whose groups are the default",
         "--group-by",
         metavar="REGEX|CSV",
+    )
+    rules.add(
+        "by",
+        "presence: means of the cases that have every channel, and of those that lack one or another, by missing.json",
+        choices=BY,
     )
     rules.add(
         "allow_missing",

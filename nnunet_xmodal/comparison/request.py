@@ -8,6 +8,9 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.empty_rules import EMPTY_RULES
 from nnunet_xmodal.files.environment import default_processes
 
+BY = ("presence",)
+"""What cases can be sorted by."""
+
 
 @dataclass(frozen=True)
 class ComparisonRequest:
@@ -32,6 +35,8 @@ class ComparisonRequest:
         lesion_iou: from which lesions match, 0 to 1.
         detection: labels whose lesions are detected by probability.
         group_by: how cases belong to subjects, see CrossvalRequest; None for the groups that the folds were made of.
+        by: "presence" for means of the cases that have everything and of those that lack one channel or another; None
+            for all cases together alone.
         allow_missing: go on with the cases that all models have in the same fold.
         overlays: how many cases are drawn at most.
         processes: cases that are computed at once; by default `nnUNet_def_n_proc`, else the number of cores, at most 8.
@@ -54,6 +59,7 @@ class ComparisonRequest:
     lesion_iou: float = 0.1
     detection: Sequence[str] = ()
     group_by: str | None = None
+    by: str | None = None
     allow_missing: bool = False
     overlays: int = 6
     processes: int = field(default_factory=default_processes)
@@ -63,5 +69,7 @@ class ComparisonRequest:
             raise XModalError(f"--overlays {self.overlays}: give a number of cases to draw, or 0.")
         if self.processes < 1:
             raise XModalError(f"-np {self.processes} is not a positive number.")
+        if self.by not in (None, *BY):
+            raise XModalError(f"--by {self.by} is unknown: take {' or '.join(BY)}.")
         if self.empty not in EMPTY_RULES:
             raise XModalError(f"--empty {self.empty} is unknown: take one of {', '.join(EMPTY_RULES)}.")

@@ -13,6 +13,7 @@ from nnunet_xmodal.comparison.cross_validation import ModelResults, images
 from nnunet_xmodal.comparison.curves import curves
 from nnunet_xmodal.comparison.detection_table import check_detectable, detection_table
 from nnunet_xmodal.comparison.overlays import overlays
+from nnunet_xmodal.comparison.presence import presence_of_cases, presence_table
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.html import write_report
 from nnunet_xmodal.comparison.request import ComparisonRequest
@@ -68,6 +69,7 @@ def _compare(request: ComparisonRequest) -> ReportContents:
     if request.detection:
         check_detectable(models, cases, request.detection)
     groups = subjects(request, dataset, cases)
+    patterns = presence_of_cases(dataset, models, cases) if request.by == "presence" else None
     cache = CaseCache(request.output / "cache")
     metric_settings = MetricSettings(request.nsd_tolerance_mm, request.lesion_iou)
     table, metrics = case_table(models, cases, references, metric_settings, cache, request.processes, groups)
@@ -91,6 +93,8 @@ def _compare(request: ComparisonRequest) -> ReportContents:
         if _are_segmentations(models, cases)
         else (),
     )
+    if patterns is not None:
+        contents.presence = presence_table(contents, patterns)
     write_report(contents, request.output)
     return contents
 

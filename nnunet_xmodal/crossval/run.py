@@ -9,6 +9,7 @@ from pathlib import Path
 from nnunet_xmodal import discovery
 from nnunet_xmodal.crossval import slurm
 from nnunet_xmodal.crossval.cascade import check_previous_stages
+from nnunet_xmodal.crossval.incomplete import check_takes_incomplete_cases
 from nnunet_xmodal.crossval.job import Job, executable
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
@@ -90,6 +91,7 @@ def _ready_files(
         **dict(enumerate(split)),
         "all": {"train": cases, "val": cases},
     }
+    check_takes_incomplete_cases(jobs, cases_of, preprocessed)
     check_previous_stages(jobs, cases_of)
     check_trusted(jobs)
     inputs = {job: input_files(job, cases_of, preprocessed) for job in jobs}

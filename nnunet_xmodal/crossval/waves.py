@@ -28,7 +28,7 @@ def waves_of(request: CrossvalRequest, preprocessed: Path, results: Path) -> lis
         XModalError: for trainers, plans, configurations, preprocessed data or weights that do not exist.
     """
     for trainer in request.trainers:
-        _check_trainer(trainer)
+        trainer_class(trainer)
     previous = {
         (plans, name): configuration.previous_stage_name
         for plans, name, configuration in _configurations(request, preprocessed)
@@ -77,10 +77,15 @@ def flags_of_training(request: CrossvalRequest) -> list[str]:
     return flags + ["--npz"] * request.save_probabilities + ["--val_best"] * request.validate_best
 
 
-def _check_trainer(name: str) -> None:
+def trainer_class(name: str) -> type:
+    """Return a trainer as nnU-Net finds it.
+
+    Raises:
+        XModalError: for one that it does not find.
+    """
     try:
         with redirect_stdout(StringIO()):  # it prints where it searches, and --executor print is piped into shells
-            recursive_find_trainer_class_by_name(name)
+            return recursive_find_trainer_class_by_name(name)
     except (RuntimeError, ImportError, AssertionError) as error:
         raise XModalError(f"-tr {name} is no trainer that nnU-Net finds ({str(error).splitlines()[0]}).") from error
 

@@ -1,8 +1,12 @@
 """Folds that do not leak: all cases of one subject (visits, orientations) on the same side of every split."""
 
 import re
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from nnunet_xmodal.datasets.split_file import read_split_file
 from nnunet_xmodal.errors import XModalError
@@ -10,6 +14,7 @@ from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.files.tables import read_rows
 
 N_FOLDS = 5
+_SEED = 12345  # nnU-Net's
 GROUPS_FILE = "splits_groups.json"
 """Beside `splits_final.json`: case → subject, which `nnUNetXModal_compare` takes as its unit."""
 
@@ -61,8 +66,13 @@ def _from_csv(cases: Sequence[str], file: Path) -> dict[str, str]:
     return {case: subjects[case] for case in cases}
 
 
-def grouped_split(subjects: Mapping[str, str], n_folds: int = N_FOLDS) -> list[dict[str, list[str]]]:
+def grouped_split(
+    subjects: Mapping[str, str], n_folds: int = N_FOLDS, patterns: Mapping[str, str] | None = None
+) -> list[dict[str, list[str]]]:
     """Return a split in nnU-Net's format, with folds of nearly equal numbers of cases; equal for equal cases.
+
+    Args:
+        patterns: case → pattern, of which folds get nearly equal numbers as well; see `presence.patterns_of`.
 
     Raises:
         XModalError: for fewer subjects than folds.
@@ -74,12 +84,31 @@ def grouped_split(subjects: Mapping[str, str], n_folds: int = N_FOLDS) -> list[d
             f"--group-by finds {len(set(groups))} subjects in {len(cases)} cases, but {n_folds} folds need at least "
             f"{n_folds}: group less, or write a splits_final.json by hand."
         )
-    from sklearn.model_selection import GroupKFold  # takes a second to import, and most folds are there already
+    if patterns is not None and max(Counter(patterns[case] for case in cases).values()) >= n_folds:
+        from sklearn.model_selection import StratifiedGroupKFold
 
-    return [
-        {"train": [cases[i] for i in train], "val": [cases[i] for i in val]}
-        for train, val in GroupKFold(n_folds).split(cases, groups=groups)
-    ]
+        with warnings.catch_warnings():  # of patterns with fewer cases than folds, which some folds do without
+            warnings.filterwarnings("ignore", "The least populated class")
+            kind = StratifiedGroupKFold(n_folds, shuffle=True, random_state=_SEED)
+            folds = list(kind.split(cases, [patterns[case] for case in cases], groups))
+    else:
+        from sklearn.model_selection import GroupKFold  # takes a second to import, and most folds are there already
+
+        folds = list(GroupKFold(n_folds).split(cases, groups=groups))
+    return [{"train": [cases[i] for i in train], "val": [cases[i] for i in val]} for train, val in folds]
+
+
+def split_by_pattern(patterns: Mapping[str, str], n_folds: int = N_FOLDS) -> list[dict[str, list[str]]]:
+    """Return a split in nnU-Net's format whose folds differ by one case at most, and by one of each pattern.
+
+    Args:
+        patterns: case → pattern.
+    """
+    cases = sorted(patterns)
+    np.random.RandomState(_SEED).shuffle(cases)
+    cases.sort(key=lambda case: patterns[case])  # keeps what is shuffled within a pattern
+    validated = [sorted(cases[fold::n_folds]) for fold in range(n_folds)]
+    return [{"train": sorted(set(cases) - set(of_fold)), "val": of_fold} for of_fold in validated]
 
 
 def check_unused(preprocessed: Path, results: Path, split: Sequence[Mapping[str, Sequence[str]]]) -> None:
@@ -111,11 +140,14 @@ def read_split(file: Path) -> list[dict[str, list[str]]] | None:
     return read_split_file(file)
 
 
-def write_grouped_split(preprocessed: Path, results: Path, subjects: Mapping[str, str]) -> bool:
+def write_grouped_split(
+    preprocessed: Path, results: Path, subjects: Mapping[str, str], patterns: Mapping[str, str] | None = None
+) -> bool:
     """Write `splits_final.json` and the subjects; keep an earlier split as `splits_final_replaced.json`.
 
     Args:
         preprocessed, results: folders of the dataset.
+        patterns: see `grouped_split`.
 
     Returns:
         False if that very split was there.
@@ -123,7 +155,7 @@ def write_grouped_split(preprocessed: Path, results: Path, subjects: Mapping[str
     Raises:
         XModalError: see `check_unused`.
     """
-    file, split = preprocessed / "splits_final.json", grouped_split(subjects)
+    file, split = preprocessed / "splits_final.json", grouped_split(subjects, patterns=patterns)
     check_unused(preprocessed, results, split)
     before = read_split(file)
     if before != split:

@@ -292,3 +292,18 @@ def test_our_trainers_are_found_by_every_job(run, monkeypatch):
     monkeypatch.delenv("nnUNet_extTrainer")
     run("-tr", "nnUNetTrainerCSAD")
     assert os.environ["nnUNet_extTrainer"].endswith("plugin")
+
+
+def test_folds_of_a_new_split_have_as_many_cases_of_each_pattern_of_presence(run, preprocessed, capsys):
+    missing = {case: ["T1c"] for case in CASES[:6]}
+    (preprocessed / "missing.json").write_text(json.dumps(missing))
+    run()
+    split = json.loads((preprocessed / "splits_final.json").read_text())
+    assert sorted(sum(case in missing for case in fold["val"]) for fold in split) == [1, 1, 1, 1, 2]
+    assert "5 folds with nearly as many cases of each pattern of presence" in capsys.readouterr().err
+    run("--group-by", "(.+)_visit", "-tr", "nnUNetTrainer", "nnUNetTrainerMultiStreamDropout")
+    assert "5 folds by subject with nearly as many" in capsys.readouterr().err
+    with pytest.raises(
+        XModalError, match=r"nnUNetTrainerCSAD needs every channel, and 6 cases lack some \(patient0_vi"
+    ):
+        run("-tr", "nnUNetTrainerCSAD")

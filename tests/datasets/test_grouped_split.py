@@ -1,6 +1,7 @@
 """No subject on both sides of a fold; every case validated once; a split that was used is not replaced."""
 
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from nnunet_xmodal.datasets.grouped_split import (
     GROUPS_FILE,
     grouped_split,
     read_split,
+    split_by_pattern,
     subjects_of,
     trained_folds,
     write_grouped_split,
@@ -155,3 +157,30 @@ def test_a_file_that_is_no_split_is_named(content, tmp_path):
     file.write_text(content)
     with pytest.raises(XModalError, match="splits_final.json is no split: delete it"):
         read_split(file)
+
+
+@given(st.lists(st.integers(0, 6), min_size=5, max_size=60))
+def test_folds_have_as_many_cases_of_each_pattern_as_can_be(numbers):
+    patterns = {f"case{index:02d}": str(number) for index, number in enumerate(numbers)}
+    split = split_by_pattern(patterns)
+    assert sorted(case for fold in split for case in fold["val"]) == sorted(patterns)
+    assert split == split_by_pattern(dict(reversed(patterns.items())))
+    for pattern in (*set(patterns.values()), None):
+        counts = [sum(pattern in (None, patterns[case]) for case in fold["val"]) for fold in split]
+        assert max(counts) - min(counts) <= 1
+    assert all(sorted(fold["train"] + fold["val"]) == sorted(patterns) for fold in split)
+
+
+def test_subjects_stay_together_where_patterns_are_balanced(folders):
+    """Patterns in blocks, which folds by subject alone do not look at."""
+    subjects = {f"case{index:02d}": str(index // 2) for index in range(60)}
+    patterns = {case: "complete" if case < "case30" else "no T1c" for case in subjects}
+    split = grouped_split(subjects, patterns=patterns)
+    for fold in split:
+        assert not {subjects[case] for case in fold["train"]} & {subjects[case] for case in fold["val"]}
+        assert Counter(patterns[case] for case in fold["val"]) == {"complete": 6, "no T1c": 6}
+    rare = {case: case for case in subjects}
+    assert grouped_split(subjects, patterns=rare) == grouped_split(subjects)
+    preprocessed, results = folders
+    assert write_grouped_split(preprocessed, results, subjects, patterns)
+    assert json.loads((preprocessed / "splits_final.json").read_text()) == split

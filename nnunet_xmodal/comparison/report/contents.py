@@ -51,6 +51,7 @@ class ReportContents:
         summary: of `summary.summarise`.
         statistics: of `statistics.compare_all`.
         detection: any table, a model per row.
+        presence: of `presence.presence_table`.
         cost: columns model, parameters, flops, seconds_per_epoch, seconds_per_case; NaN where unknown.
         curves: model → fold → its training.
         overlays: of the cases on which the models differ most.
@@ -65,6 +66,7 @@ class ReportContents:
     summary: pd.DataFrame
     statistics: pd.DataFrame
     detection: pd.DataFrame | None = None
+    presence: pd.DataFrame | None = None
     cost: pd.DataFrame | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     overlays: Sequence[Overlay] = ()

@@ -24,7 +24,7 @@ from nnunet_xmodal.files.csv_cells import table_as_text
 from nnunet_xmodal.files.temporary import temporary_folder
 
 _SIGNIFICANT = 6  # digits of the numbers in the page; the CSV files hold all
-_TABLES = ("cases", "summary", "statistics", "detection", "cost")
+_TABLES = ("cases", "summary", "statistics", "presence", "detection", "cost")
 _LONG = 24  # characters of a name that may be broken; as in report.js
 
 Table = dict[str, object]
@@ -32,7 +32,8 @@ Table = dict[str, object]
 
 
 def write_report(contents: ReportContents, folder: str | Path) -> None:
-    """Write cases.csv, summary.csv, summary.md, statistics.csv, report.html, and detection.csv and cost.csv if any.
+    """Write cases.csv, summary.csv, summary.md, statistics.csv, report.html, and presence.csv, detection.csv and
+    cost.csv if any.
 
     All of them or, if something fails, none: an earlier report in the folder is never mixed with this one.
     """
@@ -84,6 +85,7 @@ def render(contents: ReportContents) -> str:
         frames=[
             {"title": title, "table": _frame(table, shown_as)}
             for title, table, shown_as in (
+                ("By presence", contents.presence, {}),
                 ("Detection", contents.detection, {}),
                 ("Cost", contents.cost, tables.COST),
             )
