@@ -78,8 +78,15 @@ def write_images(raw: Path, cases: Sequence[str], ending: str, n_channels: int, 
                 write_volume(image * 0, folder / source.name)
 
 
-def predict_row(row: Row, names: Sequence[str], raw: Path, splits: list[dict], args: argparse.Namespace) -> Path:
-    """Predict the row with every fold; return the folder of the predictions."""
+def predict_row(
+    row: Row, names: Sequence[str], raw: Path, splits: list[dict], args: argparse.Namespace, trained_on: str = ""
+) -> Path:
+    """Predict the row with every fold; return the folder of the predictions.
+
+    Args:
+        raw: folder of the dataset whose images are predicted.
+        trained_on: dataset that the models were trained on; "" for the same.
+    """
     dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
     output = args.o / row.title(names).replace(": ", ", ").replace(", ", "__").replace(" ", "_")
     ending = dataset_json["file_ending"]
@@ -91,12 +98,26 @@ def predict_row(row: Row, names: Sequence[str], raw: Path, splits: list[dict], a
         shutil.rmtree(images, ignore_errors=True)
         images.mkdir(parents=True)
         write_images(raw, cases, ending, len(names), row, images)
-        words = ["-i", images, "-o", output, "-d", raw.name, "-c", args.c, "-p", args.p, "-tr", row.trainer, "-f"]
+        words = [
+            "-i",
+            images,
+            "-o",
+            output,
+            "-d",
+            trained_on or raw.name,
+            "-c",
+            args.c,
+            "-p",
+            args.p,
+            "-tr",
+            row.trainer,
+            "-f",
+        ]
         words += [number, "-device", args.device, "-npp", 0, "-nps", 0, "--disable_progress_bar"]
         if row.instead == "left out":
             words += ["--allow_missing"]
         elif row.instead == "imputed":
-            words += ["--impute", model_folder(raw.name, args.cmft, args, args.cmft_c or args.c)]
+            words += ["--impute", model_folder(trained_on or raw.name, args.cmft, args, args.cmft_c or args.c)]
         predict([str(word) for word in words])
         shutil.rmtree(images)
     return output
