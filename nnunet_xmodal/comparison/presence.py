@@ -74,7 +74,7 @@ def presence_table(contents: ReportContents, patterns: Mapping[str, str]) -> pd.
         order = summary[["label", "model"]].drop_duplicates()
         means = means.reindex(index=pd.MultiIndex.from_frame(order), columns=list(names)).reset_index()
         means.insert(0, "presence", pattern)
-        means.insert(1, "cases", cases["case"].nunique())
+        means.insert(3, "cases", cases["case"].nunique())
         tables.append(means)
     table = pd.concat(tables, ignore_index=True)
     return table.rename(columns={name: f"{metric.name} (mean)" for name, metric in names.items()})
