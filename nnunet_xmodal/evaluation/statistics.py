@@ -187,6 +187,17 @@ def compare_all(cases: pd.DataFrame, metrics: Mapping[str, Metric], seed: int = 
     return table.astype(dict.fromkeys(("n", "wins", "ties", "losses"), "Int64"))
 
 
+def interval_of_mean(values: np.ndarray | Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """Return the bootstrap 95 % interval of the mean of some units, BCa; NaN for fewer than two of them.
+
+    Args:
+        values: (n,), NaN where undefined, which is left out.
+        seed: of the bootstrap.
+    """
+    values = np.asarray(values, dtype=float)
+    return _interval(values[np.isfinite(values)], np.mean, "BCa", seed)
+
+
 def mean_ranks(cases: pd.DataFrame, metrics: Mapping[str, Metric]) -> pd.DataFrame:
     """Return the mean rank of every model, 1 = best, equal ones sharing the mean of their places.
 

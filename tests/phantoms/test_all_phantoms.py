@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.phantoms import heads, mr_us, prostate, two_channel
+from nnunet_xmodal.phantoms import heads, mr_us, prostate, shown_in_one, two_channel
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ KINDS = {
         *(prostate.prostate_phantom, prostate.write_prostate_dataset, "prostate"),
         labels=("background", "prostate", "lesion"),
         grid=(prostate.SHAPE, prostate.SPACING),
+    ),
+    "one modality": Kind(
+        *(shown_in_one.one_modality_phantom, shown_in_one.write_one_modality_dataset, "onemodality"),
+        labels=("background", "lesion"),
+        grid=(shown_in_one.SHAPE, shown_in_one.SPACING),
     ),
     "MR and ultrasound": Kind(
         *(mr_us.mr_us_phantom, mr_us.write_mr_us_dataset, "mrus", ("MR", "US")),
