@@ -100,9 +100,14 @@ class WholeFilesPredictor(GuardedPredictor):
 
     @signed_like(nnUNetPredictor.predict_from_files_sequential)
     def predict_from_files_sequential(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict cases given by their files in this process alone, as nnU-Net does."""
-        with stand_ins(WRITERS, predict_from_raw_data):
+        """Predict cases given by their files in this process alone, as nnU-Net does; `export` writes each."""
+        writers = {**WRITERS, "export_prediction_from_logits": self.export}
+        with stand_ins(writers, predict_from_raw_data):
             return super().predict_from_files_sequential(*args, **kwargs)
+
+    def export(self, logits: torch.Tensor, properties: dict, *described: Any) -> None:
+        """Write a case that this process alone has predicted; arguments as of `export_prediction`."""
+        export_prediction(logits, properties, *described)
 
     def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args: Any, **kwargs: Any) -> Any:
         """Predict preprocessed cases, as nnU-Net does."""

@@ -1,7 +1,7 @@
 """The base of all predictors: made from a request, trusting nothing in a model folder before it is checked."""
 
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,14 @@ class GuardedPredictor(nnUNetPredictor):
             XModalError: before anything is written, for the first faulty case.
         """
         raise NotImplementedError
+
+    def followed(self, cases: Iterable[dict]) -> Iterator[dict]:
+        """Yield preprocessed cases as they are predicted, one after the other; for predictors that write more of each.
+
+        Args:
+            cases: of nnU-Net's data iterator, with "data", "ofile" and "data_properties".
+        """
+        yield from cases
 
     def initialize_from_trained_model_folder(
         self,

@@ -1,6 +1,5 @@
 """Prediction with networks whose outputs are images: float32 from the tile to the file."""
 
-import itertools
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry, with_geometry
 from nnunet_xmodal.prediction.preprocessed import preprocessed
+from nnunet_xmodal.prediction.tiles import mirrorings, tile_weight
 
 HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """File endings of formats that keep float32 volumes."""
@@ -49,7 +49,7 @@ class ImagePredictor(GuardedPredictor):
         """
         results_device = self.device if do_on_device else torch.device("cpu")
         data = data.to(results_device, torch.float32)
-        tile_weight = self._tile_weight(results_device)
+        weight_of_tile = tile_weight(self, results_device)
         weights = torch.zeros(data.shape[1:], device=results_device)
         images = None  # how many channels there are is the network's to say
         # not everywhere, because autocast does not know every device
@@ -60,27 +60,18 @@ class ImagePredictor(GuardedPredictor):
                 prediction = self._internal_maybe_mirror_and_predict(tile)[0].to(results_device, torch.float32)
                 if images is None:
                     images = torch.zeros((len(prediction), *data.shape[1:]), device=results_device)
-                images[slicer] += prediction * tile_weight
-                weights[slicer[1:]] += tile_weight
+                images[slicer] += prediction * weight_of_tile
+                weights[slicer[1:]] += weight_of_tile
         images /= weights
         if not torch.isfinite(images).all():
             raise XModalError(f"the network of {self.trainer_name} returned NaN or infinite voxels.")
         return images
 
-    def _tile_weight(self, device: torch.device) -> torch.Tensor:
-        patch = tuple(self.configuration_manager.patch_size)
-        if not self.use_gaussian:
-            return torch.ones(patch, device=device)
-        return compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=device)
-
     @torch.inference_mode()
     def _internal_maybe_mirror_and_predict(self, x: torch.Tensor) -> torch.Tensor:
         """The mean over all mirrorings; nnU-Net adds in place, also to an input that a network hands through."""
-        axes = (self.allowed_mirroring_axes or ()) if self.use_mirroring else ()
-        mirrorings = [
-            [axis + 2 for axis in chosen] for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)
-        ]
-        return sum(self.network(x.flip(chosen)).flip(chosen) for chosen in mirrorings) / len(mirrorings)
+        copies = mirrorings(self.allowed_mirroring_axes if self.use_mirroring else None)
+        return sum(self.network(x.flip(axes)).flip(axes) for axes in copies) / len(copies)
 
     def preprocessed(self, images: list[list[str]], outputs: list[str], processes: int) -> Iterable[dict]:
         """Preprocess cases for `predict_from_data_iterator`, from files in the order of the plans' channels.

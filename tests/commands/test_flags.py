@@ -14,6 +14,7 @@ RECONSTRUCTION = ("--patch", "--field_unit", "--B0", "--TE", "--b0_direction")
 MASKED = ("--mask", *RECONSTRUCTION[1:], "--consistency", "--reference_region")
 SUPPORTED = ("--support", "--match", "--extents", "--largest_component")
 LACKING = ("--allow_missing", "--impute")
+SURE = ("--uncertainty", "--temperature")
 ORGAN = ("--roi", "--roi_label", "--margin")
 REGISTRATION = (
     "--moving",
@@ -56,6 +57,7 @@ def flags(parser) -> dict:
             {
                 "--trust",
                 "--attention_maps",
+                *SURE,
                 "--reference_intensities",
                 *MASKED,
                 *ORGAN,

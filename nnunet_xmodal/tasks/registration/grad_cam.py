@@ -7,37 +7,22 @@ a class: in a regression what makes a number smaller counts as much, so magnitud
 attention are shown by the feature maps in its place.
 """
 
-from types import ModuleType
-
 import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import nn
 
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.grid_chain import GridChain
+from nnunet_xmodal.prediction.attributions import captum_attr
 from nnunet_xmodal.tasks.registration.grid import RegistrationGrid
 from nnunet_xmodal.tasks.registration.steps import NetworkStep
 
 SIDES = ("fixed", "moving")
 
 
-def captum_attr() -> ModuleType:
-    """Import Captum's attributions.
-
-    Raises:
-        XModalError: where Captum is not installed.
-    """
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise XModalError('--grad_cam needs Captum: pip install "nnunet-xmodal[gradcam]".') from error
-    return captum.attr
-
-
 def attention_heat(step: NetworkStep, grid: RegistrationGrid) -> dict[str, np.ndarray]:
     """Return side → `(d, h, w)` at the features' positions, from 0 to 1; the mean over folds of maps of maximum 1."""
-    attr = captum_attr()
+    attr = captum_attr("--grad_cam")
     network = step.network.to(step.device).eval()
     x = step.input_of((grid,))
     spacing = torch.tensor(grid.chain.effective_spacing, dtype=torch.float32, device=step.device)

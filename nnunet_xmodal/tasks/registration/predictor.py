@@ -24,6 +24,7 @@ from nnunet_xmodal.files.volumes import read_volume
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import to_index
 from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.prediction.attributions import captum_attr
 from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.model import find_model
@@ -97,7 +98,7 @@ class RegistrationPredictor(GuardedPredictor):
             raise XModalError(f"-o {output} is the folder of the input images: write to another one.")
         steps = self._steps(request)
         if options.grad_cam:
-            grad_cam.captum_attr()
+            captum_attr("--grad_cam")
         check_init(init)
         reads_labels = any(step.fixed_is_label for step in steps)
         found = cases_to_register(request.images, self.dataset_json, options, reads_labels)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch.nn import functional as F
 
@@ -14,7 +13,7 @@ from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.native_geometry import in_native_geometry, with_geometry
-from nnunet_xmodal.prediction.tiles import padded
+from nnunet_xmodal.prediction.tiles import padded, tile_weight
 
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
@@ -47,16 +46,10 @@ def attention_maps(
         amgb = AttentionMapGenerationBlock(getattr(trainer, "attention_normalisation", "sum"))
     image, undo_padding = padded(predictor, image)
     slicers = predictor._internal_get_sliding_window_slicers(image.shape[1:])
-    tile_weight = compute_gaussian(
-        tuple(predictor.configuration_manager.patch_size),
-        sigma_scale=1 / 8,
-        value_scaling_factor=10,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-    )
+    weight_of_tile = tile_weight(predictor, torch.device("cpu"))
     weight = torch.zeros(image.shape[1:])
     for slicer in slicers:
-        weight[slicer[1:]] += tile_weight
+        weight[slicer[1:]] += weight_of_tile
     maps: dict[StreamLevel, torch.Tensor] = {}
     network = unwrapped(predictor.network).to(predictor.device).eval()
     folds = predictor.list_of_parameters or [network.state_dict()]
@@ -68,7 +61,7 @@ def attention_maps(
                 for level, level_features in enumerate(features, start=1):
                     relative = _relative_attention(amgb(level_features), tile.shape[2:]).cpu()
                     total = maps.setdefault((stream, level), torch.zeros(image.shape[1:]))
-                    total[slicer[1:]] += relative * tile_weight
+                    total[slicer[1:]] += relative * weight_of_tile
     return {key: (total / weight / len(folds))[undo_padding[1:]] for key, total in maps.items()}
 
 
@@ -98,14 +91,15 @@ def write_attention_maps(
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for (stream, level), volume in maps.items():
-        image = with_geometry(_in_native_geometry(volume, predictor, properties), properties)
+        image = with_geometry(map_on_case(volume, predictor, properties), properties)
         path = folder / f"{case}_stream{stream}_level{level}.nii.gz"
         write_volume(image, path)
         written.append(path)
     return written
 
 
-def _in_native_geometry(volume: torch.Tensor, predictor: nnUNetPredictor, properties: dict) -> np.ndarray:
+def map_on_case(volume: torch.Tensor, predictor: nnUNetPredictor, properties: dict) -> np.ndarray:
+    """Return a map `spatial` of a preprocessed case on the grid that it was read on, float32; 0 beyond its crop."""
     configuration = predictor.configuration_manager
     resample = configuration.resampling_fn_probabilities
     return in_native_geometry(volume[None].numpy(), properties, predictor.plans_manager, configuration, resample)[0]

@@ -185,7 +185,7 @@ class _Prediction:
                 predictor.predict_from_data_iterator(data, request.save_probabilities, request.export_processes)
                 return
             described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
-            for case in data:
+            for case in predictor.followed(data):
                 logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
                 properties, file = case["data_properties"], case["ofile"]
                 export_prediction(logits, properties, *described, file, request.save_probabilities)

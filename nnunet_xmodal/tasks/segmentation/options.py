@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nnunet_xmodal.prediction.options import option
 
-_LACKING, _ORGAN = "cases that lack channels", "within an organ"
+_LACKING, _ORGAN, _SURE = "cases that lack channels", "within an organ", "how sure a model is that segments"
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,19 @@ class SegmentationOptions:
         "uniform attention",
         flag=True,
         group="models that segment",
+    )
+    uncertainty: bool | None = option(
+        "also write OUTPUT/uncertainty/<case>_entropy.nii.gz, of the mean over folds and mirrored copies, and "
+        "<case>_mutual_information.nii.gz, the folds' disagreement, and OUTPUT/uncertainty.csv with a forecast of each "
+        "label's Dice",
+        flag=True,
+        group=_SURE,
+    )
+    temperature: bool | None = option(
+        "divide logits by the temperature that nnUNetXModal_compare --temperature has stored with the model: the same "
+        "labels, calibrated probabilities",
+        flag=True,
+        group=_SURE,
     )
     allow_missing: bool | None = option(
         "models that were trained with stream dropout: a stream is left out where any of its channels has no file; "

@@ -1,4 +1,4 @@
-"""Prediction with segmentation models: nnU-Net's own, and attention maps beside it."""
+"""Prediction with segmentation models: nnU-Net's own, and beside it attention maps and how sure the model is."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -16,31 +16,43 @@ from nnunet_xmodal.datasets.partial_cases import partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.folders import check_no_file
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
+from nnunet_xmodal.files.model_temperature import read_temperature
+from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.prediction.export import WholeFilesPredictor, signed_like
 from nnunet_xmodal.prediction.request import PredictionRequest
+from nnunet_xmodal.prediction.tiles import mirrorings, padded, tile_weight
 from nnunet_xmodal.prediction.whole_cases import cases_to_segment, check_and_predict
 from nnunet_xmodal.tasks.segmentation.attention_maps import (
     attention_maps,
     check_has_attention_maps,
     write_attention_maps,
 )
+from nnunet_xmodal.tasks.segmentation.fold_probabilities import FoldProbabilities
 from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
 from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
 from nnunet_xmodal.tasks.segmentation.organ_roi import OrganRoi, crop_to_organ, organ_roi
+from nnunet_xmodal.tasks.segmentation.uncertainty import write_uncertainty
 
 
 class SegmentationPredictor(WholeFilesPredictor):
-    """nnU-Net's predictor; on request it writes each case's attention maps while its preprocessed data is at hand.
+    """nnU-Net's predictor; on request it writes each case's attention maps and uncertainty while its data is at hand.
+
+    Label maps are nnU-Net's whatever is asked for: logits are added up as it adds them, probabilities beside them.
 
     Attributes:
         attention_folder: where the attention maps go; None writes none.
+        temperature: what logits are divided by.
     """
 
     options_class = SegmentationOptions
     options = SegmentationOptions()
 
     attention_folder: Path | None = None
+    temperature: float = 1.0
     _roi: OrganRoi | None = None
+    _uncertainty_of: PredictionRequest | None = None
+    _case: dict | None = None
+    _probabilities: FoldProbabilities | None = None
 
     def check(self, request: PredictionRequest, model: Path) -> None:
         """Check that a cascade's first stage and the organ's masks are given where they are needed.
@@ -58,6 +70,8 @@ class SegmentationPredictor(WholeFilesPredictor):
             if folder is not None:
                 check_no_file(folder)
         options = self.options
+        if options.temperature:
+            self.temperature = read_temperature(model)
         self._roi = organ_roi(options.roi, options.roi_label, options.margin, read_model_dataset_json(model))
 
     def predict_folder(self, request: PredictionRequest) -> None:
@@ -69,6 +83,13 @@ class SegmentationPredictor(WholeFilesPredictor):
         if self.options.attention_maps:
             check_has_attention_maps(self)
             self.attention_folder = Path(request.output) / "attention_maps"
+        if self.options.uncertainty:
+            self._uncertainty_of = request
+            if len(request.folds) < 2:
+                remark(
+                    "one fold alone cannot disagree: --uncertainty writes entropy, and neither forecasts nor mutual "
+                    "information; give several folds with -f."
+                )
         if self.options.allow_missing or self.options.impute is not None:
             partial = cases_to_segment(partial_cases(request.images, self.dataset_json), request, self.dataset_json)
             return predict_partial_cases(self, partial, request, self.options, self._roi)
@@ -79,27 +100,84 @@ class SegmentationPredictor(WholeFilesPredictor):
         if self._roi is not None:
             crop_to_organ(self, cases, self._roi, request.checking_processes, request.progress)
 
-    def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args: Any, **kwargs: Any) -> Any:
-        """Predict preprocessed cases as nnU-Net does, and write their attention maps where they are wanted."""
-        if self.attention_folder is not None:
-            data_iterator = self._writing_attention_maps(data_iterator, self.attention_folder)
-        return super().predict_from_data_iterator(data_iterator, *args, **kwargs)
-
-    def _writing_attention_maps(self, data_iterator: Iterable[dict], folder: Path) -> Iterator[dict]:
-        for case in data_iterator:
-            data = case["data"]  # large cases arrive as the name of a file, which nnU-Net deletes after use
-            image = torch.from_numpy(np.load(data)) if isinstance(data, str) else torch.as_tensor(data)
-            name = os.path.basename(case["ofile"])
-            write_attention_maps(attention_maps(self, image), self, case["data_properties"], folder, name)
+    def followed(self, cases: Iterable[dict]) -> Iterator[dict]:
+        """Yield preprocessed cases; attention maps of each are written before it is predicted, uncertainty after it."""
+        for case in cases:
+            if self.attention_folder is not None:
+                data = case["data"]  # large cases arrive as the name of a file, which nnU-Net deletes after use
+                image = torch.from_numpy(np.load(data)) if isinstance(data, str) else torch.as_tensor(data)
+                name = os.path.basename(case["ofile"])
+                write_attention_maps(
+                    attention_maps(self, image), self, case["data_properties"], self.attention_folder, name
+                )
+            self._case = case
             yield case
+        self._case = None
+
+    def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args: Any, **kwargs: Any) -> Any:
+        """Predict preprocessed cases as nnU-Net does, and write of each what is asked for beside its segmentation."""
+        if self.attention_folder is not None or self._uncertainty_of is not None:
+            data_iterator = self.followed(data_iterator)
+        return super().predict_from_data_iterator(data_iterator, *args, **kwargs)
 
     @signed_like(nnUNetPredictor.predict_from_files_sequential)
     def predict_from_files_sequential(self, *args: Any, **kwargs: Any) -> Any:
         """Predict cases given by their files in this process alone; with attention maps, two processes help."""
         if self.attention_folder is None:
             return super().predict_from_files_sequential(*args, **kwargs)
-        # nnU-Net's sequential loop keeps data and properties to itself; its data iterator hands out both
+        # nnU-Net's sequential loop keeps the data to itself; its data iterator hands it out
         print("Attention maps need nnU-Net's data iterator: one process preprocesses and one writes.")
         given = signature(nnUNetPredictor.predict_from_files_sequential).bind(self, *args, **kwargs).arguments
         del given["self"]
         return self.predict_from_files(**given, num_processes_preprocessing=1, num_processes_segmentation_export=1)
+
+    def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
+        """Predict a preprocessed case `(C, *spatial)` as nnU-Net does, and write its uncertainty where it is wanted.
+
+        The segmentation is written after this: where it is there in full, so is its uncertainty.
+        """
+        if self._uncertainty_of is not None:
+            self._probabilities = FoldProbabilities(self.label_manager)
+        logits = super().predict_logits_from_preprocessed_data(data)
+        if self._case is not None:
+            self._write_uncertainty(self._case["data_properties"], self._case["ofile"])
+        return logits if self.temperature == 1 else logits.float() / self.temperature
+
+    def export(self, logits: torch.Tensor, properties: dict, *described: Any) -> None:
+        """Write a case that this process alone has predicted, its uncertainty first."""
+        self._write_uncertainty(properties, described[3])
+        super().export(logits, properties, *described)
+
+    def _write_uncertainty(self, properties: dict, file: str) -> None:
+        if self._probabilities is None or self._uncertainty_of is None:
+            return
+        found, self._probabilities = self._probabilities.result(), None
+        output, part = Path(self._uncertainty_of.output), self._uncertainty_of.part
+        write_uncertainty(found, self, properties, output, os.path.basename(file), part)
+
+    def predict_sliding_window_return_logits(self, input_image: torch.Tensor) -> torch.Tensor:
+        """Predict a case with the fold that is loaded, as nnU-Net does."""
+        logits = super().predict_sliding_window_return_logits(input_image)
+        if self._probabilities is not None:
+            self._probabilities.end_fold(padded(self, input_image)[1])
+        return logits
+
+    def _internal_predict_sliding_window_return_logits(
+        self, data: torch.Tensor, slicers: list[tuple], do_on_device: bool = True
+    ) -> torch.Tensor:
+        if self._probabilities is not None:
+            weight = tile_weight(self, self.device if do_on_device else torch.device("cpu"))
+            self._probabilities.begin_fold(data.shape[1:], slicers, weight)
+        return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
+
+    @torch.inference_mode()
+    def _internal_maybe_mirror_and_predict(self, x: torch.Tensor) -> torch.Tensor:
+        if self._probabilities is None:
+            return super()._internal_maybe_mirror_and_predict(x)
+        axes_of_copies = mirrorings(self.allowed_mirroring_axes if self.use_mirroring else None)
+        copies = [torch.flip(self.network(torch.flip(x, axes)), axes) for axes in axes_of_copies]
+        self._probabilities.add_tile([copy[0].float() / self.temperature for copy in copies])
+        total = copies[0]
+        for copy in copies[1:]:  # in nnU-Net's order, so that the bits are its
+            total += copy
+        return total / len(copies) if len(copies) > 1 else total
