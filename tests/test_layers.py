@@ -16,7 +16,7 @@ LAYERS = (
     {"prediction", "evaluation"},
     {"tasks"},
     {"trainers", "planners"},
-    {"predict", "planning", "planning_request", "inflation", "crossval", "comparison", "preparation"},
+    {"predict", "explain", "planning", "planning_request", "inflation", "crossval", "comparison", "preparation"},
     {"demo"},
     {"commands"},
 )

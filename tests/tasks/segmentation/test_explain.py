@@ -1,0 +1,153 @@
+"""`nnUNetXModal_explain`: what it leaves, that its numbers add up, and what it refuses."""
+
+import csv
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from organ_scans import ORGAN, image_of, noise, voxels, write
+from PIL import Image
+
+from nnunet_xmodal.commands.explain import parser, request_of
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.explain import explain
+from nnunet_xmodal.tasks.segmentation import explanation_files
+from nnunet_xmodal.tasks.segmentation.players import players_of
+
+SLICE = ORGAN[:, 7:9]
+"""Along the axis of the slices, see `make_model`."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """A pixel stands for each figure: drawing takes most of the time, and is tested by itself."""
+    pixel = BytesIO()
+    Image.new("L", (1, 1)).save(pixel, "PNG")
+    for name, place in (("draw_bars", 0), ("draw_heat", 1)):
+        stand_in = lambda panels, *others, place=place: Path(others[place]).write_bytes(pixel.getvalue())  # noqa: E731
+        monkeypatch.setattr(explanation_files, name, stand_in)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """Writes two slices of a case, with some channels."""
+
+    def make(channels=2):
+        for channel in range(channels):
+            write(image_of(noise(channel)[:, 7:9]), tmp_path, "in", f"anna_000{channel}.nii.gz")
+
+    return make
+
+
+@pytest.fixture
+def run_explain(tmp_path):
+    def run(model, *flags, output="told"):
+        words = ["-i", tmp_path / "in", "-o", tmp_path / output, "-npp", 0, "--disable_tta", *model, *flags]
+        explain(request_of(parser().parse_args([str(word) for word in words])))
+        return tmp_path / output
+
+    return run
+
+
+def table(file):
+    with open(file, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainer", "nnUNetTrainerAnyStreams"])
+def test_values_add_up_to_what_is_predicted(make_model, scan, run, run_explain, tmp_path, trainer):
+    model = make_model(2, trainer=trainer)
+    scan()
+    write(image_of(SLICE), tmp_path, "gt", "anna.nii.gz")
+    folder = run_explain(model, "--gt", tmp_path / "gt")
+    predicted = voxels(run(model, "out", "--disable_tta") / "anna.nii.gz")
+    rows = table(folder / "shapley.csv")
+    assert {row["player"] for row in rows} == {"T1", "T1c"}
+    of_sets = {
+        (row["label"], row["measure"], row["given"]): row["worth"] for row in table(folder / "shapley_subsets.csv")
+    }
+    voxel_ml = 1.0 * 1.3 * 2.5 / 1000
+    for value, label in ((1, "edema"), (2, "tumour")):
+        of_label = [row for row in rows if (row["label"], row["measure"]) == (label, "volume_ml")]
+        volume = (predicted == value).sum() * voxel_ml
+        assert float(of_label[0]["with_all"]) == pytest.approx(volume)
+        assert float(of_sets[label, "volume_ml", "T1 T1c"]) == pytest.approx(volume)
+        total = sum(float(row["value"]) for row in of_label)
+        assert total == pytest.approx(volume - float(of_label[0]["with_none"]))
+    dice = [row for row in rows if row["measure"] == "Dice" and row["label"] == "edema"]
+    true = SLICE > 0
+    expected = 2 * ((predicted == 1) & true).sum() / ((predicted == 1).sum() + true.sum())
+    assert float(dice[0]["with_all"]) == pytest.approx(expected)
+    assert all(row["value"] == "" for row in rows if (row["label"], row["measure"]) == ("tumour", "Dice"))
+    if trainer == "nnUNetTrainerAnyStreams":  # without any stream there is no prediction
+        assert float(of_sets["edema", "volume_ml", "nothing"]) == 0
+    assert (folder / "shapley.png").is_file() and (folder / "anna_shapley.png").is_file()
+    assert {row["n"] for row in table(folder / "shapley_summary.csv")} == {"1", "0"}
+    assert not list(folder.rglob(".*"))
+
+
+def test_a_channel_that_the_network_does_not_read_gets_nothing(make_model, scan, run_explain):
+    model = make_model(2, trainer="nnUNetTrainerStream1")
+    scan()
+    rows = table(run_explain(model, "--of", "channels", "--label", "edema") / "shapley.csv")
+    values = {row["player"]: float(row["value"]) for row in rows}
+    assert values["T1"] == 0 != values["T1c"]
+
+
+def test_streams_of_several_channels_are_told_as_one_or_one_by_one(make_model, scan, run_explain, tmp_path):
+    """A stream with a channel left is present, with the mean in the place of the other."""
+    model = make_model(2, trainer="nnUNetTrainerMultiStreamDropout", streams=((0,), (1, 2)))
+    scan(channels=3)
+    streams = table(run_explain(model, output="streams") / "shapley_subsets.csv")
+    channels = table(run_explain(model, "--of", "channels", output="channels") / "shapley_subsets.csv")
+    assert len({row["given"] for row in streams}) == 4 and len({row["given"] for row in channels}) == 8
+    by_stream = {(row["label"], row["given"].replace("+", " ")): row["worth"] for row in streams}
+    by_channel = {(row["label"], row["given"]): row["worth"] for row in channels}
+    assert by_stream.items() <= by_channel.items()
+
+
+@pytest.mark.parametrize("trainer, stages", [("nnUNetTrainer", 2), ("nnUNetTrainerCSAD", 3)])
+def test_maps_lie_where_the_case_lies(make_model, scan, run_explain, trainer, stages):
+    pytest.importorskip("captum", reason="captum is not installed: pip install captum")
+    what = ["gradcam", *(["attention"] if trainer == "nnUNetTrainerCSAD" else [])]
+    model = make_model(2, trainer=trainer)
+    scan()
+    folder = run_explain(model, "--what", *what, "--label", "edema")
+    maps = sorted(folder.glob("gradcam/anna_edema_level2_*.nii.gz"))
+    assert len(maps) == stages and not (folder / "shapley.csv").exists()
+    for file in maps:
+        values = voxels(file)
+        assert values.shape == SLICE.shape and values.min() >= 0
+    assert max(voxels(file).max() for file in maps) > 0.3  # 1 on the network's grid
+    if "attention" in what:
+        assert len(list(folder.glob("attention/*.nii.gz"))) == 6
+    for name in what:
+        assert (folder / f"anna_{name}.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--label", "lesion"], "--label lesion is no label of dataset.json: take from edema, tumour"),
+        (["--of", "streams"], "the model of nnUNetTrainer has no streams"),
+        (["--what", "attention"], "network of nnUNetTrainer has no attention maps"),
+        (["--what", "gradcam", "--level", "9"], "has the levels 1 .fine. to 3"),
+        (["--gt", "."], "anna.nii.gz is missing: --gt needs a reference of every case"),
+    ],
+)
+def test_what_cannot_be_told_is_a_sentence_and_no_folder(make_model, scan, run_explain, tmp_path, flags, sentence):
+    if "gradcam" in flags:
+        pytest.importorskip("captum", reason="captum is not installed: pip install captum")
+    model = make_model(2)
+    scan()
+    with pytest.raises(XModalError, match=sentence):
+        run_explain(model, *flags)
+    assert not (tmp_path / "told").exists()
+
+
+def test_seven_players_are_too_many():
+    names = {str(number): f"M{number}" for number in range(7)}
+    predictor = SimpleNamespace(plans_manager=SimpleNamespace(plans={}), dataset_json={"channel_names": names})
+    with pytest.raises(XModalError, match="7 channels take 128 predictions of each case, and 6 are the most"):
+        players_of(predictor)
