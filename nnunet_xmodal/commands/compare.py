@@ -55,6 +55,12 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="LABEL",
     )
+    rules.add("calibration", "ECE, Brier score and reliability diagrams, from probabilities (--npz)")
+    rules.add(
+        "temperature",
+        "with --calibration: fit a temperature per trained model on its validation cases, store it with the model for "
+        "nnUNetXModal_predict --temperature, and tell what it is worth on the other folds",
+    )
     rules.add(
         "group_by",
         "the unit of the statistics is the subject: see nnUNetXModal_crossval, whose groups are the default",

@@ -34,6 +34,8 @@ class ComparisonRequest:
         nsd_tolerance_mm: of the normalised surface distance, in mm.
         lesion_iou: from which lesions match, 0 to 1.
         detection: labels whose lesions are detected by probability.
+        calibration: also ECE, Brier score and reliability diagrams, from probabilities.
+        temperature: also fit a temperature per trained model on its validation cases, and store it with the model.
         group_by: how cases belong to subjects, see CrossvalRequest; None for the groups that the folds were made of.
         by: "presence" for means of the cases that have everything and of those that lack one channel or another; None
             for all cases together alone.
@@ -42,7 +44,7 @@ class ComparisonRequest:
         processes: cases that are computed at once; by default `nnUNet_def_n_proc`, else the number of cores, at most 8.
 
     Raises:
-        XModalError: for fewer than no overlays, no process, and an unknown rule.
+        XModalError: for fewer than no overlays, no process, an unknown rule, and temperatures without calibration.
     """
 
     output: Path
@@ -58,6 +60,8 @@ class ComparisonRequest:
     nsd_tolerance_mm: float = 1.0
     lesion_iou: float = 0.1
     detection: Sequence[str] = ()
+    calibration: bool = False
+    temperature: bool = False
     group_by: str | None = None
     by: str | None = None
     allow_missing: bool = False
@@ -71,5 +75,7 @@ class ComparisonRequest:
             raise XModalError(f"-np {self.processes} is not a positive number.")
         if self.by not in (None, *BY):
             raise XModalError(f"--by {self.by} is unknown: take {' or '.join(BY)}.")
+        if self.temperature and not self.calibration:
+            raise XModalError("--temperature is told by calibration: add --calibration.")
         if self.empty not in EMPTY_RULES:
             raise XModalError(f"--empty {self.empty} is unknown: take one of {', '.join(EMPTY_RULES)}.")

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunet_xmodal.comparison.calibration_table import (
+    CalibrationRequest,
+    calibrate,
+    check_calibratable,
+    store_temperatures,
+)
 from nnunet_xmodal.comparison.case_cache import CaseCache
 from nnunet_xmodal.comparison.case_table import case_table
 from nnunet_xmodal.comparison.common_cases import common_cases
 from nnunet_xmodal.comparison.cross_validation import ModelResults, images
 from nnunet_xmodal.comparison.curves import curves
 from nnunet_xmodal.comparison.detection_table import check_detectable, detection_table
+from nnunet_xmodal.comparison.forecast_table import forecast_table
 from nnunet_xmodal.comparison.overlays import overlays
 from nnunet_xmodal.comparison.presence import presence_of_cases, presence_table
 from nnunet_xmodal.comparison.report.contents import ReportContents
@@ -68,12 +75,21 @@ def _compare(request: ComparisonRequest) -> ReportContents:
     _adopt_folds(models, cases)
     if request.detection:
         check_detectable(models, cases, request.detection)
+    if request.calibration:
+        check_calibratable(models, cases, request.temperature)
     groups = subjects(request, dataset, cases)
     patterns = presence_of_cases(dataset, models, cases) if request.by == "presence" else None
     cache = CaseCache(request.output / "cache")
     metric_settings = MetricSettings(request.nsd_tolerance_mm, request.lesion_iou)
     table, metrics = case_table(models, cases, references, metric_settings, cache, request.processes, groups)
     table = with_rule(table, request.empty, metrics)
+    calibration = None
+    if request.calibration:
+        asked = CalibrationRequest(models, cases, references, cache, request.processes, request.temperature)
+        calibration = calibrate(asked)
+        table = table.merge(calibration.cases, how="left", on=["model", "case", "label"])
+        metrics = metrics | dict(calibration.metrics)
+        notes = notes + store_temperatures(calibration, models)
     detection = None
     if request.detection:
         detection = detection_table(models, cases, references, request.detection, cache, request.processes)
@@ -87,6 +103,8 @@ def _compare(request: ComparisonRequest) -> ReportContents:
         summary=summarise(table, metrics),
         statistics=compare_all(table, metrics),
         detection=detection,
+        reliability=None if calibration is None else calibration.bins,
+        forecast=forecast_table(models, table) if "Dice" in metrics else None,
         cost=_cost(trained) if trained else None,
         curves={model.results.name: curves(model.results) for model in trained},
         overlays=overlays(models, table, references, _images_of(dataset), request.overlays)

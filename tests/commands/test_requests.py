@@ -108,6 +108,8 @@ COMPARISON = Command(
         "nsd_tolerance_mm": ("--nsd_tolerance 2", 2.0),
         "lesion_iou": ("--lesion_iou 0.5", 0.5),
         "detection": ("--detection lesion", ("lesion",)),
+        "calibration": ("--calibration", True),
+        "temperature": ("--calibration --temperature", True),
         "group_by": ("--group-by groups.csv", "groups.csv"),
         "allow_missing": ("--allow-missing", True),
         "overlays": ("--overlays 0", 0),
@@ -181,7 +183,8 @@ def test_a_flag_sets_its_field(name, field):
     request = asked(command, words)
     assert getattr(request, field) == value != getattr(smallest(command), field)
     changed = {f.name for f in fields(request) if getattr(request, f.name) != getattr(smallest(command), f.name)}
-    assert changed - {"roi"} == {field} - {"roi"}  # --margin and --roi_label need one
+    needed = {"roi", "calibration"}  # --margin and --roi_label need one, --temperature the other
+    assert changed - needed == {field} - needed
 
 
 @pytest.mark.parametrize("name", COMMANDS)

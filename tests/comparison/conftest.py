@@ -119,4 +119,4 @@ def undrawn(monkeypatch):
     """Figures of the report are laid out, but one white pixel stands for each: rendering takes most of the time."""
     pixel = BytesIO()
     Image.new("L", (1, 1), 255).save(pixel, "PNG")
-    monkeypatch.setattr(plots, "_png", lambda figure: pixel.getvalue())
+    monkeypatch.setattr(plots, "as_png", lambda figure: pixel.getvalue())

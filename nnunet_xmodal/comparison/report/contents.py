@@ -52,6 +52,8 @@ class ReportContents:
         statistics: of `statistics.compare_all`.
         detection: any table, a model per row.
         presence: of `presence.presence_table`.
+        reliability: of `calibration_table`, the bins of the reliability diagrams.
+        forecast: of `forecast_table`.
         cost: columns model, parameters, flops, seconds_per_epoch, seconds_per_case; NaN where unknown.
         curves: model → fold → its training.
         overlays: of the cases on which the models differ most.
@@ -67,6 +69,8 @@ class ReportContents:
     statistics: pd.DataFrame
     detection: pd.DataFrame | None = None
     presence: pd.DataFrame | None = None
+    reliability: pd.DataFrame | None = None
+    forecast: pd.DataFrame | None = None
     cost: pd.DataFrame | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     overlays: Sequence[Overlay] = ()

@@ -18,13 +18,14 @@ from markupsafe import Markup, escape
 
 from nnunet_xmodal.comparison.report import numbers, plots, tables
 from nnunet_xmodal.comparison.report.contents import ReportContents
+from nnunet_xmodal.comparison.report.figures import figures_of
 from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
 from nnunet_xmodal.files.atomic import flush
 from nnunet_xmodal.files.csv_cells import table_as_text
 from nnunet_xmodal.files.temporary import temporary_folder
 
 _SIGNIFICANT = 6  # digits of the numbers in the page; the CSV files hold all
-_TABLES = ("cases", "summary", "statistics", "presence", "detection", "cost")
+_TABLES = ("cases", "summary", "statistics", "presence", "detection", "reliability", "forecast", "cost")
 _LONG = 24  # characters of a name that may be broken; as in report.js
 
 Table = dict[str, object]
@@ -32,8 +33,8 @@ Table = dict[str, object]
 
 
 def write_report(contents: ReportContents, folder: str | Path) -> None:
-    """Write cases.csv, summary.csv, summary.md, statistics.csv, report.html, and presence.csv, detection.csv and
-    cost.csv if any.
+    """Write report.html, summary.md, and as CSV cases, summary, statistics, presence, detection, reliability, forecast
+    and cost.
 
     All of them or, if something fails, none: an earlier report in the folder is never mixed with this one.
     """
@@ -75,7 +76,7 @@ def render(contents: ReportContents) -> str:
         summary=_summary(contents),
         ranks=_ranks(contents),
         pairs=_pairs(contents),
-        figures=list(_figures(contents)),
+        figures=[{"label": label, "title": title, "image": _image(png)} for label, title, png in figures_of(contents)],
         curves=[
             {"title": title, "image": _image(png)}
             for what, title in plots.CURVES.items()
@@ -87,6 +88,7 @@ def render(contents: ReportContents) -> str:
             for title, table, shown_as in (
                 ("By presence", contents.presence, {}),
                 ("Detection", contents.detection, {}),
+                ("Forecast", contents.forecast, {}),
                 ("Cost", contents.cost, tables.COST),
             )
             if table is not None and len(table)
@@ -202,22 +204,6 @@ def _cases(contents: ReportContents) -> Table:
     ]
     label = texts.index("label")
     return {"columns": columns, "choices": [_choice(0), _choice(label)], "filter": True}
-
-
-def _figures(contents: ReportContents) -> Iterator[dict]:
-    """Per label the scores of the main metrics, then their differences."""
-    pairs = contents.statistics[contents.statistics["test"] == "wilcoxon"]
-    for label in contents.labels:
-        of_label = contents.cases[contents.cases["label"] == label]
-        for metric in contents.main_metrics:
-            png = plots.score_plot(of_label, metric, contents.models)
-            if png:
-                yield {"label": label, "title": f"{metric.name} of every case", "image": _image(png)}
-        for metric in contents.main_metrics:
-            of_metric = pairs[(pairs["label"] == label) & (pairs["metric"] == metric.name)]
-            png = plots.difference_plot(of_label, metric, of_metric)
-            if png:
-                yield {"label": label, "title": f"{metric.name}, paired differences", "image": _image(png)}
 
 
 def _frame(table: pd.DataFrame, shown_as: dict) -> dict:

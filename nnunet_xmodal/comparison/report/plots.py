@@ -44,7 +44,7 @@ def score_plot(cases: pd.DataFrame, metric: Metric, models: Sequence[str]) -> by
     of_models = [metric.scale * _finite(cases.loc[cases["model"] == model, metric.name]) for model in models]
     if not any(map(len, of_models)):
         return None
-    names = _names(models)
+    names = shown_names(models)
     figure, axis = _figure(names)
     rng = np.random.default_rng(0)
     for row, values in enumerate(of_models):
@@ -72,7 +72,7 @@ def score_plot(cases: pd.DataFrame, metric: Metric, models: Sequence[str]) -> by
         axis.set_xlim(left=0)
         title += ", logarithmic above 1"
     _rows(axis, names, title)
-    return _png(figure)
+    return as_png(figure)
 
 
 def difference_plot(cases: pd.DataFrame, metric: Metric, pairs: pd.DataFrame) -> bytes | None:
@@ -90,7 +90,7 @@ def difference_plot(cases: pd.DataFrame, metric: Metric, pairs: pd.DataFrame) ->
     total = len(pairs)
     pairs = pairs.sort_values("p", kind="stable").head(_MOST_PAIRS).sort_index()
     models = list(pd.unique(pairs[["model_a", "model_b"]].to_numpy().ravel()))
-    short = dict(zip(models, _names(models)))
+    short = dict(zip(models, shown_names(models)))
     names = [f"{short[pair.model_a]}\n− {short[pair.model_b]}" for pair in pairs.itertuples()]
     figure, axis = _figure(names)
     axis.axvline(0, color=_INK, linewidth=1)
@@ -110,7 +110,7 @@ def difference_plot(cases: pd.DataFrame, metric: Metric, pairs: pd.DataFrame) ->
     if len(pairs) < total:
         title += f"\nthe {len(pairs)} of {total} pairs with the smallest p"
     _rows(axis, names, title)
-    return _png(figure)
+    return as_png(figure)
 
 
 def curve_plot(curves: Mapping[str, Mapping[str, Curve]], what: str, models: Sequence[str]) -> bytes | None:
@@ -124,7 +124,7 @@ def curve_plot(curves: Mapping[str, Mapping[str, Curve]], what: str, models: Seq
     figure = Figure(figsize=(_WIDTH, 3.6), dpi=_DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
-    names = _names(models)
+    names = shown_names(models)
     for index, model in enumerate(models):
         colour = COLOURS[index % len(COLOURS)]
         folds = [_series(curve, what) for curve in curves.get(model, {}).values()]
@@ -142,12 +142,12 @@ def curve_plot(curves: Mapping[str, Mapping[str, Curve]], what: str, models: Seq
     axis.set_xlabel("epoch", fontsize=9)
     axis.set_ylabel(CURVES[what], fontsize=9)
     axis.grid(color="#e6e6e6", linewidth=0.8)
-    _plain(axis)
+    plain(axis)
     legend_columns = 1 if any("\n" in name for name in names) else 2
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=legend_columns)
     figure.set_figheight(2.9 + 0.17 * -(-len(labels) // legend_columns))
-    return _png(figure)
+    return as_png(figure)
 
 
 def _series(curve: Curve, what: str) -> pd.Series:
@@ -170,10 +170,11 @@ def _rows(axis: Axes, names: Sequence[str], title: str) -> None:
     axis.set_xlabel(title, fontsize=9)
     axis.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axis.tick_params(axis="y", length=0)
-    _plain(axis)
+    plain(axis)
 
 
-def _plain(axis: Axes) -> None:
+def plain(axis: Axes) -> None:
+    """Draw nothing of an axis's frame but what a reader needs."""
     axis.set_axisbelow(True)
     axis.tick_params(colors=_INK, labelsize=8)
     axis.spines[["top", "right", "left"]].set_visible(False)
@@ -191,8 +192,8 @@ def _finite(values: pd.Series) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _names(models: Sequence[str]) -> list[str]:
-    """Without nnU-Net's common beginning, if that leaves them different, in lines; never read as mathematics."""
+def shown_names(models: Sequence[str]) -> list[str]:
+    """Return names without nnU-Net's common beginning, if that leaves them different, in lines; never mathematics."""
     short = [model.removeprefix("nnUNetTrainer").lstrip("_") or "nnU-Net" for model in models]
     if len(set(short)) < len(models):
         short = list(models)
@@ -212,7 +213,8 @@ def _wrap(name: str) -> list[str]:
     return lines
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as PNG."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

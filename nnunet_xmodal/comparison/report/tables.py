@@ -33,7 +33,12 @@ COST = {
 def markdown(contents: ReportContents) -> str:
     """Return all of summary.md: scores per label, comparisons of pairs, cost, facts, notes and definitions."""
     sections = [f"# {_text(contents.title)}", "## Scores", *scores(contents), *_comparisons(contents)]
-    frames = (("By presence", contents.presence), ("Detection", contents.detection), ("Cost", contents.cost))
+    frames = (
+        ("By presence", contents.presence),
+        ("Detection", contents.detection),
+        ("Forecast", contents.forecast),
+        ("Cost", contents.cost),
+    )
     for title, table in frames:
         if table is not None and len(table):
             cost = title == "Cost"
