@@ -155,7 +155,8 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
     from nnunet_xmodal.files.labels import foreground, has_regions
 
     reader = PlansManager(str(demo.preprocessed / f"{PLANS}.json")).image_reader_writer_class()
-    rows = [_row(demo, reader, case, dice) for case in new_cases(demo)[0][:DRAWN]]
+    shares = {} if dice is None else known_shares(demo, dice)
+    rows = [_row(demo, reader, case, dice, shares) for case in new_cases(demo)[0][:DRAWN]]
     labels = foreground(demo.dataset_json)
     if has_regions(demo.dataset_json):  # label maps hold the values that regions are made of
         labels = {f"label {value}": (value,) for values in labels.values() for value in values}
@@ -163,7 +164,23 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
     write_atomically(demo.folder / "cases.png", lambda file: draw_rows(rows, named, file))
 
 
-def _row(demo: Demo, reader: BaseReaderWriter, case: Case, dice: pd.DataFrame | None) -> Row:
+def known_shares(demo: Demo, dice: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return trainer → what each stream brings to the Dice, of trainers whose models were given what was left."""
+    from nnunet_xmodal.demo.shares import shares_of_dice
+
+    found = {}
+    for trainer in demo.trainers:
+        folders = [demo.predictions(trainer, condition.without) for condition in conditions(demo)[1:]]
+        if folders and all((folder / "missing.json").is_file() for folder in folders):
+            shares = shares_of_dice(dice, conditions(demo), trainer)
+            if shares is not None:
+                found[trainer] = shares
+    return found
+
+
+def _row(
+    demo: Demo, reader: BaseReaderWriter, case: Case, dice: pd.DataFrame | None, shares: dict[str, pd.DataFrame]
+) -> Row:
     """Choose the slice of a case that shows most."""
     from nnunet_xmodal.evaluation.figures.cases import clearest_slice
     from nnunet_xmodal.evaluation.figures.conditions import Panel, Row
@@ -187,7 +204,12 @@ def _row(demo: Demo, reader: BaseReaderWriter, case: Case, dice: pd.DataFrame | 
     for condition in conditions(demo):
         ground = next(image for n, image in enumerate(images) if n not in condition.missing)
         groups[str(condition)] = [
-            Panel(_short(trainer), ground[z], segmented[condition, trainer][z], _below(dice, trainer, condition, case))
+            Panel(
+                _short(trainer),
+                ground[z],
+                segmented[condition, trainer][z],
+                _below(dice, trainer, condition, case) + ("" if condition.missing else _shared(shares, trainer, case)),
+            )
             for trainer in demo.trainers
         ]
     _, y_mm, x_mm = properties["spacing"]
@@ -206,3 +228,13 @@ def _below(dice: pd.DataFrame | None, trainer: str, condition: Condition, case: 
     last = of_case.iloc[-1]
     name = f"{last['label']} " if len(of_case) > 1 else "Dice "
     return f"{name}{100 * last['Dice']:.0f}"
+
+
+def _shared(shares: dict[str, pd.DataFrame], trainer: str, case: Case) -> str:
+    """A second line: what each modality brings to the Dice above it."""
+    if trainer not in shares:
+        return ""
+    last = shares[trainer][shares[trainer]["case"] == case.name].iloc[-1]
+    if last.iloc[2:].isna().any():  # no reference to measure with
+        return ""
+    return "\n" + " + ".join(f"{stream} {100 * value:.0f}" for stream, value in last.iloc[2:].items())

@@ -66,13 +66,19 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
     return f"{pair.mean_difference:+.1f}{interval}"
 
 
-def write_results(demo: Demo, table: str, scores: Iterable[str]) -> None:
+def write_results(demo: Demo, table: str, scores: Iterable[str], shares: Sequence[str] = ()) -> None:
     """Write results.md.
 
     Args:
         table: see `dice_table`.
         scores: paragraphs of the cross-validation.
+        shares: lines on which modality counted, see `shares.shares_sentence`.
     """
+    counted = [
+        "## Which modality counted",
+        "Shapley values of the Dice of the new cases, in points that add up to it; mean with its 95 % interval.",
+        "\n".join(shares),
+    ]
     text = "\n\n".join(
         [
             "# nnUNetXModal_demo",
@@ -85,6 +91,7 @@ def write_results(demo: Demo, table: str, scores: Iterable[str]) -> None:
             "the same cases. New cases are predicted by all folds together, validation cases by the fold that did not "
             "train on them. Trainers with stream dropout leave a missing modality out, others get its mean.",
             table,
+            *(counted if shares else []),
             "## Cross-validation",
             *scores,
             "More in [the report](report/report.html).",

@@ -14,7 +14,7 @@ from nnunet_xmodal import discovery
 from nnunet_xmodal.datasets.streams import streams_of
 from nnunet_xmodal.demo.configuration import narrowed
 from nnunet_xmodal.demo.in_process import pools_of_threads
-from nnunet_xmodal.demo.new_cases import dice_of, draw, predict
+from nnunet_xmodal.demo.new_cases import dice_of, draw, known_shares, predict
 from nnunet_xmodal.demo.progress import Progress
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.demo.training import train_all
@@ -184,6 +184,7 @@ def _compare(demo: Demo, progress: Progress, dice: pd.DataFrame | None) -> str:
     from nnunet_xmodal.comparison.request import ComparisonRequest
     from nnunet_xmodal.comparison.run import compare
     from nnunet_xmodal.demo.results import dice_table, validation_dice, write_results
+    from nnunet_xmodal.demo.shares import shares_sentence
 
     request = ComparisonRequest(
         output=demo.folder / "report",
@@ -197,7 +198,9 @@ def _compare(demo: Demo, progress: Progress, dice: pd.DataFrame | None) -> str:
     with progress.step("comparing the trainers"):
         contents = compare(request)
     table = dice_table(pd.concat([validation_dice(demo), dice]), demo.trainers)
-    write_results(demo, table, scores(contents))
+    shares = {} if dice is None else known_shares(demo, dice)
+    told = [shares_sentence(of_trainer, trainer) for trainer, of_trainer in shares.items()]
+    write_results(demo, table, scores(contents), told)
     return table
 
 

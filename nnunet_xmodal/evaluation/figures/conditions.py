@@ -14,7 +14,7 @@ COLOURS = ("#29b6f6", "#ff7043", "#9ccc65", "#ffd54f", "#ba68c8", "#f06292")
 """Of the labels in their order; further ones begin anew."""
 
 _INCH, _GAP = 1.45, 0.16  # side of a panel, space between groups
-_LEFT, _TOP, _BOTTOM, _BELOW = 0.15, 0.62, 0.4, 0.22
+_LEFT, _TOP, _BOTTOM, _BELOW = 0.15, 0.62, 0.4, 0.22  # the last one per line
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Panel:
         title: above the column.
         image: `(y, x)` intensities.
         labels: `(y, x)`, drawn over the image, or None.
-        below: what stands below the panel.
+        below: what stands below the panel, in lines.
     """
 
     title: str
@@ -51,12 +51,14 @@ def draw_rows(rows: Sequence[Row], label_names: Mapping[int, str], file: str | B
     """
     groups = rows[0].groups
     width = sum(len(panels) for panels in groups.values()) * _INCH + (len(groups) - 1) * _GAP + 2 * _LEFT
-    height = len(rows) * (_INCH + _BELOW) + _TOP + _BOTTOM
+    panels_of_all = [panel for row in rows for panels in row.groups.values() for panel in panels]
+    below = _BELOW * max(1 + panel.below.count("\n") for panel in panels_of_all)
+    height = len(rows) * (_INCH + below) + _TOP + _BOTTOM
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     colours = {value: COLOURS[index % len(COLOURS)] for index, value in enumerate(label_names)}
     for index, row in enumerate(rows):
-        bottom = height - _TOP - index * (_INCH + _BELOW) - _INCH
+        bottom = height - _TOP - index * (_INCH + below) - _INCH
         left = _LEFT
         for heading, panels in row.groups.items():
             for panel in panels:
