@@ -3,10 +3,15 @@
 import struct
 from pathlib import Path
 
+from nnunet_xmodal.errors import XModalError
+
 _PREAMBLE = 128
 _LONG = (b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN")  # representations whose length takes four bytes
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-SEGMENTATION = f"{_STORAGE}66.4"
+SEGMENTATION, LABELMAP = f"{_STORAGE}66.4", f"{_STORAGE}66.7"
+CONTOURS = f"{_STORAGE}481.3"
+"""RTSTRUCT."""
+
 _WITHOUT_PIXELS = (
     "1.2.840.10008.1.3.10",  # DICOMDIR
     *(
@@ -86,3 +91,21 @@ def is_without_pixels(storage: str) -> bool:
 def is_of_a_vendor(storage: str) -> bool:
     """Return whether a class is none of the standard's; such files may hold anything."""
     return bool(storage) and not storage.startswith("1.2.840.10008.")
+
+
+def is_segmentation(file: Path) -> bool:
+    """Return whether a file is a DICOM segmentation."""
+    return file.is_file() and is_dicom(file) and storage_class(file) in (SEGMENTATION, LABELMAP)
+
+
+def refuse_contours(file: Path) -> None:
+    """Say of an RTSTRUCT what it is and what makes voxels of it; other files pass.
+
+    Raises:
+        XModalError: for an RTSTRUCT.
+    """
+    if file.is_file() and is_dicom(file) and storage_class(file) == CONTOURS:
+        raise XModalError(
+            f"{file} is an RTSTRUCT, contours on the slices of a series and no voxels: make a label map of it on that "
+            "series, for example with 3D Slicer (SlicerRT), plastimatch convert or dcmrtstruct2nii, and give that."
+        )

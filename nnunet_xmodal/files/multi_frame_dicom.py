@@ -41,7 +41,7 @@ def read_multi_frame(file: Path) -> sitk.Image:
     except Exception as error:  # whatever pydicom raises
         raise XModalError(f"{file} cannot be read ({last_line(error)}): replace it by an intact file.") from error
     if dataset.get("SOPClassUID") == SEGMENTATION:
-        raise XModalError(f"{file} is a DICOM segmentation: convert it to a label map, for example a NIfTI file.")
+        raise XModalError(f"{file} is a DICOM segmentation and no scan: give it as the label.")
     positions, axes, pixels = _places(file, dataset)
     names = [f"frame {number + 1}" for number in range(len(positions))]
     order = slice_order(file, names, positions, axes, pixels, several="write each volume to a file of its own")
@@ -67,6 +67,15 @@ def read_multi_frame(file: Path) -> sitk.Image:
     image.SetOrigin(positions[order[0]].tolist())
     image.SetDirection(np.stack((row, column, normal), 1).ravel().tolist())
     return image
+
+
+def frame_positions(file: Path, dataset: Any) -> np.ndarray:
+    """Return ImagePositionPatient of every frame, `(N, 3)` in mm.
+
+    Raises:
+        XModalError: for a file that does not say where each frame lies.
+    """
+    return _places(file, dataset)[0]
 
 
 def _places(file: Path, dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

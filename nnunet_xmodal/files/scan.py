@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.dicom_kinds import is_dicom, is_without_pixels, storage_class
+from nnunet_xmodal.files.dicom_kinds import is_dicom, is_without_pixels, refuse_contours, storage_class
 from nnunet_xmodal.files.itk_header import check_header, check_numbers, itk_header, last_line
 from nnunet_xmodal.files.kept_locale import kept_locale
 from nnunet_xmodal.files.multi_frame_dicom import read_multi_frame
@@ -79,6 +79,7 @@ def read_whole(file: Path) -> sitk.Image:
 
 
 def _read_dicom(file: Path) -> Scan:
+    refuse_contours(file)
     if is_dicom(file) and is_without_pixels(storage_class(file)):
         raise XModalError(f"{file} is DICOM without an image, such as a report: give the folder of a series.")
     header = itk_header(file)

@@ -6,6 +6,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dicom_kinds import is_segmentation
+from nnunet_xmodal.files.dicom_seg import read_dicom_seg
 from nnunet_xmodal.files.scan import Scan, read_volume_file
 from nnunet_xmodal.files.two_places import check_moved_alike
 from nnunet_xmodal.preparation.case_task import CaseTask
@@ -43,16 +45,21 @@ def read_scans(source: SourceCase, settings: PreparationSettings) -> dict[str, S
 
 
 def read_label(source: SourceCase, settings: PreparationSettings, scans: Mapping[str, Scan]) -> sitk.Image | None:
-    """Read the label map of a case with its new values; None for a case without.
+    """Read the label map, or DICOM segmentation, of a case with its new values; None for a case without.
 
     Args:
         scans: of the case as they were read, one of which PNG slices belong to.
 
     Raises:
-        XModalError: see `read_scan`, `png_labels.read_png_labels` and `label_maps.mapped`.
+        XModalError: see `read_scan`, `read_dicom_seg`, `png_labels.read_png_labels` and `label_maps.mapped`; for a
+            folder of several segmentations.
     """
     if source.label is None:
         return None
+    assert settings.labels is not None  # named by the request where any case has a label
+    segmentation = _segmentation_in(source.label)
+    if segmentation is not None:
+        return mapped(read_dicom_seg(segmentation, settings.labels), segmentation, settings.label_map, settings.labels)
     if is_png_folder(source.label):
         first = [scans[settings.fixed], *scans.values()]
         image = read_png_labels(source.label, first)
@@ -60,8 +67,21 @@ def read_label(source: SourceCase, settings: PreparationSettings, scans: Mapping
         image = read_series(source.label).image
     else:
         image = read_volume_file(source.label, settings.label_component).image
-    assert settings.labels is not None  # named by the request where any case has a label
     return mapped(image, source.label, settings.label_map, settings.labels)
+
+
+def _segmentation_in(label: Path) -> Path | None:
+    """Return the DICOM segmentation that a label is, or that is alone in a label's folder."""
+    if label.is_file():
+        return label if is_segmentation(label) else None
+    files = [file for file in sorted(label.iterdir()) if file.is_file() and file.name[0] != "."]
+    found = [file for file in files if is_segmentation(file)]
+    if len(found) > 1:
+        raise XModalError(
+            f"{label} holds {len(found)} DICOM segmentations, {found[0].name} and {found[1].name} among them: narrow "
+            "the label's pattern to one file."
+        )
+    return found[0] if found else None
 
 
 def two_places(task: CaseTask) -> dict[Path, str]:

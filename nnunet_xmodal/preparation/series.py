@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.dicom_kinds import is_of_a_vendor, is_without_pixels, storage_class
+from nnunet_xmodal.files.dicom_kinds import is_of_a_vendor, is_without_pixels, refuse_contours, storage_class
 from nnunet_xmodal.files.itk_header import check_numbers
 from nnunet_xmodal.files.multi_frame_dicom import read_multi_frame
 from nnunet_xmodal.files.scan import Scan
@@ -44,8 +44,11 @@ def read_series(folder: Path) -> Scan:
             that are not parallel, of another pixel size, uneven or missing, and a tilted gantry. Reports, key objects
             and raw data are passed over.
     """
-    slices = [header for file in sorted(folder.iterdir()) if _visible(file) and (header := _header(file))]
+    files = [file for file in sorted(folder.iterdir()) if _visible(file)]
+    slices = [header for file in files if (header := _header(file))]
     if not slices:
+        for file in files:
+            refuse_contours(file)
         raise XModalError(f"{folder} holds no DICOM images: give a file, or the folder of a series.")
     _check_one_series(folder, slices)
     if len(slices) == 1:
