@@ -31,9 +31,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add(
         "group_by",
         "folds in which the cases of one subject stay together: a regular expression whose first group is the subject "
-        "in a case's name, or a CSV file of case and subject",
+        "in a case's name, a CSV file of case and subject, or participants.tsv of BIDS",
         "--group-by",
-        metavar="REGEX|CSV",
+        metavar="REGEX|CSV|TSV",
     )
     flags.add(
         "trust",

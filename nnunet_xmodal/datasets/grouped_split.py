@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_xmodal.datasets.split_file import read_split_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
-from nnunet_xmodal.files.tables import read_rows
+from nnunet_xmodal.files.tables import read_columns, read_rows
 
 N_FOLDS = 5
 _SEED = 12345  # nnU-Net's
@@ -23,13 +23,27 @@ def subjects_of(cases: Sequence[str], group_by: str) -> dict[str, str]:
     """Return case → subject.
 
     Args:
-        group_by: a CSV file of case and subject, or a regular expression whose first group (the whole match if it has
-            none) is the subject within a case's name.
+        group_by: a CSV file of case and subject, the participants.tsv of BIDS, or a regular expression whose first
+            group (the whole match if it has none) is the subject within a case's name.
 
     Raises:
         XModalError: for a case without a subject, an expression that is none, or a file with other columns.
     """
+    if group_by.lower().endswith(".tsv"):
+        return _from_participants(cases, Path(group_by))
     return _from_csv(cases, Path(group_by)) if group_by.lower().endswith(".csv") else _from_expression(cases, group_by)
+
+
+def _from_participants(cases: Sequence[str], file: Path) -> dict[str, str]:
+    """Return the participant of each case, whose name begins with it: `sub-01_ses-2`."""
+    if not file.is_file():
+        raise XModalError(f"--group-by {file} does not exist.")
+    participants = {row["participant_id"] for _, row in read_columns(file, ("participant_id",))}
+    subjects = {case: case.partition("_")[0] for case in cases}
+    for case, subject in subjects.items():
+        if subject not in participants:
+            raise XModalError(f"{file} names no participant {subject}, which the case {case} is of: add it.")
+    return subjects
 
 
 def _from_expression(cases: Sequence[str], expression: str) -> dict[str, str]:

@@ -82,7 +82,7 @@ def _cases_and_channels(request: PreparationRequest, recipe: dict) -> tuple[list
 
 
 def _patterns(request: PreparationRequest, recipe: dict) -> SourcePatterns:
-    channels = _patterns_by_channel(request.channels, "--channels", "T2W=*t2w*") or recipe.get("channels", {})
+    channels = _patterns_by_channel(_chosen(request, recipe), "--channels", "T2W=*t2w*") or recipe.get("channels", {})
     if not channels:
         raise XModalError(f"{request.input} is a folder: name its channels, as in --channels T2W=*t2w* ADC=*adc*.")
     transforms = _patterns_by_channel(request.transform, "--transform", "TRUS=*.tfm") or recipe.get("transforms", {})
@@ -92,6 +92,21 @@ def _patterns(request: PreparationRequest, recipe: dict) -> SourcePatterns:
             if name not in channels:
                 raise XModalError(f"{flag} names the unknown channel {name}: known are {', '.join(channels)}.")
     return SourcePatterns(channels, request.label or recipe.get("label"), transforms, landmarks)
+
+
+def _chosen(request: PreparationRequest, recipe: dict) -> list[str]:
+    """Return the words of --channels, with a recipe's pattern where a word is but a name of its channels.
+
+    Raises:
+        XModalError: for a recipe of which channels have to be chosen, without a choice.
+    """
+    of_recipe = recipe.get("channels", {})
+    if recipe.get("choose") and not request.channels:
+        raise XModalError(
+            f"--recipe {request.recipe} knows {', '.join(of_recipe)}: take those that there are, as in --channels "
+            f"{' '.join(list(of_recipe)[:2])}."
+        )
+    return [f"{word}={of_recipe[word]}" if word in of_recipe else word for word in request.channels or ()]
 
 
 def _patterns_by_channel(words: Sequence[str] | None, flag: str, example: str) -> dict[str, str]:

@@ -3,7 +3,8 @@
     {"about": "…", "channels": {"T2W": "**/{case}_t2w.mha"}, "reference": "T2W", "label": "…", "labels": {…},
      "map": {"4": 3}, "label_component": 0, "streams": [["T2W"], …], "landmarks": {"MR": "…"}, "register": false}
 
-Only "about" and "channels" are needed; what the command line says wins.
+Only "about" and "channels" are needed; what the command line says wins. `--channels T1w FLAIR` takes some of a recipe's
+channels; with "choose": true, a recipe of whatever there may be, that has to be said.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from nnunet_xmodal.files.json_files import read_json
 KEYS = {
     "about",
     "channels",
+    "choose",
     "reference",
     "label",
     "label_component",

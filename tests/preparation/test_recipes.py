@@ -7,6 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xmodal.commands.prepare import main
+from nnunet_xmodal.datasets.grouped_split import subjects_of
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.preparation.recipe import recipe_names
 
 NAME = "Dataset520_Published"
@@ -211,3 +213,34 @@ def test_sepia(scans, tmp_path, prepared):
         original = sitk.ReadImage(str(folder / f"Sepia_{name}.nii.gz"))
         assert np.array_equal(voxels(read(f"imagesTr/sub-001_000{number}.nii.gz")), voxels(original))
     assert voxels(read("labelsTr/sub-001.nii.gz")).sum() == voxels(scans.ball_of(grid, 7)).sum()
+
+
+def test_bids(scans, tmp_path, prepared):
+    folder, grid = tmp_path / "published", scans.grid_around((20, 20, 9), (1, 1, 3), scans.oblique)
+    for subject, session in (("sub-01", "ses-1"), ("sub-01", "ses-2"), ("sub-02", "")):
+        case, place = "_".join(filter(None, (subject, session))), "/".join(filter(None, (subject, session)))
+        for suffix in ("T1w", "FLAIR"):
+            scans.write(scans.scan_of(grid), folder / place / "anat" / f"{case}_{suffix}.nii.gz")
+        scans.write(scans.scan_of(grid), folder / place / "func" / f"{case}_task-rest_bold.nii.gz")
+        if session != "ses-2":
+            mask = folder / "derivatives" / "raters" / place / "anat" / f"{case}_label-lesion_mask.nii.gz"
+            scans.write(scans.ball_of(grid), mask)
+    (folder / "participants.tsv").write_text("participant_id\tage\nsub-01\t44\nsub-02\tn/a\n")
+    (folder / "dataset_description.json").write_text('{"Name": "made", "BIDSVersion": "1.9.0"}')
+    dataset_json, read = prepared("bids", "--channels", "T1w", "FLAIR")
+    assert dataset_json["channel_names"] == {"0": "T1w", "1": "FLAIR"} and dataset_json["numTraining"] == 2
+    assert values(read("labelsTr/sub-01_ses-1.nii.gz")) == values(read("labelsTr/sub-02.nii.gz")) == {0, 1}
+    assert read("imagesTs/sub-01_ses-2_0001.nii.gz").GetSize() == grid.GetSize()
+    cases = ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
+    assert [*subjects_of(cases, str(folder / "participants.tsv")).values()] == ["sub-01", "sub-01", "sub-02"]
+    with pytest.raises(XModalError, match="no participant sub-03, which the case sub-03_ses-1 is of"):
+        subjects_of(["sub-03_ses-1"], str(folder / "participants.tsv"))
+    with pytest.raises(SystemExit):
+        prepared("bids")
+    validator = pytest.importorskip(
+        "bids_validator", reason="bids_validator is not installed: pip install bids_validator"
+    )
+    names = [
+        f"/{file.relative_to(folder).as_posix()}" for file in folder.rglob("*.nii.gz") if "derivatives" not in str(file)
+    ]
+    assert len(names) == 9 and all(map(validator.BIDSValidator().is_bids, names))
