@@ -38,6 +38,7 @@ from nnunet_xmodal.files.in_place import (
     discard_other_labels,
 )
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.plans_table import plans_table
 from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.stand_ins import json_written_whole
 from nnunet_xmodal.planners import planner_class
@@ -238,6 +239,8 @@ def _write_plans(dataset: int, request: PlanRequest, streams: Streams | None) ->
     )
     if streams is not None and not issubclass(planner_class(request.planner), OwnPlanner):
         _add_streams(dataset, plans_name, streams)
+    file = Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset) / f"{plans_name}.json"
+    print(f"{file}:\n{plans_table(read_json(file))}")
     return plans_name
 
 
