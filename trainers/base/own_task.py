@@ -124,6 +124,7 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
         means = self.validate(self.dataset_class(self.preprocessed_dataset_folder, cases), cases)
         for name, value in means.items():
             self.print_to_log_file(f"Mean {name}: {value:.4f}")
+            self.logger.log_summary(f"final_val/{name}", value)
         self.print_to_log_file("Validation complete")
 
     def make_predictor(self) -> GuardedPredictor:
