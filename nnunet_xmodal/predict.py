@@ -1,5 +1,7 @@
 """Predict with any model: find it, make its predictor, check, load, predict."""
 
+from pathlib import Path
+
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_xmodal import discovery
@@ -8,7 +10,7 @@ from nnunet_xmodal.files.folders import check_apart, check_input_folder, check_o
 from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
-from nnunet_xmodal.prediction.model import find_model
+from nnunet_xmodal.prediction.model_place import opened_model
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 
@@ -24,13 +26,33 @@ def predict(request: PredictionRequest) -> None:
     discovery.register()
     check_output_folder(request.output)
     check_apart(request.output, request.images)
-    with trusting(request.trust), claimed(request.output, request.part):
-        model = find_model(request)
-        predictor = predictor_class(request.trainer).from_request(request)
-        check_input_folder(request.images)
-        predictor.check(request, model)
-        predictor.load(request, model)
-        predictor.predict_folder(request)
+    with (
+        trusting(request.trust),
+        claimed(request.output, request.part),
+        opened_model(request) as (named, model),
+    ):
+        predict_cases(named, model)
+
+
+def predict_cases(request: PredictionRequest, model: Path, file_ending: str | None = None) -> None:
+    """Predict every case of `request.images`, of which the output is claimed.
+
+    Args:
+        request: with every name of its model.
+        model: its folder.
+        file_ending: of the images; None for that of the training images.
+
+    Raises:
+        XModalError: see `predict`.
+    """
+    predictor = predictor_class(request.trainer).from_request(request)
+    check_input_folder(request.images)
+    predictor.check(request, model)
+    predictor.load(request, model)
+    if file_ending is not None:
+        predictor.dataset_json = {**predictor.dataset_json, "file_ending": file_ending}
+    predictor.follow_axes(request, model)
+    predictor.predict_folder(request)
 
 
 def predictor_class(trainer_name: str) -> type[GuardedPredictor]:

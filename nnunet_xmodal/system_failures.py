@@ -21,7 +21,9 @@ _DISK_OF_LIBRARIES = (  # blosc2's and torch's words where a file cannot be writ
     "unexpected pos",
 )
 _CUT_OFF = "blosc2_schunk_open"  # blosc2's word for a file that it cannot read
-_FEWER = "take fewer processes (-np, -npfp, -npp, -nps, nnUNet_def_n_proc, nnUNet_n_proc_DA)"
+_FEWER = "take fewer processes (-np, -npfp, nnUNet_def_n_proc, nnUNet_n_proc_DA)"
+_BOUNDED = "predict with --max_memory GB, which is one process (-npp 0 -nps 0) with results on the disk"
+_OFF_THE_GPU = "predict with --not_on_device, which keeps results off the GPU"
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -31,11 +33,21 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or _is_torch_memory(error):
         reason = str(error).strip().splitlines()
         shown = f" ({reason[0].rstrip('.')})" if reason else ""
-        return f"the memory does not suffice{shown}: {_FEWER}, smaller images, or a machine with more of it."
+        if _is_of_the_gpu(error):
+            return (
+                f"the GPU's memory does not suffice{shown}: {_OFF_THE_GPU}; train with smaller patches or batches "
+                "(-gpu_memory_target), or see who else is on that GPU."
+            )
+        return (
+            f"the memory does not suffice{shown}: {_BOUNDED}; {_FEWER}, smaller images, or a machine with more of it."
+        )
     if isinstance(error, RecursionError):
         return "a file nests lists or objects too deeply to be read: look at the JSON files that were given."
     if is_of_dead_workers(error):
-        return f"a worker process ended too early; unless it has said why, the memory was full: {_FEWER}."
+        return (
+            f"a worker process ended too early; unless it has said why, the memory was full: {_BOUNDED}; for all else "
+            f"{_FEWER}."
+        )
     if isinstance(error, RuntimeError) and "/torch_" in str(error):  # what processes hand over to each other
         return (
             f"the shared memory is full ({str(error).strip().splitlines()[0]}): give a container more of it "
@@ -66,3 +78,7 @@ def _is_torch_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
+
+
+def _is_of_the_gpu(error: BaseException) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(error)

@@ -6,6 +6,7 @@ import os
 import blosc2
 import numpy as np
 import pytest
+import torch
 
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.files.json_files import read_json
@@ -40,6 +41,9 @@ def test_of_the_memory(capsys):
     assert "fewer processes" in raised(MemoryError(), capsys)
     of_torch = RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried")
     assert "fewer processes" in raised(of_torch, capsys)
+    assert "--max_memory GB, which is one process (-npp 0 -nps 0)" in raised(of_torch, capsys)
+    of_gpu = raised(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), capsys)
+    assert "--not_on_device" in of_gpu and "--max_memory" not in of_gpu
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,8 @@ def test_of_the_memory(capsys):
     ],
 )
 def test_of_workers(words, capsys):
-    assert "a worker process ended too early" in raised(RuntimeError(words), capsys)
+    said = raised(RuntimeError(words), capsys)
+    assert "a worker process ended too early" in said and "--max_memory GB" in said and "-npp 0 -nps 0" in said
 
 
 def test_of_shared_memory(capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference import predict_from_raw_data
@@ -20,6 +21,8 @@ from nnunet_xmodal.files.complete import is_complete
 from nnunet_xmodal.files.stand_ins import save_json, stand_ins
 from nnunet_xmodal.files.volume_writer import write_label_map
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
+from nnunet_xmodal.prediction.logits_on_disk import window_on_disk
+from nnunet_xmodal.prediction.segmentation_of_logits import can_go_by_class, segmentation_of
 from nnunet_xmodal.prediction.turning import as_stored
 
 
@@ -45,20 +48,24 @@ def export_prediction(
         XModalError: if a file cannot be written or does not read back, as on a full disk, and for NaN or infinite
             logits, of which nnU-Net makes background.
     """
-    if not torch.isfinite(torch.as_tensor(logits)).all():
+    if not all(torch.isfinite(torch.as_tensor(of_head)).all() for of_head in logits):
         raise XModalError(
             f"the network returned NaN or infinity for {Path(output).name}: nothing is written for it; look at its "
             "intensities, and at the training's loss."
         )
-    made = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits,
-        plans,
-        configuration,
-        plans.get_label_manager(dataset_json),
-        properties,
-        return_probabilities=save_probabilities,
-        num_threads_torch=num_threads_torch,
-    )
+    manager = plans.get_label_manager(dataset_json)
+    if save_probabilities or not can_go_by_class(manager):
+        made = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits,
+            plans,
+            configuration,
+            manager,
+            properties,
+            return_probabilities=save_probabilities,
+            num_threads_torch=num_threads_torch,
+        )
+    else:
+        made = segmentation_of(logits, properties, configuration, plans, manager)
     segmentation = made
     if save_probabilities:
         segmentation, probabilities = made
@@ -92,6 +99,16 @@ class WholeFilesPredictor(GuardedPredictor):
     Signatures stay nnU-Net's, which looks at them for a record of its arguments.
     """
 
+    @torch.inference_mode()
+    def _internal_predict_sliding_window_return_logits(
+        self, data: torch.Tensor, slicers: list[tuple], do_on_device: bool = True
+    ) -> torch.Tensor:
+        """nnU-Net's, on the disk where a limit of memory asks for it: `(C, *padded)` → `(heads, *padded)`."""
+        limit, heads = self.memory_limit, self.label_manager.num_segmentation_heads
+        if limit is None or limit.holds(data, heads, max(1, len(self.list_of_parameters or ()))):
+            return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
+        return window_on_disk(self, data, slicers, limit.folder)
+
     @signed_like(nnUNetPredictor.predict_from_files)
     def predict_from_files(self, *args: Any, **kwargs: Any) -> Any:
         """Predict cases given by their files, as nnU-Net does."""
@@ -118,3 +135,7 @@ class WholeFilesPredictor(GuardedPredictor):
         """Predict one case in memory, as nnU-Net does."""
         with stand_ins(WRITERS, predict_from_raw_data):
             return super().predict_single_npy_array(*args, **kwargs)
+
+    def read_result(self, case: str, output: Path) -> sitk.Image:
+        """Read the label map of a case."""
+        return sitk.ReadImage(str(output / f"{case}{self.dataset_json['file_ending']}"))

@@ -16,6 +16,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.model_files import check_model
 from nnunet_xmodal.files.trusted_checkpoints import only_weights
 from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.prediction.memory_limit import MemoryLimit
 from nnunet_xmodal.prediction.options import NoOptions, read_options
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.trained_axes import RECORDED, follow_axes_of_training
@@ -25,12 +26,14 @@ _OF_ANOTHER_NETWORK = ("loading state_dict", "unexpected keyword argument", "req
 
 
 class GuardedPredictor(nnUNetPredictor):
-    """nnU-Net's predictor as `predict` uses it: `from_request`, `check`, `load`, `predict_folder`.
+    """nnU-Net's predictor as `predict` uses it: `from_request`, `check`, `load`, `follow_axes`, `predict_folder`.
 
     Attributes:
         options_class: dataclass of what a request of this kind may hold beyond what all requests hold.
+        on_one_grid: whether all images of a case share a grid.
         turns: when cases are turned to the axes of the training, see `trained_axes`.
         options: those of the request.
+        memory_limit: of the request; None for none.
     """
 
     plans_manager: PlansManager
@@ -43,8 +46,10 @@ class GuardedPredictor(nnUNetPredictor):
     allow_tqdm: bool
 
     options_class: type = NoOptions
+    on_one_grid = True
     turns = RECORDED
     options: Any = NoOptions()
+    memory_limit: MemoryLimit | None = None
 
     @classmethod
     def from_request(cls, request: PredictionRequest) -> "GuardedPredictor":
@@ -63,6 +68,8 @@ class GuardedPredictor(nnUNetPredictor):
             verbose_preprocessing=request.verbose,
             allow_tqdm=request.progress,
         )
+        if request.max_memory is not None:
+            predictor.memory_limit = MemoryLimit(request.max_memory, request.output)
         predictor.take_options(request)
         return predictor
 
@@ -82,12 +89,19 @@ class GuardedPredictor(nnUNetPredictor):
         """
 
     def load(self, request: PredictionRequest, model: Path) -> None:
-        """Load the folds of a model, and let cases be turned as its training cases lay.
+        """Load the folds of a model.
 
         Raises:
             XModalError: before anything is built, for files that are missing, cut or not trusted.
         """
         self.initialize_from_trained_model_folder(str(model), list(request.folds), request.checkpoint)
+
+    def follow_axes(self, request: PredictionRequest, model: Path) -> None:
+        """Let the request's cases be turned as the model's training cases lay.
+
+        Raises:
+            XModalError: see `follow_axes_of_training`.
+        """
         follow_axes_of_training(self, model, request)
 
     def predict_folder(self, request: PredictionRequest) -> None:
@@ -105,6 +119,17 @@ class GuardedPredictor(nnUNetPredictor):
             cases: of nnU-Net's data iterator, with "data", "ofile" and "data_properties".
         """
         yield from cases
+
+    def read_result(self, case: str, output: Path) -> Any:
+        """Read what `predict_folder` has written of a case.
+
+        Args:
+            output: the request's folder.
+
+        Returns:
+            An image, images by channel, or a transform, as the kind of model has it.
+        """
+        raise NotImplementedError
 
     def initialize_from_trained_model_folder(
         self,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nnunetv2.utilities.file_path_utilities import get_output_folder
+from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier, get_output_folder
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_names import dataset_name
@@ -13,16 +13,31 @@ from nnunet_xmodal.prediction.request import PredictionRequest
 
 
 def find_model(request: PredictionRequest) -> Path:
-    """Return the results folder of the requested model.
+    """Return the results folder of the requested model: in nnUNet_results, or beside the model of the request.
 
     Raises:
         XModalError: for a dataset without results, a missing model or fold, and for checkpoints of something else.
     """
-    require_variables("nnUNet_results")
     names = (request.trainer, request.plans, request.configuration)
-    folder = Path(get_output_folder(dataset_name(request.dataset), *names))
+    if request.model is None:
+        require_variables("nnUNet_results")
+        folder = Path(get_output_folder(dataset_name(request.dataset), *names))
+        way_out = "train it, or check -d, -tr, -p and -c"
+    else:
+        folder = request.model.parent / convert_trainer_plans_config_to_identifier(*names)
+        way_out = f"it has to lie beside {request.model.name}, under nnU-Net's name"
     if not folder.is_dir():
-        raise XModalError(f"there is no model {folder}: train it, or check -d, -tr, -p and -c.")
+        raise XModalError(f"there is no model {folder}: {way_out}.")
+    check_model_of_request(request, folder)
+    return folder
+
+
+def check_model_of_request(request: PredictionRequest, folder: Path) -> None:
+    """Check that a folder is the model that a request names.
+
+    Raises:
+        XModalError: for plans without the configuration, a missing fold, and checkpoints of something else.
+    """
     plans = read_model_plans(folder)
     if request.configuration not in plans["configurations"]:
         raise XModalError(
@@ -30,7 +45,6 @@ def find_model(request: PredictionRequest) -> Path:
         )
     for fold in request.folds:
         _check_checkpoint(find_checkpoint(folder, fold, request.checkpoint), request.trainer, plans)
-    return folder
 
 
 def _check_checkpoint(checkpoint: Path, trainer: str, shared_plans: dict) -> None:

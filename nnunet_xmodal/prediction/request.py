@@ -27,8 +27,10 @@ class PredictionRequest:
         images: folder of `<case>_0000`, `<case>_0001`, … with the ending of the training images.
         output: folder; made if it does not exist.
         dataset: name or number of the dataset that the model was trained on.
-        configuration, trainer, plans: of the model, as nnU-Net calls them.
-        folds: numbers, or "all"; their predictions are averaged.
+        configuration, trainer, plans: of the model, as nnU-Net calls them; without `model`, "" stands for
+            nnUNetTrainer and nnUNetPlans, with it for what is there.
+        folds: numbers, or "all"; their predictions are averaged. None named: with `model` all that are there, else 0
+            to 4.
         checkpoint: name of the file in a fold's folder.
         step_size: of the sliding window, as a share of the patch.
         mirroring: average over mirrored copies where the training mirrored.
@@ -39,18 +41,25 @@ class PredictionRequest:
         device: "cuda", "cpu" or "mps".
         preprocessing_processes, export_processes: 0 and 0 for this process alone.
         on_device: keep results on the GPU while a case is predicted.
+        max_memory: in GB (10⁹ bytes), which one process then does with; results lie on the output's disk where they
+            do not fit. None for no limit.
         progress, verbose: bars, and nnU-Net's own words.
+        model: its folder, or one with several, or a zip; None for one in nnUNet_results, which `dataset` and
+            `configuration` then name.
         trust: believe the model's files, which may then run code of whoever made them.
         options: of the model's kind, by name, e.g. `{"roi": "masks", "margin": 5.0}`; see `tasks/*/options.py`.
+
+    Raises:
+        XModalError: where neither `model` nor `dataset` and `configuration` say which model, and for no memory.
     """
 
     images: Path
     output: Path
-    dataset: str | int
-    configuration: str
-    trainer: str = "nnUNetTrainer"
-    plans: str = "nnUNetPlans"
-    folds: Sequence[int | str] = (0, 1, 2, 3, 4)
+    dataset: str | int = ""
+    configuration: str = ""
+    trainer: str = ""
+    plans: str = ""
+    folds: Sequence[int | str] = ()
     checkpoint: str = "checkpoint_final.pth"
     step_size: float = 0.5
     mirroring: bool = True
@@ -63,10 +72,30 @@ class PredictionRequest:
     preprocessing_processes: int = 3
     export_processes: int = 3
     on_device: bool = True
+    max_memory: float | None = None
     progress: bool = True
     verbose: bool = False
+    model: Path | None = None
     trust: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.max_memory is not None:
+            if not self.max_memory > 0:
+                raise XModalError(f"--max_memory takes gigabytes above 0, got {self.max_memory:g}.")
+            object.__setattr__(self, "preprocessing_processes", 0)
+            object.__setattr__(self, "export_processes", 0)
+            object.__setattr__(self, "on_device", False)
+        if self.model is not None:
+            return
+        if self.dataset == "" or not self.configuration:
+            raise XModalError(
+                "no model is named: give -m with its folder or zip, or -d and -c of one in nnUNet_results."
+            )
+        usual: dict[str, Any] = {"trainer": "nnUNetTrainer", "plans": "nnUNetPlans", "folds": (0, 1, 2, 3, 4)}
+        for name, value in usual.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
 
     @property
     def checking_processes(self) -> int:

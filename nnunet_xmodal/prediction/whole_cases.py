@@ -46,6 +46,9 @@ def check_and_predict(
     Raises:
         XModalError: before anything is written, for the first faulty case.
     """
+    if predictor.memory_limit is not None:
+        spacing = list(predictor.configuration_manager.spacing)
+        predictor.memory_limit.check(cases, spacing)
     described = f"Checking {len(cases)} cases"
     check_cases(list(cases), predictor.dataset_json, request.checking_processes, request.progress, doing=described)
     checked()

@@ -16,6 +16,8 @@ SUPPORTED = ("--support", "--match", "--extents", "--largest_component")
 LACKING = ("--allow_missing", "--impute")
 SURE = ("--uncertainty", "--temperature")
 ORGAN = ("--roi", "--roi_label", "--margin")
+SCANS = ("--scans", "--channels", "--grid_of", "--register", "--transform", "--landmarks", "--dicom_seg")
+PLACED = ("-m", "--card", "--max_memory")
 REGISTRATION = (
     "--moving",
     "--init",
@@ -64,6 +66,8 @@ def flags(parser) -> dict:
                 *REGISTRATION,
                 *SUPPORTED,
                 *LACKING,
+                *SCANS,
+                *PLACED,
             },
         ),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 
@@ -150,6 +151,12 @@ class ReconstructionPredictor(ImagePredictor):
         shown = [ShownVolume(name, volume, *window(volume, mask)) for name, volume in zip(names, inputs)]
         shown.append(ShownVolume(f"{self._target_name}{unit}", images[0], *window(images[0], mask)))
         draw_planes(shown, mask, case["data_properties"]["spacing"], figure)
+
+    def read_result(self, case: str, output: Path) -> sitk.Image | list[sitk.Image]:
+        """Read the map of a case; several where the network has several outputs."""
+        *files, _ = self._files(output / case)
+        images = [sitk.ReadImage(str(file)) for file in files]
+        return images[0] if len(images) == 1 else images
 
     def _files(self, case: Path, outputs: int | None = None) -> list[Path]:
         """The images, numbered where there are several, and last the figure."""

@@ -69,6 +69,7 @@ class RegistrationPredictor(GuardedPredictor):
 
     options_class = RegistrationOptions
     options = RegistrationOptions()
+    on_one_grid = False
     turns = NEVER  # transforms are in patient space
 
     @property
@@ -133,6 +134,10 @@ class RegistrationPredictor(GuardedPredictor):
             seconds = {"seconds_network": registered.seconds_network, "seconds": perf_counter() - began}
             table.add({"case": case.name, **_numbers(registered.transform, start), **described, **errors, **seconds})
         print(f"Transforms of {len(cases)} cases are in {output}; {table.file.name} describes them.")
+
+    def read_result(self, case: str, output: Path) -> sitk.Euler3DTransform:
+        """Read the transform of a case: fixed → moving point in physical mm."""
+        return sitk.Euler3DTransform(sitk.ReadTransform(str(output / f"{case}{WRITTEN[0]}")))
 
     def _doubts(self, registered: "Registration", start: Start) -> dict[str, str | float]:
         reasons = doubts(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
@@ -85,6 +86,12 @@ class SynthesisPredictor(ImagePredictor):
         record_origins({case.name: self._origin(case, made[case.name]) for case in cases}, provenance)
         self.synthesise(cases, output, request.preprocessing_processes)
         print(f"Synthesised images are in {output}, {self._scale}; {provenance.name} tells what each was made of.")
+
+    def read_result(self, case: str, output: Path) -> dict[str, sitk.Image]:
+        """Read the images that were made of a case, by the names of their channels."""
+        names = channel_names_of(self.dataset_json)
+        files = {name: output / f"{case}_{number:04d}{self._file_ending}" for number, name in enumerate(names)}
+        return {name: sitk.ReadImage(str(file)) for name, file in files.items() if file.is_file()}
 
     def synthesise(self, cases: list[SourceCase], output: Path, processes: int) -> None:
         """Write what can be made of the cases' files; `processes` of them preprocess."""

@@ -1,6 +1,7 @@
 """`nnUNetXModal_predict` with reconstructions: what is read, in which unit, and what is written where."""
 
-from dataclasses import fields
+from contextlib import ExitStack
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.model import Model
 from nnunet_xmodal.networks.rescaled import Rescaled
 from nnunet_xmodal.physics.consistency import consistent
 from nnunet_xmodal.physics.dipole import field_direction
 from nnunet_xmodal.physics.field_inputs import FieldInputs
 from nnunet_xmodal.physics.measured_field import FieldGeometry, MeasuredField
 from nnunet_xmodal.physics.units import one_ppm_in
+from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 
@@ -92,6 +95,20 @@ def read(file):
 
 def outputs(tmp_path):
     return sorted(path.name for path in (tmp_path / "out").iterdir())
+
+
+def test_a_map_in_memory(make_predictor, write, field, tmp_path):
+    write("anna_0000.nii.gz", field)
+    image = sitk.ReadImage(str(tmp_path / "in" / "anna_0000.nii.gz"))
+    mask = sitk.Cast(image != 0, sitk.sitkUInt8)
+    work = tmp_path / "work"
+    request = PredictionRequest(work / "images", work / "output", configuration="3d_fullres", model=tmp_path)
+    request = replace(request, preprocessing_processes=0, progress=False)
+    model = Model(make_predictor(), request, tmp_path, ExitStack())
+    assert model.channels == ["field"]
+    for options in ({}, {"mask": mask}):  # twice: nothing of a call is left behind
+        made = sitk.GetArrayFromImage(model({"field": image}, **options))
+        np.testing.assert_allclose(made, field, rtol=1e-5, atol=1e-5 * np.abs(field).max())
 
 
 @pytest.mark.parametrize("network", [Scaled(), Rescaled(nn.Identity(), [0.008], 0.008)], ids=["plain", "rescaled"])

@@ -9,6 +9,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
+from nnunet_xmodal.model import Model
 from nnunet_xmodal.networks.attention_reg import AttentionReg
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
 from nnunet_xmodal.predict import predict
@@ -143,3 +144,14 @@ def test_stock_prediction_names_the_command(make_model):
     folder = make_model(IMAGE, FIRST)
     with pytest.raises(XModalError, match="predict transforms, .* use nnUNetXModal_predict with the same flags"):
         nnUNetPredictor(device=torch.device("cpu")).initialize_from_trained_model_folder(str(folder), (0,))
+
+
+def test_a_transform_in_memory(make_model, images, tmp_path):
+    folder = make_model(IMAGE, FIRST)
+    given = {name: sitk.ReadImage(str(tmp_path / "in" / f"anna_{n:04d}.nii.gz")) for n, name in enumerate(("MR", "US"))}
+    with Model.load(folder, device="cpu") as model:
+        for _ in range(2):
+            assert_same_transform(model(given), back(FIRST))
+        begun = model(given, init="geometry")
+    assert isinstance(begun, sitk.Euler3DTransform)
+    assert_same_transform(begun, back(FIRST))

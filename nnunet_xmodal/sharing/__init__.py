@@ -1,0 +1,1 @@
+"""Models that travel: a zip with a card, and what the card says."""
