@@ -29,6 +29,7 @@ def run(monkeypatch):
     run = Run()
     monkeypatch.setattr(nnunet_logger, "wandb", SimpleNamespace(init=lambda **_: run))
     monkeypatch.setenv("nnUNet_wandb_enabled", "1")
+    monkeypatch.setattr(nnunet_logger.MetaLogger, "plot_progress_png", lambda *_: None)  # a second of matplotlib
     return run
 
 
