@@ -21,12 +21,12 @@ def voxels(file):
 def test_results_on_the_disk_are_nnunets(make_model, scans, run, tmp_path, monkeypatch, dimensions):
     model = make_model(dimensions)
     scans(cases=("anna",))
-    run(model, "usual", "-step_size", "0.3")
+    run(model, "usual", "--disable_tta")
     monkeypatch.setattr(MemoryLimit, "holds", lambda *_: False)
     made = []
     on_disk = logits_on_disk.zeros_on_disk
     monkeypatch.setattr(logits_on_disk, "zeros_on_disk", lambda *a: made.append(on_disk(*a)) or made[-1])
-    run(model, "bounded", "-step_size", "0.3", "--max_memory", "2")
+    run(model, "bounded", "--disable_tta", "--max_memory", "2")
     assert len(made) == 2 and made[0].dtype == torch.float16
     np.testing.assert_array_equal(
         voxels(tmp_path / "bounded" / "anna.nii.gz"), voxels(tmp_path / "usual" / "anna.nii.gz")

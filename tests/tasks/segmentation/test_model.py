@@ -19,6 +19,7 @@ from nnunet_xmodal.model import Model
 
 PAGE = Path(__file__).parents[3] / "documentation" / "how-to" / "from_python.md"
 NAMES = ("T1", "T1c")
+QUICK = ("--disable_tta", "-step_size", "1")
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
@@ -48,7 +49,7 @@ def by_place(monkeypatch, tmp_path, scans):
             for variable in VARIABLES:
                 patched.delenv(variable, raising=False)
             words = ["-i", tmp_path / "in", "-o", tmp_path / output, "-m", place, "-device", "cpu", *flags]
-            predict.main([*map(str, words), "-npp", "0", "-nps", "0", "--disable_progress_bar"])
+            predict.main([*map(str, words), "-npp", "0", "-nps", "0", "--disable_progress_bar", *QUICK])
         return read(tmp_path / output / "anna.nii.gz")
 
     return run
@@ -73,13 +74,13 @@ def images_of(case, folder):
 def test_folder_zip_and_memory_are_the_model_in_nnunets_folders(model, by_place, exported, run, tmp_path):
     flags, folder = model
     file = exported()
-    run(flags, "named")
+    run(flags, "named", *QUICK)
     expected = read(tmp_path / "named" / "anna.nii.gz")
     assert len(np.unique(voxels(expected))) > 1
     for number, place in enumerate((folder, folder.parents[1], file)):
         np.testing.assert_array_equal(voxels(by_place(place, f"out{number}")), voxels(expected))
     images = images_of("anna", tmp_path)
-    with Model.load(file, device="cpu") as loaded:
+    with Model.load(file, device="cpu", mirroring=False, step_size=1.0) as loaded:
         assert loaded.channels == list(NAMES) and loaded.card["training"]["folds"] == [0]
         for _ in range(2):
             made = loaded(images)
@@ -110,8 +111,8 @@ def test_the_pages_example_runs(make_model, exported, scans, tmp_path, monkeypat
 
 def test_a_mask_in_memory(model, run, scans, tmp_path):
     scans()
-    run(model[0], "out", "--roi", tmp_path / "masks")
-    with Model.load(model[1], device="cpu") as loaded:
+    run(model[0], "out", "--roi", tmp_path / "masks", *QUICK)
+    with Model.load(model[1], device="cpu", mirroring=False, step_size=1.0) as loaded:
         made = loaded(images_of("anna", tmp_path), roi=read(tmp_path / "masks" / "anna.nii.gz"))
         np.testing.assert_array_equal(voxels(made), voxels(read(tmp_path / "out" / "anna.nii.gz")))
         for images, options, said in (

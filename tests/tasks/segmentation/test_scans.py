@@ -48,7 +48,9 @@ def predicted(tmp_path, make_model):
             "-nps",
             0,
         ]
-        main([*map(str, words), "--disable_progress_bar", *source, *map(str, flags)])
+        main(
+            [*map(str, words), "--disable_progress_bar", "--disable_tta", "-step_size", "1", *source, *map(str, flags)]
+        )
         return sitk.ReadImage(str(tmp_path / output / "anna.nii.gz"))
 
     return run
