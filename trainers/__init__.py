@@ -84,6 +84,7 @@ _MODULE_OF = {
     "nnUNetTrainerCRTPOneSuperpixelR18": "few_shot",
     "nnUNetTrainerALPOneSuperpixelR18": "few_shot",
     "nnUNetTrainerPANetOneSuperpixelR18": "few_shot",
+    "nnUNetTrainerHyperDenseNet": "hyper_dense_net",
     "nnUNetTrainerStream0": "single_stream",
     "nnUNetTrainerStream1": "single_stream",
     "nnUNetTrainerStream2": "single_stream",

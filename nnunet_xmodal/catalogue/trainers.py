@@ -40,6 +40,8 @@ _few_shot = partial(
     dimensions="3D, slice by slice",
     needs="plans of FewShotPlanner; ImageNet's weights if they are there",
 )
+_rival = partial(Entry, task="segmentation", page="methods/rivals.md", streams="2 or more")
+_rival_of_one = partial(_rival, streams="1 or more, as one input")
 
 TRAINERS = (
     _csad(
@@ -218,5 +220,10 @@ TRAINERS = (
     _few_shot(
         _named("CRTPR18", "CRBaseR18", "CRMaskR18", "ALPR18", "PANetR18"),
         what="the five on a small backbone, ResNet-18",
+    ),
+    _rival(
+        _named("HyperDenseNet"),
+        what="a path per stream, densely connected within and between paths at every level",
+        paper="HyperDenseNet",
     ),
 )
