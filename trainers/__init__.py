@@ -85,6 +85,7 @@ _MODULE_OF = {
     "nnUNetTrainerALPOneSuperpixelR18": "few_shot",
     "nnUNetTrainerPANetOneSuperpixelR18": "few_shot",
     "nnUNetTrainerHyperDenseNet": "hyper_dense_net",
+    "nnUNetTrainerOctopusNet": "octopus_net",
     "nnUNetTrainerStream0": "single_stream",
     "nnUNetTrainerStream1": "single_stream",
     "nnUNetTrainerStream2": "single_stream",

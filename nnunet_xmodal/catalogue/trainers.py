@@ -226,4 +226,9 @@ TRAINERS = (
         what="a path per stream, densely connected within and between paths at every level",
         paper="HyperDenseNet",
     ),
+    _rival(
+        _named("OctopusNet"),
+        what="an encoder per stream, one decoder whose stages read all encoders and all coarser stages",
+        paper="OctopusNet",
+    ),
 )
