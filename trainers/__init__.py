@@ -86,6 +86,7 @@ _MODULE_OF = {
     "nnUNetTrainerPANetOneSuperpixelR18": "few_shot",
     "nnUNetTrainerHyperDenseNet": "hyper_dense_net",
     "nnUNetTrainerOctopusNet": "octopus_net",
+    "nnUNetTrainerFuseUNet": "fuse_unet",
     "nnUNetTrainerStream0": "single_stream",
     "nnUNetTrainerStream1": "single_stream",
     "nnUNetTrainerStream2": "single_stream",

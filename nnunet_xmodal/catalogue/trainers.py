@@ -231,4 +231,9 @@ TRAINERS = (
         what="an encoder per stream, one decoder whose stages read all encoders and all coarser stages",
         paper="OctopusNet",
     ),
+    _rival(
+        _named("FuseUNet"),
+        what="a master stream selects what is taken of its assistants, which learn to say what it says",
+        paper="FuseUNet",
+    ),
 )

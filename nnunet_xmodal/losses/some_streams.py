@@ -4,7 +4,8 @@ from typing import TypeAlias
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+
+from nnunet_xmodal.losses.soft_agreement import divergence
 
 Logits: TypeAlias = torch.Tensor | list[torch.Tensor]
 
@@ -50,17 +51,7 @@ class TwiceSeenLoss(nn.Module):
         if not self.distillation:
             return loss
         teacher, student = (logits[0] if isinstance(logits, list) else logits for logits in (complete, some))
-        return loss + self.distillation * self._divergence(teacher.detach().float(), student.float())
-
-    def _divergence(self, teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
-        if not self.regions:
-            return _kl(teacher.log_softmax(1), student.log_softmax(1)).sum(1).mean()
-        inside = _kl(F.logsigmoid(teacher), F.logsigmoid(student))
-        return (inside + _kl(F.logsigmoid(-teacher), F.logsigmoid(-student))).mean()
-
-
-def _kl(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
-    return log_p.exp() * (log_p - log_q)
+        return loss + self.distillation * divergence(teacher, student, self.regions)
 
 
 def _samples(output: Logits, which: slice) -> Logits:
