@@ -87,6 +87,7 @@ _MODULE_OF = {
     "nnUNetTrainerHyperDenseNet": "hyper_dense_net",
     "nnUNetTrainerOctopusNet": "octopus_net",
     "nnUNetTrainerFuseUNet": "fuse_unet",
+    "nnUNetTrainerHSCNet": "hsc_net",
     "nnUNetTrainerStream0": "single_stream",
     "nnUNetTrainerStream1": "single_stream",
     "nnUNetTrainerStream2": "single_stream",

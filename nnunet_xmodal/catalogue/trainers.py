@@ -236,4 +236,9 @@ TRAINERS = (
         what="a master stream selects what is taken of its assistants, which learn to say what it says",
         paper="FuseUNet",
     ),
+    _rival_of_one(
+        _named("HSCNet"),
+        what="hierarchical separable convolutions",
+        paper="HSCNet",
+    ),
 )
