@@ -88,6 +88,7 @@ _MODULE_OF = {
     "nnUNetTrainerOctopusNet": "octopus_net",
     "nnUNetTrainerFuseUNet": "fuse_unet",
     "nnUNetTrainerHSCNet": "hsc_net",
+    "nnUNetTrainerMultiResUNet": "multi_res_unet",
     "nnUNetTrainerStream0": "single_stream",
     "nnUNetTrainerStream1": "single_stream",
     "nnUNetTrainerStream2": "single_stream",

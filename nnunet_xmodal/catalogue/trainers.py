@@ -241,4 +241,9 @@ TRAINERS = (
         what="hierarchical separable convolutions",
         paper="HSCNet",
     ),
+    _rival_of_one(
+        _named("MultiResUNet"),
+        what="MultiRes blocks, Res paths",
+        paper="MultiResUNet",
+    ),
 )
