@@ -89,6 +89,7 @@ _MODULE_OF = {
     "nnUNetTrainerFuseUNet": "fuse_unet",
     "nnUNetTrainerHSCNet": "hsc_net",
     "nnUNetTrainerMultiResUNet": "multi_res_unet",
+    "nnUNetTrainerUNetPlusPlus": "unet_plus_plus",
     "nnUNetTrainerStream0": "single_stream",
     "nnUNetTrainerStream1": "single_stream",
     "nnUNetTrainerStream2": "single_stream",

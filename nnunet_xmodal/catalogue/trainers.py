@@ -246,4 +246,9 @@ TRAINERS = (
         what="MultiRes blocks, Res paths",
         paper="MultiResUNet",
     ),
+    _rival_of_one(
+        _named("UNetPlusPlus"),
+        what="nested skips",
+        paper="UNet++",
+    ),
 )
