@@ -90,6 +90,7 @@ _MODULE_OF = {
     "nnUNetTrainerHSCNet": "hsc_net",
     "nnUNetTrainerMultiResUNet": "multi_res_unet",
     "nnUNetTrainerUNetPlusPlus": "unet_plus_plus",
+    "nnUNetTrainermmFormer": "mm_former",
     "nnUNetTrainerStream0": "single_stream",
     "nnUNetTrainerStream1": "single_stream",
     "nnUNetTrainerStream2": "single_stream",

@@ -236,6 +236,12 @@ TRAINERS = (
         what="a master stream selects what is taken of its assistants, which learn to say what it says",
         paper="FuseUNet",
     ),
+    _rival(
+        _named("mmFormer"),
+        what="transformers within and between streams, of which any may "
+        "[lack](documentation/how-to/missing_modality.md)",
+        paper="mmFormer",
+    ),
     _rival_of_one(
         _named("HSCNet"),
         what="hierarchical separable convolutions",

@@ -27,6 +27,7 @@ class UNetPlan:
         deep_supervision: one output per decoder level instead of the finest alone.
         streams: per encoder the indices of its image channels.
         reduce_skips: see MultiStreamEncoder; None where the plans leave it to the trainer.
+        patch_size: voxels along each axis.
     """
 
     architecture: dict
@@ -35,6 +36,7 @@ class UNetPlan:
     deep_supervision: bool
     streams: list[list[int]]
     reduce_skips: bool | None = None
+    patch_size: tuple[int, ...] = ()
 
     @classmethod
     def from_configuration(
@@ -57,7 +59,8 @@ class UNetPlan:
         architecture.pop("streams", None)
         reduce_skips = architecture.pop("reduce_skips", None)
         check_patch_size(configuration.patch_size, architecture["strides"])
-        return cls(architecture, input_channels, num_classes, deep_supervision, streams, reduce_skips)
+        patch_size = tuple(int(side) for side in configuration.patch_size)
+        return cls(architecture, input_channels, num_classes, deep_supervision, streams, reduce_skips, patch_size)
 
     @property
     def arguments(self) -> dict:
