@@ -84,6 +84,8 @@ _MODULE_OF = {
     "nnUNetTrainerCRTPOneSuperpixelR18": "few_shot",
     "nnUNetTrainerALPOneSuperpixelR18": "few_shot",
     "nnUNetTrainerPANetOneSuperpixelR18": "few_shot",
+    "nnUNetTrainerDVNet": "registration",
+    "nnUNetTrainerMSReg": "registration",
     "nnUNetTrainerHyperDenseNet": "hyper_dense_net",
     "nnUNetTrainerOctopusNet": "octopus_net",
     "nnUNetTrainerFuseUNet": "fuse_unet",

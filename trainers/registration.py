@@ -8,6 +8,8 @@ from torch import nn
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
 from nnunet_xmodal.networks.correspondence_reg import CorrespondenceReg
+from nnunet_xmodal.networks.dv_net import DVNet
+from nnunet_xmodal.networks.ms_reg import MSReg
 from nnunet_xmodal.tasks.registration.turning_point import parameters_about
 from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
 from nnunet_xmodal.trainers.base.schedule import milestones
@@ -77,3 +79,21 @@ class nnUNetTrainerAttentionRegStage2(nnUNetTrainerAttentionReg):
 
     sre_range = (0.0, 8.0)
     exact_starts = (8.0,)
+
+
+class nnUNetTrainerDVNet(RegistrationTrainer):
+    """DVNet (Sun et al., 2018), as Song et al. compare with it: a 2D network of the volumes' slices."""
+
+    @classmethod
+    def network_on_grid(cls, grid: Sequence[int]) -> nn.Module:
+        """Build the 2D network."""
+        return DVNet(grid)
+
+
+class nnUNetTrainerMSReg(RegistrationTrainer):
+    """MSReg (Guo et al., 2020): a ResNeXt of both volumes."""
+
+    @classmethod
+    def network_on_grid(cls, grid: Sequence[int]) -> nn.Module:
+        """Build the ResNeXt."""
+        return MSReg(grid)

@@ -257,4 +257,16 @@ TRAINERS = (
         what="nested skips",
         paper="UNet++",
     ),
+    _registration(
+        _named("DVNet"),
+        what="a 2D network of both volumes' slices",
+        paper="DVNet",
+        page="methods/rivals.md",
+    ),
+    _registration(
+        _named("MSReg"),
+        what="a ResNeXt of both volumes",
+        paper="MSReg",
+        page="methods/rivals.md",
+    ),
 )

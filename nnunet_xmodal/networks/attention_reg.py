@@ -82,7 +82,7 @@ class AttentionReg(nn.Module):
             nn.Linear(32, 6),
         )
         # the features' layout follows the weights'; pooling and attention read it without a copy
-        self.apply(_initialised_as_published)
+        self.apply(initialised_as_published)
         self.to(memory_format=torch.channels_last_3d)
 
     @property
@@ -116,9 +116,9 @@ class AttentionReg(nn.Module):
         return 2 * _WIDTH * (whole + half) + attention + (16 + 4 + 1) * positions
 
 
-def _initialised_as_published(module: nn.Module) -> None:
-    """Convolutions by He et al.'s normal distribution over their outputs, as in the paper's published code."""
-    if isinstance(module, nn.Conv3d):
+def initialised_as_published(module: nn.Module) -> None:
+    """Draw a convolution's weights from He et al.'s normal distribution over its outputs, as in the published code."""
+    if isinstance(module, nn.Conv2d | nn.Conv3d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
