@@ -7,11 +7,15 @@ from torch import nn
 
 from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
 from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
+from nnunet_xmodal.networks.blocks.cycle_resemblance import CycleResemblance
 from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes, LocalPrototypes
+from nnunet_xmodal.networks.blocks.recurrent_mask import RecurrentPrototypes
 from nnunet_xmodal.networks.lite_backbone import LiteBackbone
 from nnunet_xmodal.tasks.few_shot.episode_transforms import ALPNET
 from nnunet_xmodal.tasks.few_shot.episodes import Transform
 from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
+
+_FEATURES = 256  # of every backbone
 
 
 class _ResNet18:
@@ -88,6 +92,18 @@ class nnUNetTrainerPANet(_AsALPNet, FewShotTrainer):
     prototypes = ClassPrototypes
 
 
+class nnUNetTrainerRPNet(FewShotTrainer):
+    """RP-Net (Tang et al., 2021): masks that are refined in rounds, trained on superpixels as CRTPNet."""
+
+    prototypes = staticmethod(partial(RecurrentPrototypes, _FEATURES))
+
+
+class nnUNetTrainerCRAPNet(FewShotTrainer):
+    """CRAPNet (Ding et al., 2023), as far as it is public: cycle-resemblance attention, then local prototypes."""
+
+    cross_reference = CycleResemblance
+
+
 class nnUNetTrainerCRTPR18(_ResNet18, nnUNetTrainerCRTP):
     """CRTPNet on ResNet-18."""
 
@@ -106,6 +122,14 @@ class nnUNetTrainerALPR18(_ResNet18, nnUNetTrainerALP):
 
 class nnUNetTrainerPANetR18(_ResNet18, nnUNetTrainerPANet):
     """SSL-PANet on ResNet-18."""
+
+
+class nnUNetTrainerRPNetR18(_ResNet18, nnUNetTrainerRPNet):
+    """RP-Net on ResNet-18."""
+
+
+class nnUNetTrainerCRAPNetR18(_ResNet18, nnUNetTrainerCRAPNet):
+    """CRAPNet on ResNet-18."""
 
 
 class nnUNetTrainerCRTPLite(_Lite, nnUNetTrainerCRTP):

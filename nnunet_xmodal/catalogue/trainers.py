@@ -269,4 +269,16 @@ TRAINERS = (
         paper="MSReg",
         page="methods/rivals.md",
     ),
+    _few_shot(
+        _named("RPNet", "RPNetR18"),
+        what="masks that are refined in rounds; on ResNet-18",
+        paper="RP-Net",
+        page="methods/rivals.md",
+    ),
+    _few_shot(
+        _named("CRAPNet", "CRAPNetR18"),
+        what="cycle-resemblance attention before local prototypes; on ResNet-18",
+        paper="CRAPNet",
+        page="methods/rivals.md",
+    ),
 )

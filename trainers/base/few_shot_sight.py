@@ -48,8 +48,9 @@ class NotedSight(_Trainer):
         """Load a checkpoint, and see slices as its model does, be it from before `sight_of`."""
         super().load_checkpoint(filename_or_checkpoint)
         theirs = self.my_init_kwargs["plans"]
-        if theirs.get("xmodal", {}).get("few_shot_sight") != _SIGHT:
-            self.plans_manager.plans["xmodal"].pop("few_shot_sight", None)
+        if theirs.get("xmodal", {}).get("few_shot_sight") == _SIGHT:
+            return  # as the network was built, whose prototypes may have weights
+        self.plans_manager.plans["xmodal"].pop("few_shot_sight", None)
         for name, value in self.sight_of(theirs).items():
             setattr(self.plain_network, name, value)
 

@@ -89,6 +89,8 @@ def test_what_tells_the_trainers_apart(make):
         "nnUNetTrainerCRTPR18": 2 * gate + 2 * (256 + 1) * 3 * 256,
         "nnUNetTrainerCRBaseR18": 2 * gate,
         "nnUNetTrainerCRMaskR18": 2 * gate,
+        "nnUNetTrainerRPNetR18": 2 * 9 * 256**2 + (256 + 121) * 64 + 2 * (256 + 256 + 64),
+        "nnUNetTrainerCRAPNetR18": 2 * 2 * (256 + 1) * 4 * 256,
         "nnUNetTrainerALPR18": 0,
         "nnUNetTrainerPANetR18": 0,
     }
