@@ -10,8 +10,15 @@ from nnunet_xmodal import trainers
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
+from nnunet_xmodal.networks.fuse_unet import FuseUNet
+from nnunet_xmodal.networks.hsc_net import HSCNet
+from nnunet_xmodal.networks.hyper_dense_net import HyperDenseNet
 from nnunet_xmodal.networks.late_fusion_unet import LateFusionUNet
+from nnunet_xmodal.networks.mm_former import MMFormer
+from nnunet_xmodal.networks.multi_res_unet import MultiResUNet
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
+from nnunet_xmodal.networks.octopus_net import OctopusNet
+from nnunet_xmodal.networks.unet_plus_plus import UNetPlusPlus
 
 
 def paths(scheme):
@@ -38,7 +45,15 @@ NETWORKS = {
     "DA": partial(MultiStreamUNet, attention=trainers.nnUNetTrainerDualAttention.attention()),
     "AG": partial(MultiStreamUNet, attention=trainers.nnUNetTrainerAG.attention()),
     "late fusion": partial(LateFusionUNet, fusion=SpatialCorrelatedFeatureFusion, distillation=paths("ILC")),
+    "HyperDenseNet": HyperDenseNet,
+    "OctopusNet": OctopusNet,
+    "FuseUNet": FuseUNet,
+    "HSCNet": HSCNet,
+    "MultiResUNet": MultiResUNet,
+    "UNet++": UNetPlusPlus,
+    "mmFormer": partial(MMFormer, patch_size=(16, 16), dropout=0.0),
 }
+RIVALS = ("HyperDenseNet", "OctopusNet", "FuseUNet", "HSCNet", "MultiResUNet", "UNet++", "mmFormer")
 CASES = [
     ("streams", 2, True, False),
     ("CSAD", 2, False, True),
@@ -49,6 +64,7 @@ CASES = [
     ("CSADFA", 2, False, True),
     ("FA", 3, False, False),
     *((name, 2, False, False) for name in ("SA", "RSA", "DA", "AG")),
+    *((name, 2, False, True) for name in RIVALS),
 ]
 
 
@@ -61,7 +77,8 @@ def tensors_of(output):
 @pytest.mark.slow
 @pytest.mark.parametrize("name, dimensions, residual, deep_supervision", CASES)
 def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, residual, deep_supervision):
-    widths = (4, 8, 8) if name == "AG" else (4, 8)  # gates are on neither the finest nor the coarsest skip
+    # gates are on neither the finest nor the coarsest skip, and neither are nested ones
+    widths = (4, 8, 8) if name in ("AG", "UNet++") else (4, 8)
     options = {"deep_supervision": deep_supervision, "widths": widths}
     arguments = make_unet_arguments([[0, 2], [1]], dimensions, residual, **options)
     network = NETWORKS[name](**arguments)
@@ -94,6 +111,9 @@ def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, r
         ("nnUNetTrainerCSADDropout", True, True),
         ("nnUNetTrainerCSADDropout", False, False),
         ("nnUNetTrainerCMFFDropout", True, False),
+        ("nnUNetTrainerFuseUNet", True, False),
+        ("nnUNetTrainerUNetPlusPlus", True, False),
+        ("nnUNetTrainermmFormer", False, False),
     ],
 )
 def test_three_steps_on_two_ranks_leave_both_with_the_same_weights(

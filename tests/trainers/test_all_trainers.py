@@ -165,6 +165,7 @@ ONE_ENCODER += [
     for name in TRAINERS
     if issubclass(getattr(trainers, name), trainers.nnUNetTrainerFA | trainers.nnUNetTrainerZeroFill)
 ]
+ONE_ENCODER += ["nnUNetTrainerHSCNet", "nnUNetTrainerMultiResUNet", "nnUNetTrainerUNetPlusPlus"]
 TWO_STREAMS = [name for name in TRAINERS if issubclass(getattr(trainers, name), trainers.nnUNetTrainerCMFF)]
 ONE_OF_TWO = ["nnUNetTrainerCMFFStreamA", "nnUNetTrainerCMFFStreamB"]
 
@@ -193,7 +194,8 @@ def test_streams_travel_in_the_plans_that_are_saved(make_trainer, make_plans, ma
         assert read_by == expected
 
 
-FUSING = [name for name in TRAINERS if any(word in name for word in ("CSAD", "SCFF", "StreamGates"))]
+FUSERS = ("CSAD", "SCFF", "StreamGates", "HyperDenseNet", "OctopusNet", "FuseUNet", "mmFormer")
+FUSING = [name for name in TRAINERS if any(word in name for word in FUSERS)]
 
 
 @pytest.mark.parametrize("name", [name for name in FUSING if not name.endswith("EarlyFusion")])
