@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "go on with the cases that all have in the same fold; the report says what was left out",
         "--allow-missing",
     )
+    flags.add_groups()
     return p
 
 

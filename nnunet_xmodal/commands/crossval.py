@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="KEY=VALUE",
     )
+    flags.add_groups()
     return p
 
 

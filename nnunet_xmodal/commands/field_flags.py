@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, fields
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from nnunet_xmodal.catalogue.groups import GROUPS, MARK
 from nnunet_xmodal.commands.argument_types import fold
 
 Request = TypeVar("Request")
@@ -50,11 +51,16 @@ class FieldFlags:
             settings["metavar"] = flag.lstrip("-").replace("-", "_").upper()
         self.container.add_argument(flag, help=help, **settings)
 
+    def add_groups(self) -> None:
+        """Tell, in sections of their own, which trainers each group is."""
+        for group, trainers in GROUPS.items():
+            self.container.add_argument_group(f"-tr {MARK}{group} is", " ".join(trainers))
+
     def add_models(self) -> None:
         """Add the flags that name trained models as `nnUNetv2_train` does."""
         self.add("dataset", "dataset name or ID", "-d", metavar="DATASET")
         self.add("configurations", "configurations, e.g. 2d 3d_fullres", "-c", nargs="+", metavar="CONFIGURATION")
-        self.add("trainers", "trainers", "-tr", nargs="+", metavar="TRAINER")
+        self.add("trainers", "trainers, or groups of them", "-tr", nargs="+", metavar="TRAINER|@GROUP")
         self.add("plans", "plans", "-p", nargs="+", metavar="PLANS")
         self.add("folds", "folds, or all", "-f", nargs="+", type=fold, metavar="FOLD")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_xmodal.catalogue.groups import expanded
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.empty_rules import EMPTY_RULES
 from nnunet_xmodal.files.environment import default_processes
@@ -23,7 +24,8 @@ class ComparisonRequest:
         output: folder of the report; its `cache/` keeps the metrics of each case.
         dataset: name or ID.
         configurations: of the plans, for example `("2d", "3d_fullres")`.
-        trainers: class names; every combination with configurations and plans is a model.
+        trainers: class names, or groups of them like `@fusion`, see `catalogue.groups`; every combination with
+            configurations and plans is a model.
         plans: names.
         folds: numbers, or "all".
         folders: predictions from elsewhere, `FOLDER` or `NAME=FOLDER`.
@@ -69,6 +71,7 @@ class ComparisonRequest:
     processes: int = field(default_factory=default_processes)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "trainers", expanded(self.trainers))  # frozen
         if self.overlays < 0:
             raise XModalError(f"--overlays {self.overlays}: give a number of cases to draw, or 0.")
         if self.processes < 1:

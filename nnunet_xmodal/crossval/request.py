@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nnunet_xmodal.catalogue.groups import expanded
 from nnunet_xmodal.errors import XModalError
 
 EXECUTORS = ("local", "slurm", "print")
@@ -16,7 +17,8 @@ class CrossvalRequest:
     Attributes:
         dataset: name or ID of a preprocessed dataset.
         configurations: of its plans, for example `("2d", "3d_fullres")`.
-        trainers: class names; every trainer is combined with every configuration, plans and fold.
+        trainers: class names, or groups of them like `@fusion`, see `catalogue.groups`; every trainer is combined with
+            every configuration, plans and fold.
         plans: names.
         folds: numbers, or "all".
         save_probabilities: whether probabilities of the validation cases are saved as well.
@@ -65,6 +67,7 @@ class CrossvalRequest:
     sbatch_options: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "trainers", expanded(self.trainers))  # frozen
         for flag, value, known in (("--executor", self.executor, EXECUTORS), ("-device", self.device, DEVICES)):
             if value not in known:
                 raise XModalError(f"{flag} {value} is unknown: take one of {', '.join(known)}.")
