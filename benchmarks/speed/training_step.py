@@ -6,9 +6,13 @@
         -tr nnUNetTrainer nnUNetTrainer@nnUNetXModalIsoPlans
     python benchmarks/speed/training_step.py -d 502 -c 2d_b8 \\
         -tr nnUNetTrainer nnUNetTrainerCMFT nnUNetTrainerCMFTCheckpointed
+    python benchmarks/speed/training_step.py -d 501 -c 2d_b8 --iso_compute -tr @fusion
 
 Trainers take turns, so that a busy machine slows all of them; ratios of medians are to the first trainer. Data is
 random: the time of a step does not depend on it. Nothing is written outside a temporary folder.
+
+With --iso_compute every trainer but the first has its own widths: those at which its network needs as many operations
+for a patch as the first trainer's does at the plan's.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import statistics
 import tempfile
 import weakref
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
 
@@ -27,19 +32,30 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_xmodal import discovery
+from nnunet_xmodal.catalogue.groups import expanded
+from nnunet_xmodal.prediction.building import building
 
 TRAINERS = ["nnUNetTrainer", "nnUNetTrainerMultiStream", "nnUNetTrainerSCFF", "nnUNetTrainerCSAD"]
 
 
-def make_trainer(name: str, folder: Path, args: argparse.Namespace, device: torch.device) -> nnUNetTrainer:
-    """Return a trainer on the plans, ready for a step; the name may hold other plans, TRAINER@PLANS."""
+def make_trainer(
+    name: str, folder: Path, args: argparse.Namespace, device: torch.device, share: float = 1.0
+) -> nnUNetTrainer:
+    """Return a trainer on the plans, ready for a step; the name may hold other plans, TRAINER@PLANS.
+
+    Args:
+        share: of the plan's widths, see `iso_compute`.
+    """
     name, _, plans_name = name.partition("@")
     configuration = args.c
     plans = json.loads((folder / f"{plans_name or args.p}.json").read_text())
     if args.batch_size:
         plans["configurations"][configuration]["batch_size"] = args.batch_size
+    scale_widths(plans, configuration, share)
     plans["continue_training"] = False
     dataset_json = json.loads((folder / "dataset.json").read_text())
     trainer = recursive_find_trainer_class_by_name(name)(plans, configuration, 0, dataset_json, device)
@@ -118,6 +134,46 @@ def step_seconds(trainer: nnUNetTrainer, batch: dict) -> float:
     return perf_counter() - start
 
 
+def scale_widths(plans: dict, configuration: str, share: float) -> None:
+    """Multiply the widths of a configuration, rounded to multiples of four, in place."""
+    arguments = plans["configurations"][configuration]["architecture"]["arch_kwargs"]
+    if share != 1:
+        arguments["features_per_stage"] = [max(4, 4 * round(share * w / 4)) for w in arguments["features_per_stage"]]
+
+
+def forward_flops(trainer: nnUNetTrainer, share: float) -> int:
+    """Count the operations of one patch in prediction, two per multiply-add, at a share of the trainer's widths."""
+    plans = deepcopy(trainer.plans_manager.plans)
+    scale_widths(plans, trainer.configuration_name, share)
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(trainer.configuration_name)
+    heads = trainer.label_manager.num_segmentation_heads
+    with torch.device("meta"), building("predictor"):
+        network = trainer.build_network_architecture(
+            manager, configuration, trainer.num_input_channels, heads, enable_deep_supervision=False
+        ).eval()
+        patch = torch.empty(1, trainer.num_input_channels, *configuration.patch_size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(patch)
+    return counter.get_total_flops()
+
+
+def share_of_widths(trainer: nnUNetTrainer, operations: int) -> float:
+    """Return the share of its widths at which a trainer's network needs at most this many operations."""
+    low, high = 0.0, 4.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        low, high = (middle, high) if forward_flops(trainer, middle) <= operations else (low, middle)
+    return low
+
+
+def _giga(trainer: nnUNetTrainer) -> str:
+    try:
+        return f"{forward_flops(trainer, 1.0) / 1e9:.2f}"
+    except Exception:  # of a network that predicts something else than patches
+        return "–"
+
+
 def main() -> None:
     """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,6 +182,7 @@ def main() -> None:
     parser.add_argument("-p", default="nnUNetPlans", help="plans")
     parser.add_argument("-tr", nargs="+", default=TRAINERS, help="trainers, or TRAINER@PLANS; ratios are to the first")
     parser.add_argument("--batch_size", type=int, help="instead of that of the plans")
+    parser.add_argument("--iso_compute", action="store_true", help="widths at which all need the first one's FLOPs")
     parser.add_argument("--repeats", type=int, default=10, help="timed steps per trainer, after one to warm up")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -135,7 +192,13 @@ def main() -> None:
     device = torch.device(args.device)
     with tempfile.TemporaryDirectory() as results:
         os.environ["nnUNet_results"] = results
-        trainers = {name: make_trainer(name, folder, args, device) for name in args.tr}
+        args.tr = expanded(args.tr)
+        shares = dict.fromkeys(args.tr, 1.0)
+        if args.iso_compute:
+            operations = forward_flops(make_trainer(args.tr[0], folder, args, torch.device("cpu")), 1.0)
+            for name in args.tr[1:]:
+                shares[name] = share_of_widths(make_trainer(name, folder, args, torch.device("cpu")), operations)
+        trainers = {name: make_trainer(name, folder, args, device, share) for name, share in shares.items()}
         batches = {name: random_batch(trainer) for name, trainer in trainers.items()}
         memory = {name: saved_activations(trainer, batches[name]) for name, trainer in trainers.items()}
         peak = {}
@@ -152,13 +215,17 @@ def main() -> None:
 
     configuration = trainers[args.tr[0]].configuration_manager
     print(f"\n{args.d} {args.c}: batch {trainers[args.tr[0]].batch_size}, patch {configuration.patch_size}, {device}\n")
-    print("| trainer | parameters | s per step (median) | ratio | saved activations | ratio | peak on the GPU |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| trainer | widths | GFLOPs | parameters | s per step (median) | ratio | saved activations | ratio "
+        "| peak on the GPU |"
+    )
+    print(f"|---|{'--:|' * 8}")
     first = args.tr[0]
     for name in args.tr:
         median = statistics.median(seconds[name])
         print(
-            f"| {name} | {sum(p.numel() for p in trainers[name].network.parameters()):,} "
+            f"| {name} | × {shares[name]:.3f} | {_giga(trainers[name])} "
+            f"| {sum(p.numel() for p in trainers[name].network.parameters()):,} "
             f"| {median:.3f} | {median / statistics.median(seconds[first]):.2f} "
             f"| {memory[name] / 2**20:.0f} MiB | {memory[name] / memory[first]:.2f} "
             f"| {f'{peak[name] / 2**20:.0f} MiB' if peak else '–'} |"
