@@ -19,6 +19,7 @@ import hypothesis
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities import find_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
@@ -153,6 +154,32 @@ def one_thread():
     """Prediction on the CPU takes all threads for its process, as nnU-Net's does, and here that is the tests'."""
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _paths_of_modules_compared_once():
+    """Let nnU-Net's search for a trainer, which most predictions begin with, compare each module's path once.
+
+    It asks of all modules in memory, before and after, whether they lie in the plugin's folder: thousands of paths.
+    """
+    lies_in, known = find_class_by_name._module_originates_from_path, {}
+
+    def asked(module, folder: str) -> bool:
+        file = getattr(module, "__file__", None)
+        if file is None:  # a package without __init__.py, which may lie at several places
+            return lies_in(module, folder)
+        if (file, folder) not in known:
+            known[file, folder] = lies_in(module, folder)
+        return known[file, folder]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(find_class_by_name, "_module_originates_from_path", asked)
+        yield
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asked for by a test whose figures are drawn; elsewhere `undrawn` of some folders puts a pixel in their place."""
 
 
 @pytest.fixture
