@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from figures import one_pixel
 from preparation_runs import ADC, T2W
 from scipy.spatial.transform import Rotation
+
+from nnunet_xmodal.preparation import case_files
 
 OBLIQUE = Rotation.from_euler("xyz", [14, -9, 20], degrees=True).as_matrix()
 LANDMARKS = np.array([[-9.0, -7.0, -6.0], [8.0, -6.0, 5.0], [-6.0, 9.0, 7.0], [9.0, 8.0, -7.0]])  # physical mm
@@ -92,6 +95,13 @@ def write_dicom(
             writer.Execute(part)
             sitk.ReadImage(file)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """A pixel for the figure of every case, but in tests that ask for `drawn`."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(case_files, "draw_case", one_pixel)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.resampling import same_grid
 
 
-def test_a_folder_per_patient_becomes_a_dataset(patients, raw):
+def test_a_folder_per_patient_becomes_a_dataset(patients, raw, drawn):
     run(patients, *USUAL, "--streams", "T2W", "ADC")
     dataset_json = json.loads((raw / NAME / "dataset.json").read_text())
     assert dataset_json == {
@@ -57,7 +57,7 @@ def test_a_table_gives_the_same_dataset_as_a_folder(patients, raw, tmp_path):
         assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(file))), sitk.GetArrayFromImage(other))
 
 
-def test_unlabelled_cases_are_for_testing_unless_asked(patients, raw):
+def test_unlabelled_cases_are_for_testing_unless_asked(patients, raw, drawn):
     (patients / "bert" / "seg.nii.gz").unlink()
     run(patients, *USUAL)
     assert (raw / NAME / "imagesTs" / "bert_0001.nii.gz").is_file()

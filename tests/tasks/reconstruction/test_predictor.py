@@ -114,7 +114,7 @@ def test_a_map_in_memory(make_predictor, write, field, tmp_path):
 @pytest.mark.parametrize("network", [Scaled(), Rescaled(nn.Identity(), [0.008], 0.008)], ids=["plain", "rescaled"])
 @pytest.mark.parametrize("axes", [(), (0, 1, 2)], ids=str)
 def test_an_identity_network_returns_its_input_through_the_whole_prediction(
-    make_predictor, write, field, tmp_path, network, axes, run
+    make_predictor, write, field, tmp_path, network, axes, run, drawn
 ):
     write("anna_0000.nii.gz", field)
     run(make_predictor(network, axes=axes))

@@ -65,7 +65,7 @@ def test_the_summary_is_that_of_the_contract(described, tmp_path):
     )
 
 
-def test_the_truth_has_no_error_and_lies_where_the_case_lies(described, tmp_path):
+def test_the_truth_has_no_error_and_lies_where_the_case_lies(described, tmp_path, drawn):
     means, _ = validate(lambda case: case.target, described, tmp_path)
     assert means["RMSE_percent"] == means["HFEN_percent"] == 0 and means["SSIM"] == pytest.approx(1)
     images = tmp_path / "validation" / "images"

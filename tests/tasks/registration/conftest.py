@@ -3,10 +3,19 @@
 import pytest
 import SimpleITK as sitk
 import torch
+from figures import one_pixel
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from registration_pairs import GRID, SPACING, Known
 
+from nnunet_xmodal.tasks.registration import predictor as module
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """A pixel for every checkerboard, but in tests that ask for `drawn`."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(module, "draw_checkerboards", one_pixel)
 
 
 @pytest.fixture
