@@ -74,6 +74,7 @@ class OwnTask:
         state_of: Callable = weights_and_optimizer,
     ) -> None:
         """Losses and state of a training that goes on from a checkpoint are those of one that was never killed."""
+        batches: dict[int, dict] = {}
 
         def made(seed: int) -> nnUNetTrainer:
             torch.manual_seed(seed)
@@ -84,8 +85,10 @@ class OwnTask:
             for trainer.current_epoch in numbers:
                 trainer.on_train_epoch_start()
                 for seed in range(10 * trainer.current_epoch, 10 * trainer.current_epoch + steps):
+                    if seed not in batches:
+                        batches[seed] = batch_for(trainer, seed=seed)
                     torch.manual_seed(seed)  # perturbations, angles and dropped streams are drawn anew in every step
-                    losses.append(trainer.train_step(batch_for(trainer, seed=seed)))
+                    losses.append(trainer.train_step(deepcopy(batches[seed])))
             return losses
 
         whole = made(seed=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from susceptibility_batches import SPACING, batch_for
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
@@ -23,7 +24,6 @@ from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
 NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), ReconstructionTrainer)]
 ONE_OF_EVERY_KIND = [name for name in NAMES if not name.endswith("Direct") or name == "nnUNetTrainerQSMDirect"]
 PATCH = (8, 8, 8)
-SPACING = (2.0, 1.5, 1.0)
 PAPER = {"Direct": 22_581_217, "FADirect": 23_369_189, "RSADirect": 23_369_188, "DualAttentionDirect": 51_487_843}
 
 
@@ -53,26 +53,6 @@ def make(make_trainer, make_plans):
     return make
 
 
-def batch_for(trainer, seed=0, unit=1.0):
-    """What nnU-Net's loader hands out, without a margin: smooth maps in a ball, and their fields."""
-    generator = torch.Generator().manual_seed(seed)
-    size = size_before_rotation(trainer.configuration_manager.patch_size, trainer.rotation, 1.5)
-    chi = torch.nn.functional.interpolate(
-        0.2 * torch.randn(2, 1, *(max(2, side // 6) for side in size), generator=generator), size, mode="trilinear"
-    )
-    z, y, x = torch.meshgrid(*((torch.arange(side) - (side - 1) / 2) / side for side in size), indexing="ij")
-    mask = (z**2 + y**2 + x**2 < 0.12).expand(2, 1, *size)
-    directions = torch.tensor([trainer.geometries[f"case_{n}"].direction for n in range(2)])
-    field = local_field(chi, mask, SPACING, directions)
-    target = torch.where(mask, 1, -1).to(torch.int16)  # −1 is nnU-Net's mark for outside
-    channels = [unit * field, chi * mask]
-    if trainer.field_inputs is not None:
-        cases = enumerate(field[:, 0].numpy())
-        inverted = [trainer.field_inputs.of_field(each, trainer.geometries[f"case_{n}"]) for n, each in cases]
-        channels.append(torch.from_numpy(np.stack(inverted)))
-    return {"data": torch.cat(channels, 1), "target": target, "keys": np.array(["case_0", "case_1"])}
-
-
 @pytest.mark.parametrize("unet", [False, True], ids=["backbone", "nnU-Net's"])
 @pytest.mark.parametrize("name", ONE_OF_EVERY_KIND)
 def test_builds_learns_saves_and_loads(make, name, unet, own_task):
@@ -94,8 +74,9 @@ def test_builds_learns_saves_and_loads(make, name, unet, own_task):
     own_task.is_saved_and_loaded(trainer, lambda: make(name, unet=unet), x)
 
 
-@pytest.mark.parametrize("name", ["nnUNetTrainerQSM", "nnUNetTrainerQSMFA"])
-@pytest.mark.parametrize("killed_after", [1, 3])
+@pytest.mark.parametrize(
+    "name, killed_after", [("nnUNetTrainerQSM", 1), ("nnUNetTrainerQSM", 3), ("nnUNetTrainerQSMFA", 3)]
+)
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
     own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=4, steps=2, killed_after=killed_after)
 
