@@ -28,7 +28,8 @@ GROUPINGS = [[[0], [1]], [[0, 2], [1, 3]], [[2], [0, 1]]]
 SIZES = [(2, False, (16, 8)), (2, True, (48, 40)), (3, False, (8, 16, 12))]
 
 
-def image(network, dimensions=2, side=16):
+def image(network, dimensions=2):
+    side = {2: 16, 3: 8}[dimensions]
     return torch.randn(2, network.input_channels, *(side,) * dimensions)
 
 
@@ -303,7 +304,7 @@ def test_feature_map_size_is_what_convolutions_put_out(
 def test_compiles_without_a_graph_break(make_unet_arguments, name, dimensions, residual, deep_supervision):
     options = {"deep_supervision": deep_supervision, "widths": (4, 8)}
     network = NETWORKS[name](**make_unet_arguments([[0, 2], [1]], dimensions, residual, **options))
-    x = image(network, dimensions, side=8)
+    x = image(network, dimensions)
     for training in (True, False):
         torch._dynamo.reset()
         network.train(training)

@@ -12,7 +12,8 @@ GROUPINGS = [[[0], [1]], [[0, 2], [1]], [[2], [0], [1, 3]], [[3], [1], [0], [2]]
 build = partial(LateFusionUNet, fusion=SpatialCorrelatedFeatureFusion)
 
 
-def image(network, dimensions=2, side=16):
+def image(network, dimensions=2):
+    side = {2: 16, 3: 8}[dimensions]
     return torch.randn(2, network.input_channels, *(side,) * dimensions)
 
 

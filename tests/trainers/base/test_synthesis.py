@@ -26,7 +26,8 @@ PAIRS = [[0, 1], [2, 3]]
 def make(make_trainer, make_plans, make_dataset_json):
     def make(name, dimensions=2, residual=False, kind="labels", streams=PAIRS, **options):
         channels = sum(map(len, streams))
-        plans = make_plans(dimensions, residual, channels, streams=streams, **options)
+        patch = {"patch_size": ({2: 16, 3: 8}[dimensions],) * dimensions}
+        plans = make_plans(dimensions, residual, channels, streams=streams, **patch | options)
         return make_trainer(name, plans, make_dataset_json(kind, channels))
 
     return make
