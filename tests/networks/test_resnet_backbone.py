@@ -16,19 +16,21 @@ from nnunet_xmodal.networks.resnet_backbone import ResNetBackbone
 BUILDERS = {"resnet18": torchvision.models.resnet18, "resnet101": torchvision.models.resnet101}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def resnet18():
-    """torchvision's, with statistics of batch norm that are not those at the start."""
+    """torchvision's, with statistics of batch norm that are not those at the start; to be read only."""
+    torch.manual_seed(0)
     network = BUILDERS["resnet18"]()
     with torch.no_grad():
         network(torch.randn(4, 3, 64, 64))
     return network.eval()
 
 
-@pytest.fixture
-def state_file(resnet18, tmp_path):
-    torch.save(resnet18.state_dict(), tmp_path / "resnet18.pth")
-    return tmp_path / "resnet18.pth"
+@pytest.fixture(scope="module")
+def state_file(resnet18, tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(resnet18.state_dict(), file)
+    return file
 
 
 @pytest.fixture
@@ -83,13 +85,13 @@ def test_fewer_than_three_channels_are_repeated(channels, order):
     torch.testing.assert_close(network(x), three(x[:, order]))
 
 
-def test_weights_for_three_channels_see_five_that_show_one_image_as_before(state_file):
+def test_weights_for_three_channels_see_five_that_show_one_image_as_before(resnet18, tmp_path):
     """Every channel the same image: every one of three weights stands for 1/3, of five repeated ones for 1/5 of it."""
-    state = torch.load(state_file)
-    state["conv1.weight"][:] = state["conv1.weight"].mean(1, keepdim=True)
-    torch.save(state, state_file)
-    five = ResNetBackbone("resnet18", 5, weights=state_file).eval()
-    three = ResNetBackbone("resnet18", 3, weights=state_file).eval()
+    state, file = resnet18.state_dict(), tmp_path / "grey.pth"
+    state["conv1.weight"] = state["conv1.weight"].mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    torch.save(state, file)
+    five = ResNetBackbone("resnet18", 5, weights=file).eval()
+    three = ResNetBackbone("resnet18", 3, weights=file).eval()
     assert five.conv1.weight.shape == (64, 5, 7, 7)
     five.project.load_state_dict(three.project.state_dict())
     image = torch.randn(1, 1, 32, 32)
