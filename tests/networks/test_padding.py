@@ -36,6 +36,7 @@ def test_the_background_of_an_array_is_the_same():
     assert (torch.from_numpy(background_of(x.numpy())) == x.amin((1, 2), keepdim=True)).all()
 
 
+@pytest.mark.slow
 def test_it_compiles_without_a_graph_break():
     x = torch.zeros(1, 1, 6, 6)
     x[..., 1:4, 2:] = torch.randn(3, 4)

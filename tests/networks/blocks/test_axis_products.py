@@ -100,6 +100,7 @@ def test_cascade_keeps_the_dtype_under_autocast(dtype):
     assert all(matrix.grad.dtype == torch.float32 for matrix in matrices)
 
 
+@pytest.mark.slow
 def test_compiles_with_the_same_gradients():
     shape = (2, 3, 2, 5, 4)
     axes, matrices, (t, p, x) = axes_of(shape), matrices_for(shape), inputs(shape, shape, shape)

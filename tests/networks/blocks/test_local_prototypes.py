@@ -211,6 +211,7 @@ class TestBoth:
         mask = masks_of(kind, 2, 6, 5)[None]
         assert torch.autograd.gradcheck(lambda s, q: block(s, mask, q), (support, query))
 
+    @pytest.mark.slow
     def test_compiles_without_a_graph_break_whatever_the_masks(self, block):
         torch._dynamo.reset()
         compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
