@@ -13,6 +13,7 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from PIL import Image
 
 from nnunet_xmodal.comparison.report import plots
+from nnunet_xmodal.evaluation import statistics
 
 DATASET = "Dataset900_Spheres"
 SPACING = (3.0, 1.0, 0.5)  # z, y, x
@@ -112,6 +113,12 @@ class Results:
 @pytest.fixture
 def results(nnunet_folders) -> Results:
     return Results(nnunet_folders)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Limits of intervals are what tests/evaluation/test_statistics.py is about; here they take most of the time."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 499)
 
 
 @pytest.fixture
