@@ -72,8 +72,10 @@ def run_along(code, tmp_path, volume, *flags):
     return sitk.GetArrayFromImage(sitk.DICOMOrient(found, "LPS"))
 
 
-@pytest.mark.parametrize("code", ["LPI", "RAS", "PSR", "SAL"])
-@pytest.mark.parametrize("known_by", ["validation", "plans", "dataset"])
+@pytest.mark.parametrize(
+    "code, known_by",
+    [*((code, "validation") for code in ("LPI", "RAS", "PSR", "SAL")), ("PSR", "plans"), ("SAL", "dataset")],
+)
 def test_a_scan_may_be_stored_along_any_axes(make_model, tmp_path, code, known_by):
     """From feet to head or from head to feet: positions run along the patient."""
     folder = make_model(InMemory(scan(2, 4, 5), label_of=ordered))
