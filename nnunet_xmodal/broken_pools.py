@@ -15,6 +15,7 @@ from typing import Any
 _PATIENCE = 5.0  # seconds that the end of a pool may take once a worker was killed
 _POLL = 0.05
 _ANY_POOL: Any = Pool  # private methods are replaced, which its type does not foresee
+_OF_PARTS: Any = MapResult
 _terminate_pool: Callable[..., None] = _ANY_POOL._terminate_pool.__func__
 _handle_workers: Callable[..., None] = _ANY_POOL._handle_workers.__func__
 _join_exited_workers: Callable[[list], bool] = _ANY_POOL._join_exited_workers
@@ -98,7 +99,7 @@ def _fail_all(pending: dict, handler: threading.Thread) -> None:
 def _fail(result: Any) -> None:
     answer = (False, RuntimeError("Some background worker was killed, or ended too early: what it did is lost."))
     with suppress(KeyError):  # answered a moment ago
-        if isinstance(result, MapResult):  # ready when all its parts are
+        if isinstance(result, _OF_PARTS):  # ready when all its parts are
             while not result.ready():
                 result._set(0, answer)
         else:
