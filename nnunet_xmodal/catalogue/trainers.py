@@ -243,30 +243,14 @@ TRAINERS = (
         paper="mmFormer",
     ),
     _rival_of_one(
-        _named("HSCNet"),
-        what="hierarchical separable convolutions",
-        paper="HSCNet",
-    ),
-    _rival_of_one(
-        _named("MultiResUNet"),
-        what="MultiRes blocks, Res paths",
-        paper="MultiResUNet",
-    ),
-    _rival_of_one(
-        _named("UNetPlusPlus"),
-        what="nested skips",
-        paper="UNet++",
+        _named("HSCNet", "MultiResUNet", "UNetPlusPlus"),
+        what="hierarchical separable convolutions; MultiRes blocks and Res paths; nested skips",
+        paper="HSCNet, MultiResUNet, UNet++",
     ),
     _registration(
-        _named("DVNet"),
-        what="a 2D network of both volumes' slices",
-        paper="DVNet",
-        page="methods/rivals.md",
-    ),
-    _registration(
-        _named("MSReg"),
-        what="a ResNeXt of both volumes",
-        paper="MSReg",
+        _named("DVNet", "MSReg"),
+        what="a 2D network of both volumes' slices; a ResNeXt of both volumes",
+        paper="DVNet, MSReg",
         page="methods/rivals.md",
     ),
     _few_shot(
