@@ -179,6 +179,18 @@ def end_soon_after_ctrl_c() -> None:
         timer.start()
 
 
+def finish_in_peace() -> None:
+    """Let Ctrl-C and SIGTERM interrupt nothing of what a process still does at its end; 20 seconds later they do."""
+
+    def end_later(_: int, __: object) -> None:
+        if hasattr(signal, "alarm"):  # no thread begins at the end; Windows ends a process as it is
+            signal.alarm(_PATIENCE)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end_later)
+
+
 @contextmanager
 def ending_in_order() -> Iterator[None]:
     """Let SIGTERM and a closed terminal within raise SystemExit(128 + their number), so that `finally` is done.

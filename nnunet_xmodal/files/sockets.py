@@ -1,11 +1,13 @@
 """multiprocessing's sockets in a temporary folder that carries its owner's name."""
 
+import atexit
 import multiprocessing
 import tempfile
 from contextlib import ExitStack, suppress
 from multiprocessing.util import Finalize
 
 from nnunet_xmodal.files.temporary import temporary_folder
+from nnunet_xmodal.processes import finish_in_peace
 
 _LONGEST = 76  # characters: a socket's path may have 107, and multiprocessing adds up to 31
 
@@ -32,4 +34,5 @@ def keep_sockets_in_a_swept_folder() -> None:
                 continue
             configuration["tempdir"] = folder
             Finalize(None, stack.close, exitpriority=-100)  # after everything that has a socket there
+            atexit.register(finish_in_peace)  # called before what was registered earlier: multiprocessing's end
             return

@@ -71,3 +71,28 @@ def test_a_folder_that_cannot_be_written_is_no_hindrance(configuration, monkeypa
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     keep_sockets_in_a_swept_folder()
     assert not configuration
+
+
+AT_THE_END = """
+import atexit, os, signal, sys, time
+from nnunet_xmodal.files.sockets import keep_sockets_in_a_swept_folder
+
+def interrupt():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+        time.sleep(0.05)
+
+if __name__ == "__main__":
+    atexit.register(interrupt)
+    keep_sockets_in_a_swept_folder()
+    assert os.listdir(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows sends no such signals")
+def test_a_signal_at_the_very_end_leaves_no_folder():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        command = [sys.executable, "-c", AT_THE_END, folder]
+        done = subprocess.run(command, env={**os.environ, "TMPDIR": folder}, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert not os.listdir(folder)
