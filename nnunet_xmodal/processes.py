@@ -12,12 +12,14 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from typing import Any
 
 from nnunet_xmodal.broken_pools import fail_broken_pools, leave_pools_as_they_are
@@ -31,6 +33,7 @@ _HAS_SAID_WHY = 70  # exit status of a worker after a sentence; EX_SOFTWARE of s
 _started: deque[BaseProcess] = deque(maxlen=256)
 _start = BaseProcess.start
 _ANY_PROCESS: Any = BaseProcess  # its `start` is replaced and its `_target` read, which its type does not foresee
+_ANY_QUEUE: Any = Queue  # a private method is replaced
 
 
 class _Tied:
@@ -47,6 +50,7 @@ class _Tied:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_with_parent(self.parent if self.by_main_thread else None)
         tie_workers(self.ignores_interrupts)
+        _ANY_QUEUE._on_queue_feeder_error = staticmethod(_end_for_what_is_lost)
         try:
             return self.target(*args, **kwargs)
         except Exception as error:
@@ -55,6 +59,21 @@ class _Tied:
                 raise
             print(f"error: {sentence}", file=sys.stderr, flush=True)
             raise SystemExit(_HAS_SAID_WHY) from None
+
+
+def _end_for_what_is_lost(error: BaseException, _: object) -> None:
+    """End a worker whose queue could not send something, for want of shared memory or for a full disk.
+
+    multiprocessing shows a traceback and drops it, and whoever waits for it, as nnU-Net's training waits for its
+    batches, waits for ever; that a worker is gone is noticed.
+    """
+    sentence = failure_of(error)
+    if sentence is None:
+        traceback.print_exception(error)
+    else:
+        print(f"error: {sentence}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(_HAS_SAID_WHY)
 
 
 def failure_of(error: BaseException) -> str | None:

@@ -257,6 +257,39 @@ def test_a_worker_that_has_said_why_is_not_taken_for_one_without_memory(monkeypa
     assert then in failure_of(_DEAD)
 
 
+class _Unsendable:
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
+
+
+def _send(queue, thing) -> None:
+    queue.put(thing)
+    time.sleep(600)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(27, "File too large", "/torch_1_2"), "error: /torch_1_2 cannot be read or written (File too large)"),
+        (RuntimeError("unable to write to file </torch_1_2>: No space left"), "error: the shared memory is full"),
+        (TypeError("ours"), "TypeError: ours"),
+    ],
+)
+@posix
+def test_a_worker_that_cannot_send_what_it_has_made_ends_and_says_why(monkeypatch, capfd, error, said):
+    monkeypatch.setattr(processes, "_started", deque())
+    context = multiprocessing.get_context("fork")
+    with tied_workers():
+        process = context.Process(target=_send, args=(context.Queue(), _Unsendable(error)))
+        process.start()
+    process.join(10)
+    assert process.exitcode == 70
+    assert said in capfd.readouterr().err
+
+
 def test_what_a_process_runs_is_tied_within_only():
     before = multiprocessing.process.BaseProcess.start
     with tied_workers():
