@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.pool import MapResult, Pool
+from multiprocessing.pool import ApplyResult, MapResult, Pool
 from typing import Any
 
 _PATIENCE = 5.0  # seconds that the end of a pool may take once a worker was killed
 _POLL = 0.05
 _ANY_POOL: Any = Pool  # private methods are replaced, which its type does not foresee
+_RESULT: Any = ApplyResult
 _OF_PARTS: Any = MapResult
 _terminate_pool: Callable[..., None] = _ANY_POOL._terminate_pool.__func__
 _handle_workers: Callable[..., None] = _ANY_POOL._handle_workers.__func__
@@ -78,12 +79,15 @@ def _try(failures: list[Exception], *arguments: Any) -> None:
 
 def _join_and_look(workers: list) -> bool:
     """Do as the pool's own method of this name, in the thread that replaces workers; see whether one was killed."""
-    killed = any(worker.exitcode for worker in list(workers))
+    before = list(workers)
+    are_gone = _join_exited_workers(workers)
+    # of those that it has taken out, and of no others: one may end at any moment
+    killed = any(worker.exitcode for worker in before if worker not in workers)
     pending = _pending.get(id(workers))
     if killed and pending is not None:
         handler = threading.current_thread()
         threading.Thread(target=_fail_all, args=(pending, handler), daemon=True).start()
-    return _join_exited_workers(workers)
+    return are_gone
 
 
 def _fail_all(pending: dict, handler: threading.Thread) -> None:
@@ -97,10 +101,11 @@ def _fail_all(pending: dict, handler: threading.Thread) -> None:
 
 
 def _fail(result: Any) -> None:
-    answer = (False, RuntimeError("Some background worker was killed, or ended too early: what it did is lost."))
-    with suppress(KeyError):  # answered a moment ago
-        if isinstance(result, _OF_PARTS):  # ready when all its parts are
-            while not result.ready():
-                result._set(0, answer)
-        else:
-            result._set(getattr(result, "_index", 0), answer)
+    error = RuntimeError("Some background worker was killed, or ended too early: what it did is lost.")
+    if not isinstance(result, _RESULT):  # an iterator: its next item
+        with suppress(KeyError):  # all were there a moment ago
+            result._set(result._index, (False, error))
+    elif not isinstance(result, _OF_PARTS) or "_number_left" in vars(result):  # else it is just being made
+        result._success, result._value = False, error
+        result._cache.pop(result._job, None)
+        result._event.set()

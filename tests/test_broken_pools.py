@@ -121,3 +121,23 @@ def test_what_goes_wrong_at_the_end_is_raised(monkeypatch):
         monkeypatch.undo()
         broken_pools.leave_pools_as_they_are()
         pool.terminate()
+
+
+def test_a_worker_that_ends_while_others_are_looked_at_is_noticed(monkeypatch):
+    class Worker:
+        looks = 0
+
+        @property
+        def exitcode(self) -> int | None:
+            self.looks += 1
+            return None if self.looks == 1 else -9
+
+        def join(self) -> None:
+            pass
+
+    workers, failed = [Worker()], []
+    monkeypatch.setitem(broken_pools._pending, id(workers), {})
+    monkeypatch.setattr(broken_pools, "_fail_all", lambda *_: failed.append(True))
+    while workers:
+        broken_pools._join_and_look(workers)
+    _await(lambda: failed == [True])
