@@ -100,8 +100,18 @@ def _fail_all(pending: dict, handler: threading.Thread) -> None:
         time.sleep(_POLL)
 
 
+class _WorkerKilled(RuntimeError):
+    """What a pool answers with in place of a list of results."""
+
+    def __str__(self) -> str:
+        return "Some background worker was killed, or ended too early: what it did is lost."
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Forget a result: the thread that collects them may be about to add one to the list that stood here."""
+
+
 def _fail(result: Any) -> None:
-    error = RuntimeError("Some background worker was killed, or ended too early: what it did is lost.")
+    error = _WorkerKilled()
     if not isinstance(result, _RESULT):  # an iterator: its next item
         with suppress(KeyError):  # all were there a moment ago
             result._set(result._index, (False, error))

@@ -91,7 +91,7 @@ def failure_of(error: BaseException) -> str | None:
 def _exit_statuses() -> set[int | None]:
     """Of the workers that this process has started."""
     statuses: set[int | None] = set()
-    for process in _started:
+    for process in list(_started):  # threads of pools start others meanwhile
         with suppress(ValueError, AssertionError):  # closed, or of the process whose fork this one is
             statuses.add(process.exitcode)
     return statuses

@@ -141,3 +141,26 @@ def test_a_worker_that_ends_while_others_are_looked_at_is_noticed(monkeypatch):
     while workers:
         broken_pools._join_and_look(workers)
     _await(lambda: failed == [True])
+
+
+def test_workers_may_start_while_the_statuses_of_others_are_read():
+    class Worker:
+        @property
+        def exitcode(self) -> int:
+            processes._started.append(Worker())  # as a pool's thread does
+            return -9
+
+    processes._started.append(Worker())
+    assert processes._exit_statuses() == {-9}
+
+
+def test_a_result_that_comes_with_the_news_of_a_killed_worker_is_forgotten():
+    with tied_workers():
+        pool = _pool()
+    result = pool.map_async(time.sleep, [0.5, 0.5], chunksize=1)
+    broken_pools._fail(result)
+    result._success = True  # what the thread that collects results has seen a moment before
+    result._set(0, (True, [None]))
+    with pytest.raises(RuntimeError, match="^Some background worker was killed"):
+        raise result._value
+    assert _terminated(pool, 10)
