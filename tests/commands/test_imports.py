@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import distribution
 
 import pytest
+from fast_ones import one_fast_in
 
 COMMANDS = sorted(
     (entry.name, entry.value.split(":")[0])
@@ -37,12 +38,15 @@ def test_help_imports_nothing_large(tmp_path):
 
 @pytest.mark.parametrize(
     "module, unused",
-    [
-        ("preparation.run", ("torch",)),
-        ("comparison.run", ("torch", "nnunetv2.training", "seaborn", "sklearn", "matplotlib.pyplot")),
-        ("crossval.run", ("sklearn", "pandas", "nnunetv2.training.nnUNetTrainer.nnUNetTrainer")),
-        ("demo.walk", ("torch", "nnunetv2", "pandas")),
-    ],
+    one_fast_in(
+        2,
+        [
+            ("preparation.run", ("torch",)),
+            ("comparison.run", ("torch", "nnunetv2.training", "seaborn", "sklearn", "matplotlib.pyplot")),
+            ("demo.walk", ("torch", "nnunetv2", "pandas")),
+            ("crossval.run", ("sklearn", "pandas", "nnunetv2.training.nnUNetTrainer.nnUNetTrainer")),
+        ],
+    ),
 )
 def test_a_command_imports_what_it_uses(module, unused, tmp_path):
     """Before its first check: a mistake is told without waiting for torch where torch has no part in it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from fast_ones import one_fast_in
 
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, run_locally
@@ -183,7 +184,9 @@ def test_an_unreadable_checkpoint_is_set_aside(run, fake_training, make_job, wri
     assert "checkpoint_latest.pth.unreadable: not readable, set aside" in job.log.read_text()
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, -2)])
+@pytest.mark.parametrize(
+    "number, status", one_fast_in(3, [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, -2)])
+)
 def test_a_scheduler_that_ends_takes_its_trainings_along(number, status, scheduler, fake_training):
     fake_training.behave(epoch=20)
     process = scheduler(0, 1)

@@ -1,8 +1,10 @@
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from fast_ones import one_fast_in
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_xmodal.errors import XModalError
@@ -64,9 +66,9 @@ def test_three_outputs_in_training_and_one_in_eval(
         assert [level.shape for level in tensors_of(output)] == (expected if deep_supervision else [fine])
 
 
-@pytest.mark.parametrize("deep_supervision", [False, True])
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(
+    "dimensions, residual, deep_supervision", one_fast_in(3, product([2, 3], [False, True], [False, True]))
+)
 def test_a_branch_is_nnunets_own_network_on_its_stream(make_unet_arguments, dimensions, residual, deep_supervision):
     """By its names of parameters too, which generators share."""
     streams = [[2], [0, 1]]

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from fast_ones import one_fast_in, turn_about
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
@@ -69,8 +70,7 @@ def build(trainer, deep_supervision):
     )
 
 
-@pytest.mark.parametrize("dimensions, residual", ARCHITECTURES)
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name, dimensions, residual", turn_about(TRAINERS, ARCHITECTURES))
 def test_builds_learns_saves_loads_and_pickles(make, name, dimensions, residual):
     trainer = make(name, dimensions, residual)
     batch = batch_for(trainer)
@@ -110,7 +110,7 @@ def test_builds_learns_saves_loads_and_pickles(make, name, dimensions, residual)
     assert pickle.loads(pickle.dumps(trainer_class)) is trainer_class
 
 
-@pytest.mark.parametrize("name, kind", LEARNING)
+@pytest.mark.parametrize("name, kind", one_fast_in(2, LEARNING))
 def test_trains_and_validates_on_labels_regions_and_an_ignore_label(make, name, kind):
     trainer = make(name, kind=kind)
     batch = batch_for(trainer)
@@ -144,8 +144,7 @@ def test_deep_supervision_is_switched_both_ways(make, name):
         assert isinstance(output, list) == (enabled and trainer.enable_deep_supervision)
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("name, on", turn_about(TRAINERS, [(False,), (True,)]))
 def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name, on):
     toggled = type("nnUNetTrainerToggled", (getattr(trainers, name),), {"deep_supervision": on})
     trainer = make_trainer(toggled, make_plans(channels=channels_for(name)))

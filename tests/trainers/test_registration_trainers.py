@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from fast_ones import one_fast_in
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.datasets.joint_min_max import joint_min_max, label_in_range_of
@@ -95,7 +96,7 @@ def same_perturbation(monkeypatch):
     monkeypatch.setattr(registration_base, "random_perturbations", once)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_fast_in(3, NAMES))
 def test_builds_learns_saves_and_loads(make, name, same_perturbation, own_task):
     steps = 10 if "Correspondence" in name else 40  # a rigid fit has nothing to learn about what a rotation is
     name = f"{name}_1epochs_{steps}its"  # the learning rate's whole cycle
@@ -111,7 +112,7 @@ def test_builds_learns_saves_and_loads(make, name, same_perturbation, own_task):
     own_task.is_saved_and_loaded(trainer, lambda: make(name), x)
 
 
-@pytest.mark.parametrize("name, killed_after", KILLED_AFTER)
+@pytest.mark.parametrize("name, killed_after", one_fast_in(5, KILLED_AFTER))
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
     own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=4, steps=2, killed_after=killed_after)
 

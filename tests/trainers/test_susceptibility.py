@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fast_ones import one_fast_in, turn_about
 from susceptibility_batches import SPACING, batch_for
 
 from nnunet_xmodal import trainers
@@ -53,8 +54,7 @@ def make(make_trainer, make_plans):
     return make
 
 
-@pytest.mark.parametrize("unet", [False, True], ids=["backbone", "nnU-Net's"])
-@pytest.mark.parametrize("name", ONE_OF_EVERY_KIND)
+@pytest.mark.parametrize("name, unet", turn_about(ONE_OF_EVERY_KIND, [(False,), (True,)]))
 def test_builds_learns_saves_and_loads(make, name, unet, own_task):
     trainer = make(name, unet=unet)
     trainer.network.train()
@@ -75,7 +75,7 @@ def test_builds_learns_saves_and_loads(make, name, unet, own_task):
 
 
 @pytest.mark.parametrize(
-    "name, killed_after", [("nnUNetTrainerQSM", 1), ("nnUNetTrainerQSM", 3), ("nnUNetTrainerQSMFA", 3)]
+    "name, killed_after", one_fast_in(3, [("nnUNetTrainerQSM", 3), ("nnUNetTrainerQSM", 1), ("nnUNetTrainerQSMFA", 3)])
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
     own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=4, steps=2, killed_after=killed_after)

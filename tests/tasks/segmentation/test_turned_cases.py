@@ -1,8 +1,11 @@
 """Cases whose files are stored along other axes than the model's."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from fast_ones import one_fast_in
 from organ_scans import (
     voxels,
 )
@@ -15,8 +18,7 @@ def turn_files(folder, code):
         sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), code), str(file))
 
 
-@pytest.mark.parametrize("code", ["RAI", "PSR"])
-@pytest.mark.parametrize("roi", [False, True])
+@pytest.mark.parametrize("code, roi", one_fast_in(3, product(["RAI", "PSR"], [False, True])))
 def test_a_model_of_turned_cases_turns_its_cases_and_results_back(make_model, scans, run, tmp_path, capsys, code, roi):
     """What `nnUNetXModal_prepare --orientation` has recorded; the same as of a case that is stored like that."""
     model = make_model(3, xmodal={"orientation": "LPS"})

@@ -2,6 +2,7 @@ import pickle
 
 import pytest
 import torch
+from fast_ones import one_fast_in
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
@@ -17,7 +18,7 @@ def found(nnunet_folders):
     """nnUNet_extTrainer points at our plugin."""
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", one_fast_in(4, TRAINERS))
 def test_nnunet_finds_every_trainer(name):
     trainer = recursive_find_trainer_class_by_name(name)
     assert trainer is getattr(trainers, name)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fast_ones import one_fast_in
 from few_shot_episodes import SIZE, batch_for, with_support
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -26,7 +27,7 @@ SMALL = [name for name in NAMES if name.endswith("R18") and name not in FORMER]
 LARGE = [name for name in NAMES if not name.endswith(("R18", "Lite")) and name not in FORMER]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", one_fast_in(2, SMALL))
 def test_builds_learns_saves_and_loads(make, name, own_task):
     trainer = with_support(make(name))
     trainer.network.train()
@@ -54,7 +55,7 @@ def build(name, trainer):
         )
 
 
-@pytest.mark.parametrize("name, channels", [*((name, 1) for name in LARGE), ("nnUNetTrainerCRTP", 3)])
+@pytest.mark.parametrize("name, channels", one_fast_in(4, [*((name, 1) for name in LARGE), ("nnUNetTrainerCRTP", 3)]))
 def test_on_resnet_101_and_on_resnet_18_it_is_the_same_method(make, name, channels):
     trainer = make(f"{name}R18", channels, size=(256, 256))
     large, small = build(name, trainer), trainer.network
