@@ -29,6 +29,7 @@ LAYERS = (
         "crossval",
         "comparison",
         "preparation",
+        "viewing",
     },
     {"demo"},
     {"commands"},

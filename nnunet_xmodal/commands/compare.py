@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     flags = FieldFlags(p, ComparisonRequest)
     flags.add("output", "gets report.html, summary.md and tables as CSV", "-o", type=Path, metavar="FOLDER")
     flags.add("overlays", "cases to draw", type=int, metavar="N")
+    flags.add("viewer", "also a page for each of them that shows it in the browser; needs the extra viewer")
     flags.add("processes", "processes", "-np", type=positive, metavar="N")
 
     FieldFlags(p.add_argument_group("trained models"), ComparisonRequest).add_models()

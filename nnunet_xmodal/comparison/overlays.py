@@ -62,7 +62,7 @@ def _overlay(
     draw_cases([panels], png)
     fold = models[0].cases[case].fold
     where = f"fold {fold}, " if fold else ""
-    return Overlay(f"{case}, {where}slice {z}: mean Dice differs by {100 * spread:.1f} points", png.getvalue())
+    return Overlay(f"{case}, {where}slice {z}: mean Dice differs by {100 * spread:.1f} points", png.getvalue(), case)
 
 
 def _most_disputed(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> int:

@@ -43,6 +43,7 @@ class ComparisonRequest:
             for all cases together alone.
         allow_missing: go on with the cases that all models have in the same fold.
         overlays: how many cases are drawn at most.
+        viewer: also write a page per drawn case that shows it in the browser, see `viewing`.
         processes: cases that are computed at once; by default `nnUNet_def_n_proc`, else the number of cores, at most 8.
 
     Raises:
@@ -68,12 +69,15 @@ class ComparisonRequest:
     by: str | None = None
     allow_missing: bool = False
     overlays: int = 6
+    viewer: bool = False
     processes: int = field(default_factory=default_processes)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trainers", expanded(self.trainers))  # frozen
         if self.overlays < 0:
             raise XModalError(f"--overlays {self.overlays}: give a number of cases to draw, or 0.")
+        if self.viewer and not self.overlays:
+            raise XModalError("--viewer shows the cases that are drawn: leave --overlays 0 out.")
         if self.processes < 1:
             raise XModalError(f"-np {self.processes} is not a positive number.")
         if self.by not in (None, *BY):

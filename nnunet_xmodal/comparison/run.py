@@ -20,8 +20,9 @@ from nnunet_xmodal.comparison.curves import curves
 from nnunet_xmodal.comparison.detection_table import check_detectable, detection_table
 from nnunet_xmodal.comparison.forecast_table import forecast_table
 from nnunet_xmodal.comparison.overlays import overlays
+from nnunet_xmodal.comparison.pages import with_pages
 from nnunet_xmodal.comparison.presence import presence_of_cases, presence_table
-from nnunet_xmodal.comparison.report.contents import ReportContents
+from nnunet_xmodal.comparison.report.contents import Overlay, ReportContents
 from nnunet_xmodal.comparison.report.html import write_report
 from nnunet_xmodal.comparison.request import ComparisonRequest
 from nnunet_xmodal.comparison.sources import (
@@ -39,6 +40,7 @@ from nnunet_xmodal.evaluation.statistics import compare_all
 from nnunet_xmodal.evaluation.summary import summarise
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.temporary import temporary_folder
+from nnunet_xmodal.viewing.niivue import widget
 
 _EMPTY = {
     "nan": "nan: what is undefined is left out, as nnU-Net does",
@@ -66,6 +68,8 @@ def compare(request: ComparisonRequest) -> ReportContents:
 
 
 def _compare(request: ComparisonRequest) -> ReportContents:
+    if request.viewer:
+        widget()  # or say what is not installed, before metrics are computed
     trained = trained_models(request)
     models = _models(request, trained)
     dataset = dataset_name(request)
@@ -107,9 +111,7 @@ def _compare(request: ComparisonRequest) -> ReportContents:
         forecast=forecast_table(models, table) if "Dice" in metrics else None,
         cost=_cost(trained) if trained else None,
         curves={model.results.name: curves(model.results) for model in trained},
-        overlays=overlays(models, table, references, _images_of(dataset), request.overlays)
-        if _are_segmentations(models, cases)
-        else (),
+        overlays=_overlays(request, dataset, models, table, references) if _are_segmentations(models, cases) else (),
     )
     if patterns is not None:
         contents.presence = presence_table(contents, patterns)
@@ -123,6 +125,19 @@ def _models(request: ComparisonRequest, trained: Sequence[TrainedModel]) -> list
     models += prediction_folders(request, models[0].dataset_json if models else None)
     _check_names(models)
     return models
+
+
+def _overlays(
+    request: ComparisonRequest,
+    dataset: str | None,
+    models: Sequence[ModelResults],
+    table: pd.DataFrame,
+    references: Path | None,
+) -> Sequence[Overlay]:
+    drawn = overlays(models, table, references, _images_of(dataset), request.overlays)
+    if not request.viewer:
+        return drawn
+    return with_pages(drawn, models, references, _images_of(dataset), request.output)
 
 
 def _are_segmentations(models: Sequence[ModelResults], cases: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files import dataset_names
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.named_folders import name_and_folder
 from nnunet_xmodal.trainers.base.names import without_length
 
 
@@ -66,24 +67,12 @@ def prediction_folders(request: ComparisonRequest, dataset_json: dict | None) ->
     Args:
         dataset_json: of the models beside them; None looks for --dataset_json.
     """
-    named = [_name_and_folder(word) for word in request.folders]
+    named = [name_and_folder(word, "--folders") for word in request.folders]
     if not named:
         return []
     if dataset_json is None:
         dataset_json = _dataset_json(request, named[0][1])
     return [read_predictions(name, folder, dataset_json) for name, folder in named]
-
-
-def _name_and_folder(word: str) -> tuple[str, Path]:
-    """Split `NAME=FOLDER`, or name `FOLDER`; of several = the first that leaves a folder behind it counts."""
-    if Path(word).is_dir() or "=" not in word:
-        return Path(word).resolve().name, Path(word)
-    parts = word.split("=")
-    splits = [("=".join(parts[:n]), "=".join(parts[n:])) for n in range(1, len(parts))]
-    name, folder = next((split for split in splits if split[1] and Path(split[1]).is_dir()), splits[0])
-    if not folder:
-        raise XModalError(f"--folders {word} names no folder: give NAME=FOLDER.")
-    return name or Path(folder).resolve().name, Path(folder)
 
 
 def _dataset_json(request: ComparisonRequest, folder: Path) -> dict:

@@ -103,6 +103,7 @@ COMPARISON = Command(
         "folders": ("--folders a=b c", ("a=b", "c")),
         "references": ("--gt labels", Path("labels")),
         "dataset_json": ("--dataset_json d.json", Path("d.json")),
+        "viewer": ("--viewer", True),
         "by": ("--by presence", "presence"),
         "empty": ("--empty brats", "brats"),
         "nsd_tolerance_mm": ("--nsd_tolerance 2", 2.0),

@@ -31,10 +31,19 @@ class Curve:
 
 @dataclass
 class Overlay:
-    """A picture of a case."""
+    """A picture of a case.
+
+    Attributes:
+        caption: what it shows.
+        png: the picture.
+        case: its name.
+        page: the viewer's page of the case, relative to the report; None without one.
+    """
 
     caption: str
     png: bytes
+    case: str = ""
+    page: str | None = None
 
 
 @dataclass

@@ -82,7 +82,10 @@ def render(contents: ReportContents) -> str:
             for what, title in plots.CURVES.items()
             if (png := plots.curve_plot(contents.curves, what, contents.models))
         ],
-        overlays=[{"caption": overlay.caption, "image": _image(overlay.png)} for overlay in contents.overlays],
+        overlays=[
+            {"caption": overlay.caption, "image": _image(overlay.png), "page": overlay.page}
+            for overlay in contents.overlays
+        ],
         frames=[
             {"title": title, "table": _frame(table, shown_as)}
             for title, table, shown_as in (

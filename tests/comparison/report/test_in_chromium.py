@@ -1,22 +1,15 @@
 """report.html in a browser: it renders, sorts, filters, loads nothing and runs no name."""
 
-import os
-import shutil
 import time
 from types import SimpleNamespace
 
 import pytest
+from chromium import IN_CHROMIUM, chromium
 
 from nnunet_xmodal.comparison.report.html import write_report
 from nnunet_xmodal.evaluation.metrics import Metric
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome: apt install chromium"),
-]
+pytestmark = IN_CHROMIUM
 
 SIZE = {"width": 1280, "height": 800}
 HOSTILE = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "a|b")
@@ -24,13 +17,8 @@ HOSTILE = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>",
 
 @pytest.fixture(scope="module")
 def browser():
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    # Chromium refuses to run its sandbox as root
-    as_root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*quiet, *as_root])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

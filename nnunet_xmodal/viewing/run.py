@@ -1,0 +1,102 @@
+"""From folders to pages."""
+
+import os
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+from nnunet_xmodal.datasets.checks import files_by_channel
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.dataset_json import read_dataset_json
+from nnunet_xmodal.files.dataset_names import dataset_name
+from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.named_folders import name_and_folder
+from nnunet_xmodal.viewing.case_panels import CaseFiles, panels_of
+from nnunet_xmodal.viewing.niivue import widget
+from nnunet_xmodal.viewing.page import render
+from nnunet_xmodal.viewing.panels import check_number
+from nnunet_xmodal.viewing.request import ViewRequest
+
+_NUMBERS = ".nii.gz"  # of maps, whatever the images are
+
+
+def view(request: ViewRequest) -> list[Path]:
+    """Write a page for every case, and open the first one.
+
+    Returns:
+        The pages, `<case>.html`.
+
+    Raises:
+        XModalError: before anything is written, for cases and files that are not there; see also `write_page`.
+    """
+    widget()  # or say what is not installed, before volumes are read
+    dataset_json = _dataset_json(request)
+    found = [_files_of(case, request, dataset_json["file_ending"]) for case in request.cases]
+    request.output.mkdir(parents=True, exist_ok=True)
+    pages = [write_page(files, dataset_json, request.output) for files in found]
+    if request.browser:
+        webbrowser.open(pages[0].resolve().as_uri())
+    return pages
+
+
+def write_page(files: CaseFiles, dataset_json: dict, folder: Path) -> Path:
+    """Write `<case>.html`, with everything in it that it shows.
+
+    Raises:
+        XModalError: see `panels_of` and `write_atomically`; for more panels than a browser can draw.
+    """
+    panels, flat = panels_of(files, dataset_json)
+    check_number(panels, files.case)
+    text = render(files.case, panels, flat).encode("utf-8", "backslashreplace")  # as the hashes in it are of bytes
+    page = folder / f"{files.case}.html"
+
+    def write(name: str) -> None:
+        Path(name).write_bytes(text)
+
+    write_atomically(page, write, lambda name: Path(name).read_bytes() == text)
+    return page
+
+
+def _dataset_json(request: ViewRequest) -> dict:
+    places = [name_and_folder(word, "--labels")[1] / "dataset.json" for word in request.labels]
+    places.append(request.images.parent / "dataset.json")
+    if request.dataset is not None:
+        require_variables("nnUNet_raw")
+        places = [Path(os.environ["nnUNet_raw"]) / dataset_name(request.dataset) / "dataset.json"]
+    if request.dataset_json is not None:
+        places = [request.dataset_json]
+    file = next((place for place in places if place.is_file()), places[-1])
+    if not file.is_file():
+        raise XModalError(f"{file} is no file: name the dataset with -d, or its dataset.json with --dataset_json.")
+    return read_dataset_json(file)
+
+
+def _files_of(case: str, request: ViewRequest, ending: str) -> CaseFiles:
+    channels = files_by_channel(request.images, ending).get(case)
+    if channels is None:
+        raise XModalError(f"{request.images / f'{case}_0000{ending}'} does not exist: check the name of the case.")
+    label_maps, probabilities = {}, {}
+    for word in request.labels:
+        name, folder = name_and_folder(word, "--labels")
+        file = folder / f"{case}{ending}"
+        if not file.is_file():
+            raise XModalError(f"{file} does not exist: leave --labels {word} out, or the case {case}.")
+        label_maps[name] = file
+        if request.probabilities and file.with_name(f"{case}.npz").is_file():
+            probabilities[name] = file.with_name(f"{case}.npz")
+    if request.probabilities and not probabilities:
+        raise XModalError(f"no folder of --labels has {case}.npz: predict with --save_probabilities.")
+    maps = dict(_maps(case, request))
+    if request.maps and not maps:
+        raise XModalError(f"no folder of --maps has files {case}_….nii.gz.")
+    return CaseFiles(case, [channels[number] for number in sorted(channels)], label_maps, probabilities, maps)
+
+
+def _maps(case: str, request: ViewRequest) -> Iterator[tuple[str, Path]]:
+    for folder in request.maps:
+        if not folder.is_dir():
+            raise XModalError(f"--maps {folder} is no folder.")
+        for file in sorted(folder.glob(f"*{_NUMBERS}")):
+            if file.name.startswith(f"{case}_"):
+                yield file.name[len(case) + 1 : -len(_NUMBERS)].replace("_", " "), file
