@@ -33,3 +33,9 @@ def test_every_file_that_a_page_names_exists(page):
     for link in LINK.findall(text):
         if not re.match(r"[a-z]+:", link):
             assert (page.parent / link).exists(), f"the link {link} leads nowhere"
+
+
+def test_every_page_is_in_the_sites_navigation():
+    listed = set(re.findall(r"\S+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    pages = {page.relative_to(ROOT / "documentation").as_posix() for page in (ROOT / "documentation").rglob("*.md")}
+    assert pages == listed
