@@ -216,12 +216,15 @@ def ending_in_order() -> Iterator[None]:
 
     Ctrl-C raises KeyboardInterrupt as ever, but who presses it again at once, or longer, interrupts no cleaning up.
     Workers are ended then, too. A second SIGTERM, or 20 seconds, end the process as it is. `nohup` stays in force.
+    What a bare `except:` of a library swallows is raised at the end: nnU-Net takes Ctrl-C for a reader that cannot read
+    a file, and goes on with another one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     timers: list[threading.Timer] = []
+    raised: list[BaseException] = []
 
     def end_soon(number: int) -> None:
         timers.append(threading.Timer(_PATIENCE, os._exit, [128 + number]))
@@ -231,7 +234,8 @@ def ending_in_order() -> Iterator[None]:
     def leave(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         end_soon(number)
-        raise SystemExit(128 + number)
+        raised.append(SystemExit(128 + number))
+        raise raised[-1]
 
     interrupted = -float(_AT_ONCE)
 
@@ -241,7 +245,8 @@ def ending_in_order() -> Iterator[None]:
             return
         interrupted = time.monotonic()
         end_soon(number)
-        raise KeyboardInterrupt
+        raised.append(KeyboardInterrupt())
+        raise raised[-1]
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one
     numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
@@ -251,6 +256,8 @@ def ending_in_order() -> Iterator[None]:
         signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+        if raised:
+            raise raised[0]
     finally:
         if timers:
             terminate_workers()

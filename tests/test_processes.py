@@ -11,6 +11,9 @@ from collections import deque
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+from nnunetv2.imageio import reader_writer_registry
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunet_xmodal import processes
 from nnunet_xmodal.errors import XModalError
@@ -158,11 +161,10 @@ def receive(number: int) -> None:
 
 @posix
 def test_sigterm_is_as_before_afterwards():
-    with ending_in_order():
+    with pytest.raises(SystemExit) as end, ending_in_order():
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-        with pytest.raises(SystemExit) as end:
-            receive(signal.SIGTERM)
-        assert end.value.code == 143
+        receive(signal.SIGTERM)
+    assert end.value.code == 143
     assert not any(
         isinstance(thread, threading.Timer) and not thread.finished.is_set() for thread in threading.enumerate()
     )
@@ -199,6 +201,29 @@ def test_only_the_first_ctrl_c_interrupts(monkeypatch):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@posix
+@pytest.mark.parametrize("number, raised", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_what_a_library_swallows_is_raised_at_the_end(tmp_path, number, raised):
+    """By nnU-Net's choice of a reader, which goes on with another one, with whose geometry plans would be made."""
+    image = tmp_path / "anna.nii.gz"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    class Interrupted(SimpleITKIO):
+        def read_images(self, files):
+            receive(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader_writer_registry, "LIST_OF_IO_CLASSES", [Interrupted, NibabelIO])
+        patch.setattr(NibabelIO, "read_images", lambda self, files: None)
+        chosen = None
+        try:
+            with pytest.raises(raised), ending_in_order():
+                chosen = reader_writer_registry.determine_reader_writer_from_file_ending(".nii.gz", str(image))
+        finally:
+            signal.signal(signal.SIGINT, before)
+    assert chosen is NibabelIO  # swallowed indeed
 
 
 @posix
