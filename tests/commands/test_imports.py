@@ -39,7 +39,7 @@ def test_help_imports_nothing_large(tmp_path):
 @pytest.mark.parametrize(
     "module, unused",
     one_fast_in(
-        2,
+        4,
         [
             ("preparation.run", ("torch",)),
             ("comparison.run", ("torch", "nnunetv2.training", "seaborn", "sklearn", "matplotlib.pyplot")),

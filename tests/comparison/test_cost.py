@@ -20,7 +20,7 @@ OF_THEIR_OWN = (FewShotTrainer, RegistrationTrainer, ReconstructionTrainer)
 TRAINERS = [name for name in trainers.TRAINERS if not issubclass(getattr(trainers, name), OF_THEIR_OWN)]
 
 
-@pytest.mark.parametrize("trainer", one_fast_in(3, (name for name in TRAINERS if not name[-1].isdigit())))
+@pytest.mark.parametrize("trainer", one_fast_in(6, (name for name in TRAINERS if not name[-1].isdigit())))
 def test_cost_equals_that_of_the_network_that_runs(trainer, make_plans, make_dataset_json, make_trainer, tmp_path):
     plans = make_plans(dimensions=2, channels=2)
     (configuration,) = plans["configurations"]

@@ -234,7 +234,7 @@ def test_a_full_disk_is_named_and_an_earlier_report_stays_whole(results, compare
     with pytest.raises(XModalError, match=r"statistics\.csv cannot be read or written \(No space left on device\)"):
         module.compare(
             ComparisonRequest(
-                output, "900", ["2d"], ["nnUNetTrainer", "nnUNetTrainerCSAD"], folds=[0, 1, 2], overlays=0
+                output, "900", ["2d"], ["nnUNetTrainer", "nnUNetTrainerCSAD"], folds=[0, 1, 2], overlays=0, processes=1
             )
         )
     assert {file: file.read_bytes() for file in output.iterdir() if file.is_file()} == before

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from fast_ones import one_fast_in
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.errors import XModalError
@@ -139,21 +140,24 @@ def test_fusion_takes_the_place_of_concatenation_at_the_bottleneck(make_unet_arg
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize(
     "streams, blocks",
-    [
-        ([[0, 1]], {}),
-        ([[0], [1]], {}),
-        ([[0], [1, 2]], {"reduce_skips": False}),
-        ([[0], [1]], {"fusion": SpatialCorrelatedFeatureFusion}),
-        ([[0], [1], [2]], {"fusion": SpatialCorrelatedFeatureFusion}),
-        ([[0], [1], [2]], {"fusion": SpatialCorrelatedFeatureFusion, "reduce_skips": False}),
-        ([[0], [1], [2], [3]], {"fusion": partial(SpatialCorrelatedFeatureFusion, softmax="all")}),
-        ([[0, 1]], {"attention": AttentionGates}),
-        ([[0, 1]], {"attention": trainers.nnUNetTrainerFA.attention()}),
-        ([[0, 1]], {"attention": trainers.nnUNetTrainerRSA.attention()}),
-        ([[0, 1]], {"attention": trainers.nnUNetTrainerSA.attention()}),
-        ([[0, 1]], {"attention": trainers.nnUNetTrainerDualAttention.attention()}),
-        ([[0], [1]], {"fusion": SpatialCorrelatedFeatureFusion, "attention": trainers.nnUNetTrainerFA.attention()}),
-    ],
+    one_fast_in(
+        3,
+        [
+            ([[0, 1]], {}),
+            ([[0], [1]], {}),
+            ([[0], [1, 2]], {"reduce_skips": False}),
+            ([[0], [1]], {"fusion": SpatialCorrelatedFeatureFusion}),
+            ([[0], [1], [2]], {"fusion": SpatialCorrelatedFeatureFusion}),
+            ([[0], [1], [2]], {"fusion": SpatialCorrelatedFeatureFusion, "reduce_skips": False}),
+            ([[0], [1], [2], [3]], {"fusion": partial(SpatialCorrelatedFeatureFusion, softmax="all")}),
+            ([[0, 1]], {"attention": AttentionGates}),
+            ([[0, 1]], {"attention": trainers.nnUNetTrainerFA.attention()}),
+            ([[0, 1]], {"attention": trainers.nnUNetTrainerRSA.attention()}),
+            ([[0, 1]], {"attention": trainers.nnUNetTrainerSA.attention()}),
+            ([[0, 1]], {"attention": trainers.nnUNetTrainerDualAttention.attention()}),
+            ([[0], [1]], {"fusion": SpatialCorrelatedFeatureFusion, "attention": trainers.nnUNetTrainerFA.attention()}),
+        ],
+    ),
 )
 def test_feature_map_size_is_what_convolutions_put_out(
     make_unet_arguments, count_conv_outputs, streams, blocks, dimensions, residual, deep_supervision

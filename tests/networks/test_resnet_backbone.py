@@ -154,6 +154,7 @@ def test_imagenet_weights_are_downloaded_with_a_limit_on_silence(served, resnet1
     assert served["timeouts"] == [20.0] and socket.getdefaulttimeout() is None
 
 
+@pytest.mark.slow
 def test_coco_weights_are_those_of_deeplabs_backbone(served):
     deeplab = torchvision.models.segmentation.deeplabv3_resnet101(weights=None, weights_backbone=None, aux_loss=True)
     served[DeepLabV3_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1] = deeplab.state_dict()

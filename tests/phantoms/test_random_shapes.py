@@ -39,6 +39,7 @@ def test_shapes_types_and_one_mask_within_the_grid(phantoms):
         assert not phantom.field[~mask].any() and not phantom.susceptibility[~mask].any()
 
 
+@pytest.mark.slow
 def test_the_depth_tells_much_of_a_head_and_little_of_these(phantoms):
     shapes = np.mean([told_by_depth(phantom) for phantom in phantoms])
     heads = np.mean([told_by_depth(susceptibility_phantom(np.random.default_rng(seed), **GRID)) for seed in range(3)])

@@ -56,6 +56,7 @@ def test_it_is_the_plain_form_with_matrices():
     torch.testing.assert_close(found, chi.view_as(field) * mask, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_no_map_near_it_costs_less():
     torch.manual_seed(1)
     field, mask = 0.02 * torch.randn(1, 1, *SIZE, dtype=torch.float64), torch.rand(1, 1, *SIZE) > 0.3

@@ -106,6 +106,7 @@ def test_what_is_planned_fits_the_target_of_nnunets_planner(written, name):
         assert made_of["architecture"]["arch_kwargs"]["streams"] == [[0, 1], [2, 3]]
 
 
+@pytest.mark.slow
 def test_streams_cost_patch_size(written):
     written()
     sizes = []

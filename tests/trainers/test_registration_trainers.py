@@ -208,7 +208,7 @@ def test_weights_are_what_tells_the_trainers_apart(make):
     assert len(set(parameters.values())) == 5 and parameters["nnUNetTrainerCorrespondenceReg"] < 130_000
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_fast_in(3, NAMES))
 def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, own_task):
     parameters, flops = own_task.cost(make(name, grid=(32, 96, 96), initialize=False))
     if name.startswith(("nnUNetTrainerAttentionReg", "nnUNetTrainerFeatureReg")):

@@ -81,7 +81,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, 
     own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=4, steps=2, killed_after=killed_after)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_fast_in(3, NAMES))
 def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, own_task):
     large = make(name, patch=(32, 64, 64), widths=(32, 64, 128, 256, 512), initialize=False)
     parameters, flops = own_task.cost(large)

@@ -106,6 +106,7 @@ def saved_bytes(run, known):
     return sum(kept.values())
 
 
+@pytest.mark.slow
 def test_at_the_papers_size_it_keeps_a_hundredth_of_the_dense_form():
     """Eq. 1 alone a hundred-and-fortieth; the norm behind W keeps as much in both forms."""
     kept = []

@@ -46,6 +46,7 @@ def test_one_linear_scaling_would_miss():
     assert (sre(rigid_transform.matrix(linear), points) - 16).abs().max() > 0.2
 
 
+@pytest.mark.slow
 def test_drawn_sres_are_uniform_in_their_range_and_directions_as_the_paper_has_them():
     points = ellipsoid()[None].expand(2000, -1, -1)
     p = random_perturbations(points, None, (0.0, 20.0), torch.Generator().manual_seed(3))
@@ -105,6 +106,7 @@ def test_an_impossible_sre_is_a_sentence(wrong):
         random_perturbations(ellipsoid()[None], None, wrong)
 
 
+@pytest.mark.slow
 def test_an_sre_beyond_what_90_degrees_can_do_is_a_sentence():
     with pytest.raises(XModalError, match="no perturbation moves a surface of the batch by 1e\\+06 mm"):
         random_perturbations(torch.zeros(1, 1, 3), None, 1e6)

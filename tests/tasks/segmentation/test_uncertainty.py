@@ -152,6 +152,7 @@ def test_one_fold_forecasts_nothing_and_parts_and_missing_streams_have_their_row
     assert len(rows(again)) == 2 and read(folder / "uncertainty" / "anna_entropy.nii.gz").shape == (2, 8, 8)
 
 
+@pytest.mark.slow
 def test_a_temperature_changes_probabilities_and_no_label(make_model, image, run):
     folder, networks = make_model()
     with pytest.raises(XModalError, match=r"temperature.json is missing: --temperature takes what"):

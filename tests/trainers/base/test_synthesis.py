@@ -103,12 +103,15 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, 
 
 @pytest.mark.parametrize(
     "name, target, dimensions, residual",
-    [
-        *(("nnUNetTrainerCMFT", target, 2, False) for target in CMFF),
-        *(("nnUNetTrainerCMFT", "nnUNetTrainerCMFF", *architecture) for architecture in ARCHITECTURES[1:]),
-        ("nnUNetTrainerSelfReconstruction", "nnUNetTrainerCMFF", 2, False),
-        ("nnUNetTrainerSelfReconstruction", "nnUNetTrainerCMFF", 3, True),
-    ],
+    one_fast_in(
+        3,
+        [
+            *(("nnUNetTrainerCMFT", target, 2, False) for target in CMFF),
+            *(("nnUNetTrainerCMFT", "nnUNetTrainerCMFF", *architecture) for architecture in ARCHITECTURES[1:]),
+            ("nnUNetTrainerSelfReconstruction", "nnUNetTrainerCMFF", 2, False),
+            ("nnUNetTrainerSelfReconstruction", "nnUNetTrainerCMFF", 3, True),
+        ],
+    ),
 )
 def test_nnunets_own_loading_starts_each_branch_from_the_generator_that_reads_its_stream(
     make, name, target, dimensions, residual, tmp_path
