@@ -7,94 +7,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from field_predictions import OBLIQUE, ORIGIN, SHAPE, SPACING, Scaled, outputs, read
 from scipy.spatial.transform import Rotation
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.model import Model
 from nnunet_xmodal.networks.rescaled import Rescaled
-from nnunet_xmodal.physics.consistency import consistent
-from nnunet_xmodal.physics.dipole import field_direction
-from nnunet_xmodal.physics.field_inputs import FieldInputs
-from nnunet_xmodal.physics.measured_field import FieldGeometry, MeasuredField
 from nnunet_xmodal.physics.units import one_ppm_in
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
-from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
-
-SHAPE, SPACING, ORIGIN = (9, 20, 14), (0.9, 1.3, 2.5), (-10.0, 20.0, 5.0)  # z y x; x y z
-OBLIQUE = Rotation.from_euler("ZYX", (10, -20, 15), degrees=True).as_matrix()
-
-
-class Scaled(nn.Module):
-    def __init__(self, weight=1.0):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weight))
-        self.seen = []
-
-    def forward(self, x):
-        self.seen.append(x.abs().max().item())
-        return self.weight * x[:, :1]
-
-
-@pytest.fixture
-def make_predictor(make_plans):
-    def make(
-        network=None, kind=SusceptibilityPredictor, channels=2, axes=(), field=None, std=0.02, **xmodal
-    ) -> ReconstructionPredictor:
-        plans = make_plans(3, channels=channels, patch_size=(8, 8, 8))
-        plans["xmodal"] = {"target_channel": channels - 1, "outputs": 1, **xmodal}
-        plans["xmodal"] |= {} if field is None else {"field": field}
-        one_ppm = MeasuredField.of_entry(field).one_ppm
-        plans["foreground_intensity_properties_per_channel"]["0"]["std"] = std * one_ppm
-        configuration = plans["configurations"]["3d_fullres"]
-        configuration["normalization_schemes"] = ["NoNormalization"] * channels
-        configuration["spacing"] = list(SPACING[::-1])
-        network = network or Scaled()
-        manager = PlansManager(plans)
-        names = ["field", "magnitude", "susceptibility"][: channels - 1] + ["susceptibility"]
-        dataset_json = {
-            "channel_names": {str(number): name for number, name in enumerate(names)},
-            "labels": {"background": 0, "brain": 1},
-            "numTraining": 5,
-            "file_ending": ".nii.gz",
-        }
-        predictor = kind(device=torch.device("cpu"), allow_tqdm=False)
-        described = manager, manager.get_configuration("3d_fullres"), [network.state_dict()], dataset_json
-        predictor.manual_initialization(network, *described, "nnUNetTrainerQSM", axes)
-        return predictor
-
-    return make
-
-
-@pytest.fixture
-def write(tmp_path):
-    """`(name, array, direction)` → file in the folder of inputs or another."""
-
-    def write(name, array, direction=OBLIQUE, folder="in"):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing(SPACING), image.SetOrigin(ORIGIN), image.SetDirection(np.ravel(direction).tolist())
-        sitk.WriteImage(image, str(tmp_path / folder / name))
-
-    return write
-
-
-@pytest.fixture
-def field():
-    """Zeros around a brain, as a local field has them."""
-    volume = np.zeros(SHAPE, np.float32)
-    volume[1:-1, 3:-2, 2:-3] = 0.02 * np.random.default_rng(0).standard_normal((7, 15, 9))
-    return volume
-
-
-def read(file):
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-
-
-def outputs(tmp_path):
-    return sorted(path.name for path in (tmp_path / "out").iterdir())
 
 
 def test_a_map_in_memory(make_predictor, write, field, tmp_path):
@@ -330,96 +252,3 @@ def test_a_missing_input_is_named(make_predictor, write, field, run):
     write("anna_0000.nii.gz", field)
     with pytest.raises(XModalError, match=r"anna_0001.nii.gz is missing: case anna needs channel 1 \(magnitude\)"):
         run(make_predictor(channels=3))
-
-
-CROP = (slice(1, -1), slice(3, -2), slice(2, -3))  # of the fixture's brain, which nnU-Net cuts out
-ALONG = tuple(field_direction(OBLIQUE))
-
-
-class Channel(nn.Module):
-    """Returns one channel of what it reads, and what it has seen."""
-
-    def __init__(self, number, power=1):
-        super().__init__()
-        self.number, self.power, self.seen = number, power, []
-
-    def forward(self, x):
-        self.seen.append(x)
-        return x[:, self.number : self.number + 1] ** self.power
-
-
-@pytest.mark.parametrize("number", [0, 2])
-def test_inversions_are_of_the_whole_case_whatever_the_tiles(make_predictor, write, field, tmp_path, run, number):
-    inputs = FieldInputs(iterations=5)
-    network = Channel(1 + number)
-    write("anna_0000.nii.gz", field * np.float32(one_ppm_in("Hz", 3.0)))
-    made_of = {"field": {"unit": "Hz", "B0": 3.0}, "field_inputs": inputs.as_entry()}
-    run(make_predictor(network, **made_of))
-    expected = np.zeros(SHAPE, np.float32)
-    expected[CROP] = inputs.of_field(field[CROP], FieldGeometry(SPACING[::-1], ALONG))[number]
-    np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), expected, rtol=1e-3, atol=1e-6)
-    assert len(network.seen) > 4 and network.seen[0].shape == (1, 10, 8, 8, 8)
-    told = inputs.of_direction(torch.tensor([ALONG]), (8, 8, 8)).float()
-    torch.testing.assert_close(network.seen[0][:, 4:].float(), told, rtol=1e-5, atol=1e-6)
-
-
-def test_a_network_that_learnt_both_signs_answers_the_reverse_with_the_reverse(
-    make_predictor, write, field, tmp_path, run
-):
-    write("anna_0000.nii.gz", field)
-    for odd, averaged, expected in ((True, True, 0), (False, True, field**2), (True, False, field**2)):
-        entry = FieldInputs(iterations=1, odd=odd).as_entry()
-        predictor = make_predictor(Channel(0, power=2), field_inputs=entry)  # an even function has no odd part
-        predictor.use_mirroring = averaged
-        run(predictor)
-        made = read(tmp_path / "out" / "anna.nii.gz")
-        np.testing.assert_allclose(made, np.broadcast_to(expected, SHAPE), atol=1e-9)
-    network = Channel(0, power=2)
-    write("anna_0001.nii.gz", np.where(field != 0, 700, 0).astype(np.float32))
-    run(make_predictor(network, channels=3, field_inputs=FieldInputs(iterations=1).as_entry()))
-    forward, reverse = network.seen[:2]
-    torch.testing.assert_close(reverse[:, [0, 2, 3, 4]], -forward[:, [0, 2, 3, 4]])  # field and inversions
-    torch.testing.assert_close(reverse[:, [1, *range(5, 11)]], forward[:, [1, *range(5, 11)]])  # magnitude, direction
-
-
-def test_a_consistent_map_explains_the_field(make_predictor, write, field, tmp_path, run):
-    write("anna_0000.nii.gz", field)
-    run(make_predictor(Scaled(2.0)), "--consistency", 0.1)
-    given, measured = torch.from_numpy(2 * field[CROP])[None, None], torch.from_numpy(field[CROP])[None, None]
-    expected = np.zeros(SHAPE, np.float32)
-    inside = torch.ones_like(measured)
-    expected[CROP] = consistent(given, measured, inside, SPACING[::-1], ALONG, lam=0.1)[0, 0].numpy()
-    made = read(tmp_path / "out" / "anna.nii.gz")
-    np.testing.assert_allclose(made, expected, rtol=1e-3, atol=1e-5)
-    assert np.abs(made - 2 * field).max() > 0.005
-
-
-def test_maps_are_counted_from_a_region_or_from_their_mean(make_predictor, write, field, tmp_path, run):
-    region = np.zeros(SHAPE, np.uint8)
-    region[3:5, 6:9, 5:8] = 1
-    region[0] = 1  # beyond the brain nothing counts
-    write("anna_0000.nii.gz", field), write("anna.nii.gz", region, folder="regions")
-    inside = field != 0
-    for flag, mean in ((tmp_path / "regions", field[(region > 0) & inside].mean()), ("mask", field[inside].mean())):
-        run(make_predictor(), "--reference_region", flag)
-        expected = np.where(inside, field - mean, 0)
-        np.testing.assert_allclose(read(tmp_path / "out" / "anna.nii.gz"), expected, atol=1e-6)
-
-
-def test_a_head_that_lies_otherwise_is_told(make_predictor, write, field, tmp_path, run, capsys):
-    write("anna_0000.nii.gz", field)
-    trained = [list(ALONG), [1.0, 0.0, 0.0]]
-    run(make_predictor(directions=trained))
-    assert "remark" not in capsys.readouterr().err
-    run(make_predictor(directions=[[0.0, 0.0, 1.0]]))
-    degrees = np.rad2deg(np.arccos(abs(ALONG[2])))
-    assert f"the main field of {tmp_path}/in/anna_0000.nii.gz is {degrees:.0f}° from" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("factor", [4.0, 0.25])
-def test_a_field_that_is_unlike_the_trainings_gets_a_remark(
-    make_predictor, write, field, tmp_path, run, capsys, factor
-):
-    write("anna_0000.nii.gz", np.float32(factor) * field)
-    run(make_predictor())
-    assert "look whether unit, B0 and TE are its own" in capsys.readouterr().err
