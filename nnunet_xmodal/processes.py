@@ -258,6 +258,10 @@ def ending_in_order() -> Iterator[None]:
         yield
         if raised:
             raise raised[0]
+    except Exception:
+        if raised:  # what the library went on with has failed as well
+            raise raised[0] from None
+        raise
     finally:
         if timers:
             terminate_workers()

@@ -1,5 +1,6 @@
 """Workers end with the process that started them, whoever started them and however it ends."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -224,6 +225,18 @@ def test_what_a_library_swallows_is_raised_at_the_end(tmp_path, number, raised):
         finally:
             signal.signal(signal.SIGINT, before)
     assert chosen is NibabelIO  # swallowed indeed
+
+
+@posix
+def test_what_fails_after_a_library_has_swallowed_an_interruption_is_one():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), ending_in_order():
+            with contextlib.suppress(KeyboardInterrupt):
+                receive(signal.SIGINT)
+            raise RuntimeError("Unable to determine a reader")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @posix

@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     request = request_of(parser().parse_args(arguments))
     from nnunet_xmodal.viewing.run import view  # imports nnU-Net's readers: not for --help
 
-    print(*view(request), sep="\n")
+    for page in view(request):
+        print(str(page).encode("utf-8", "backslashreplace").decode())
 
 
 if __name__ == "__main__":

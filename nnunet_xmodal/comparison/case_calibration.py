@@ -8,6 +8,7 @@ import numpy as np
 
 from nnunet_xmodal.comparison.case_cache import keep, kept
 from nnunet_xmodal.comparison.case_table import read_label_map
+from nnunet_xmodal.comparison.probabilities import probabilities_on
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.calibration import (
     Reliability,
@@ -16,7 +17,7 @@ from nnunet_xmodal.evaluation.calibration import (
     nll_by_temperature,
     reliability,
 )
-from nnunet_xmodal.evaluation.detection import probability_channel, read_probabilities
+from nnunet_xmodal.evaluation.detection import probability_channel
 from nnunet_xmodal.files.labels import foreground, has_regions, ignore_label
 
 CURVE = "nll"
@@ -58,12 +59,9 @@ def measure(task: CalibrationTask) -> str | None:
         spacing = [1.0] * (3 - len(spacing)) + spacing
         labels, regions = foreground(task.dataset_json), has_regions(task.dataset_json)
         channels = {label: probability_channel(task.dataset_json, label) for label in labels}
-        probabilities = read_probabilities(task.probabilities)
-        if len(probabilities) <= max(channels.values()) or probabilities.shape[1:] != reference.shape:
-            raise XModalError(
-                f"{task.probabilities} holds probabilities {probabilities.shape}, which do not fit dataset.json "
-                f"or the {reference.shape} voxels of {task.reference}: validate again with --val --npz."
-            )
+        probabilities = probabilities_on(
+            task.probabilities, task.reference, reference.shape, geometry, task.dataset_json
+        )
         ignore = ignore_label(task.dataset_json)
         judged = np.ones(reference.shape, bool) if ignore is None else reference != ignore
         masks = {label: np.isin(reference, values) & judged for label, values in labels.items()}

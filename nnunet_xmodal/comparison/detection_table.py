@@ -11,13 +11,13 @@ import pandas as pd
 from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
 from nnunet_xmodal.comparison.case_table import read_label_map, reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
+from nnunet_xmodal.comparison.probabilities import probabilities_on
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.detection import (
     DetectedCase,
     detect_case,
     pool_cases,
     probability_channel,
-    read_probabilities,
 )
 from nnunet_xmodal.files.labels import foreground, ignore_label
 from nnunet_xmodal.files.parallel import run_all
@@ -108,15 +108,12 @@ def _task(model: ModelResults, case: str, references: Path | None, labels: Seque
 
 def _detect(task: _Task) -> str | None:
     try:
-        reference, _ = read_label_map(task.reference, task.dataset_json)
+        reference, geometry = read_label_map(task.reference, task.dataset_json)
         reference = reference.reshape(-1, *reference.shape[-2:])  # files of one slice may lack z
         channels = [probability_channel(task.dataset_json, label) for label in task.labels]
-        probabilities = read_probabilities(task.probabilities)
-        if len(probabilities) <= max(channels) or probabilities.shape[1:] != reference.shape:
-            raise XModalError(
-                f"{task.probabilities} holds probabilities {probabilities.shape}, which do not fit dataset.json "
-                f"or the {reference.shape} voxels of {task.reference}: validate again with --val --npz."
-            )
+        probabilities = probabilities_on(
+            task.probabilities, task.reference, reference.shape, geometry, task.dataset_json
+        )
         ignore = ignore_label(task.dataset_json)
         found = {}
         for label, channel in zip(task.labels, channels):

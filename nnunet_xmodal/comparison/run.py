@@ -20,7 +20,7 @@ from nnunet_xmodal.comparison.curves import curves
 from nnunet_xmodal.comparison.detection_table import check_detectable, detection_table
 from nnunet_xmodal.comparison.forecast_table import forecast_table
 from nnunet_xmodal.comparison.overlays import overlays
-from nnunet_xmodal.comparison.pages import with_pages
+from nnunet_xmodal.comparison.pages import check_viewable, with_pages
 from nnunet_xmodal.comparison.presence import presence_of_cases, presence_table
 from nnunet_xmodal.comparison.report.contents import Overlay, ReportContents
 from nnunet_xmodal.comparison.report.html import write_report
@@ -40,7 +40,6 @@ from nnunet_xmodal.evaluation.statistics import compare_all
 from nnunet_xmodal.evaluation.summary import summarise
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.temporary import temporary_folder
-from nnunet_xmodal.viewing.niivue import widget
 
 _EMPTY = {
     "nan": "nan: what is undefined is left out, as nnU-Net does",
@@ -68,10 +67,10 @@ def compare(request: ComparisonRequest) -> ReportContents:
 
 
 def _compare(request: ComparisonRequest) -> ReportContents:
-    if request.viewer:
-        widget()  # or say what is not installed, before metrics are computed
     trained = trained_models(request)
     models = _models(request, trained)
+    if request.viewer:
+        check_viewable(models)
     dataset = dataset_name(request)
     references = references_folder(request, dataset)
     expected = () if trained or references is None else images(references, models[0].dataset_json["file_ending"])

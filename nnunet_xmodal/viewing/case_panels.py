@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_xmodal.comparison.case_table import read_label_map
+from nnunet_xmodal.comparison.probabilities import probabilities_on
 from nnunet_xmodal.datasets.streams import channel_names_of
-from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.detection import probability_channel, read_probabilities
+from nnunet_xmodal.evaluation.detection import probability_channel
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.viewing.label_colours import label_colours
 from nnunet_xmodal.viewing.nifti_bytes import nifti_bytes
-from nnunet_xmodal.viewing.panels import Layer, Panel
+from nnunet_xmodal.viewing.panels import Layer, Panel, check_number
 
 _OF_LABELS, _OF_HEAT = 0.5, 0.6  # opacities, under which an image is still seen
 _LEAST_PROBABILITY = 0.05
@@ -40,46 +40,44 @@ class CaseFiles:
     maps: Mapping[str, Path] = field(default_factory=dict)
 
 
-def panels_of(files: CaseFiles, dataset_json: dict) -> tuple[list[Panel], bool]:
-    """Return a case's panels, and whether it is flat, one slice.
+def panels_of(files: CaseFiles, dataset_json: dict) -> list[Panel]:
+    """Return a case's panels.
 
     Raises:
         XModalError: for files that cannot be read in full, hold a label that dataset.json does not name, or
-            probabilities of another grid than their label map's.
+            probabilities of another grid than their label map's, and for more panels than a browser draws.
     """
-    channels, flat = _channels(files, dataset_json)
+    of_probabilities = len(files.probabilities) * len(foreground(dataset_json))
+    check_number(len(files.images) + len(files.label_maps) + of_probabilities + len(files.maps), files.case)
+    channels = list(_channels(files, dataset_json))
     ground = channels[0].layers[:1] if channels else ()
-    over = [*_label_maps(files, dataset_json, ground), *_maps(files, ground)]
-    return [*channels, *over], flat
+    panels = [*channels, *_label_maps(files, dataset_json, ground), *_maps(files, ground)]
+    check_number(len(panels), files.case)  # a picture holds several channels
+    return panels
 
 
-def _channels(files: CaseFiles, dataset_json: dict) -> tuple[list[Panel], bool]:
-    names, panels, flat = channel_names_of(dataset_json), [], False
+def _channels(files: CaseFiles, dataset_json: dict) -> Iterator[Panel]:
+    names = channel_names_of(dataset_json)
     for file in files.images:
         image, geometry = read_image(file, dataset_json, is_label=False)
         number = int(file.name[: -len(dataset_json["file_ending"])].rpartition("_")[2])
         for channel, volume in enumerate(image, start=number):  # a picture holds several
             title = names[channel] if channel < len(names) else f"channel {channel}"
-            panels.append(Panel(title, [Layer(nifti_bytes(volume, geometry), _window(volume))]))
-            flat = volume.size == volume.shape[-1] * volume.shape[-2]
-    return panels, flat
+            yield Panel(title, [Layer(nifti_bytes(volume, geometry), _window(volume), is_flat=_is_flat(volume))])
 
 
 def _label_maps(files: CaseFiles, dataset_json: dict, ground: Sequence[Layer]) -> Iterator[Panel]:
     colours = label_colours(dataset_json)
     for title, file in files.label_maps.items():
         label_map, geometry = read_label_map(file, dataset_json)
-        last = len(colours.names) - 1
-        layer = Layer(nifti_bytes(label_map, geometry), (0.0, float(last)), opacity=_OF_LABELS, colours=colours)
+        window = (0.0, float(len(colours.names) - 1))
+        nifti, flat = nifti_bytes(label_map, geometry), _is_flat(label_map)
+        layer = Layer(nifti, window, opacity=_OF_LABELS, colours=colours, is_flat=flat)
         yield Panel(title, [*ground, layer])
         if title not in files.probabilities:
             continue
-        probabilities = read_probabilities(files.probabilities[title])
-        if probabilities.shape[1:] != label_map.reshape(-1, *label_map.shape[-2:]).shape:
-            raise XModalError(
-                f"{files.probabilities[title]} holds {probabilities.shape[1:]} voxels, and {file} {label_map.shape}: "
-                "they are not of one prediction, predict again."
-            )
+        shape = label_map.reshape(-1, *label_map.shape[-2:]).shape
+        probabilities = probabilities_on(files.probabilities[title], file, shape, geometry, dataset_json)
         for label in foreground(dataset_json):
             volume = probabilities[probability_channel(dataset_json, label)].astype(np.float32)
             layer = _heat(nifti_bytes(volume.reshape(label_map.shape), geometry), (_LEAST_PROBABILITY, 1.0))
@@ -97,8 +95,13 @@ def _heat(nifti: bytes, window: tuple[float, float]) -> Layer:
     return Layer(nifti, window, _HEAT, _OF_HEAT)
 
 
+def _is_flat(volume: np.ndarray) -> bool:
+    return volume.size == volume.shape[-1] * volume.shape[-2]
+
+
 def _window(values: np.ndarray, low: float = 1.0) -> tuple[float, float]:
-    """Return the percentiles `low` and 99.5, apart even where all is one value."""
+    """Return the percentiles `low` and 99.5 of what is finite, apart even where all is one value."""
+    values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
     darkest, brightest = (float(value) for value in np.percentile(values, (low, 99.5)))

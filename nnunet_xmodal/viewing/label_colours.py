@@ -17,6 +17,7 @@ def label_colours(dataset_json: dict) -> Colours:
     """
     labels, ignore = foreground(dataset_json), ignore_label(dataset_json)
     names, rgba = [], []
+    colours: dict[str, tuple[float, float, float]] = {}  # a region has one, whatever values are its own
     for value in range(max(label_values(dataset_json), default=0) + 1):
         of_it = [name for name, values in labels.items() if value in values]
         name = min(of_it, key=lambda name: len(labels[name]), default="")
@@ -24,5 +25,5 @@ def label_colours(dataset_json: dict) -> Colours:
         if value == ignore:
             name, colour = "ignore", (0.5, 0.5, 0.5)
         names.append(name)
-        rgba += [round(255 * part) for part in colour] + [255 if name else 0]
+        rgba += [round(255 * part) for part in colours.setdefault(name, colour)] + [255 if name else 0]
     return Colours(names, rgba)

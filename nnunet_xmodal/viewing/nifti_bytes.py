@@ -2,11 +2,13 @@
 
 import gzip
 from collections.abc import Mapping
+from math import ceil
 
 import nibabel
 import numpy as np
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_LONGEST = 2048  # voxels of a side that every WebGL draws; of longer ones, of pictures, every n-th is shown
 _QUICK = 4  # level of gzip: pages are looked at, not kept
 
 
@@ -21,6 +23,9 @@ def nifti_bytes(volume: np.ndarray, geometry: Mapping) -> bytes:
     volume = volume.reshape((1,) * (3 - volume.ndim) + volume.shape)
     spacing = np.ones(3)
     spacing[3 - len(geometry["spacing"]) :] = geometry["spacing"]
+    sides: tuple[int, ...] = volume.shape
+    steps = [ceil(side / _LONGEST) for side in sides]
+    volume, spacing = volume[tuple(slice(None, None, step) for step in steps)], spacing * steps
     affine = np.eye(4)
     direction = np.asarray(geometry.get("direction", np.eye(3).ravel()), dtype=float)
     axes = int(round(len(direction.ravel()) ** 0.5))
@@ -38,6 +43,6 @@ def _kept(volume: np.ndarray) -> np.ndarray:
         return volume.astype(np.uint8)
     if volume.dtype.kind in "iu" and volume.dtype.itemsize <= 2:
         return volume
-    if volume.dtype.kind in "iu" and abs(volume).max(initial=0) < 2**15:
+    if volume.dtype.kind in "iu" and -(2**15) <= volume.min(initial=0) and volume.max(initial=0) < 2**15:
         return volume.astype(np.int16)
     return volume.astype(np.float32)

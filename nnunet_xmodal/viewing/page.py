@@ -15,18 +15,19 @@ from nnunet_xmodal.viewing.panels import Layer, Panel
 _HEIGHT = 420  # CSS pixels of a panel
 
 
-def render(case: str, panels: Sequence[Panel], flat: bool = False) -> str:
+def render(case: str, panels: Sequence[Panel]) -> str:
     """Return the page of a case.
 
     Args:
         case: its name, the page's title.
-        flat: whether the case is one slice, which has no other planes.
 
     Raises:
         XModalError: without the package that the viewer comes from.
     """
     data: dict[str, str] = {}
-    shown = [{"title": panel.title, "layers": [_layer(layer, data) for layer in panel.layers]} for panel in panels]
+    shown = [
+        {"flat": panel.layers[0].is_flat, "layers": [_layer(layer, data) for layer in panel.layers]} for panel in panels
+    ]
     colours = list(_colours(panels))
     style = _resource("view.css") + "".join(
         f".c{index}{{background:rgb({red} {green} {blue})}}\n" for index, (_, (red, green, blue)) in enumerate(colours)
@@ -46,7 +47,7 @@ def render(case: str, panels: Sequence[Panel], flat: bool = False) -> str:
         names=colours,
         data=data.items(),
         niivue=_base64(gzip.compress(widget().encode(), mtime=0)),
-        shown={"panels": shown, "flat": flat, "height": _HEIGHT},
+        shown={"panels": shown, "height": _HEIGHT},
     )
 
 

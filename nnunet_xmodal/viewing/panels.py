@@ -32,6 +32,7 @@ class Layer:
         window: the values that are darkest and brightest.
         opacity: 0 to 1.
         colours: of a label map, instead of `colormap`.
+        is_flat: whether it is one slice, which has no other planes.
     """
 
     nifti: bytes = field(repr=False)
@@ -39,6 +40,7 @@ class Layer:
     colormap: str = "gray"
     opacity: float = 1.0
     colours: Colours | None = None
+    is_flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,14 @@ class Panel:
     layers: Sequence[Layer]
 
 
-def check_number(panels: Sequence[Panel], case: str) -> None:
-    """Check that a browser can draw them all.
+def check_number(panels: int, case: str) -> None:
+    """Check that a browser can draw so many panels.
 
     Raises:
         XModalError: if not.
     """
-    if len(panels) > MOST_PANELS:
+    if panels > MOST_PANELS:
         raise XModalError(
-            f"{case} has {len(panels)} panels, and a browser draws {MOST_PANELS}: give fewer --labels or --maps, or "
-            "leave out --probabilities."
+            f"{case} has {panels} panels, and a browser draws {MOST_PANELS}: give fewer folders, or leave out "
+            "--probabilities."
         )

@@ -8,14 +8,13 @@ from pathlib import Path
 from nnunet_xmodal.datasets.checks import files_by_channel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
-from nnunet_xmodal.files.dataset_json import read_dataset_json
+from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json
 from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.named_folders import name_and_folder
 from nnunet_xmodal.viewing.case_panels import CaseFiles, panels_of
 from nnunet_xmodal.viewing.niivue import widget
 from nnunet_xmodal.viewing.page import render
-from nnunet_xmodal.viewing.panels import check_number
 from nnunet_xmodal.viewing.request import ViewRequest
 
 _NUMBERS = ".nii.gz"  # of maps, whatever the images are
@@ -44,11 +43,11 @@ def write_page(files: CaseFiles, dataset_json: dict, folder: Path) -> Path:
     """Write `<case>.html`, with everything in it that it shows.
 
     Raises:
-        XModalError: see `panels_of` and `write_atomically`; for more panels than a browser can draw.
+        XModalError: see `panels_of` and `write_atomically`.
     """
-    panels, flat = panels_of(files, dataset_json)
-    check_number(panels, files.case)
-    text = render(files.case, panels, flat).encode("utf-8", "backslashreplace")  # as the hashes in it are of bytes
+    text = render(files.case, panels_of(files, dataset_json)).encode(
+        "utf-8", "backslashreplace"
+    )  # as the hashes in it are of bytes
     page = folder / f"{files.case}.html"
 
     def write(name: str) -> None:
@@ -69,34 +68,47 @@ def _dataset_json(request: ViewRequest) -> dict:
     file = next((place for place in places if place.is_file()), places[-1])
     if not file.is_file():
         raise XModalError(f"{file} is no file: name the dataset with -d, or its dataset.json with --dataset_json.")
-    return read_dataset_json(file)
+    dataset_json = read_dataset_json(file)
+    check_dataset_json(dataset_json, file)
+    return dataset_json
 
 
 def _files_of(case: str, request: ViewRequest, ending: str) -> CaseFiles:
-    channels = files_by_channel(request.images, ending).get(case)
-    if channels is None:
+    cases = files_by_channel(request.images, ending)
+    if case not in cases:
         raise XModalError(f"{request.images / f'{case}_0000{ending}'} does not exist: check the name of the case.")
-    label_maps, probabilities = {}, {}
+    label_maps: dict[str, Path] = {}
+    probabilities: dict[str, Path] = {}
     for word in request.labels:
         name, folder = name_and_folder(word, "--labels")
         file = folder / f"{case}{ending}"
         if not file.is_file():
             raise XModalError(f"{file} does not exist: leave --labels {word} out, or the case {case}.")
+        if name in label_maps:
+            raise XModalError(f"two folders of --labels are called {name}: give one of them as NAME=FOLDER.")
         label_maps[name] = file
         if request.probabilities and file.with_name(f"{case}.npz").is_file():
             probabilities[name] = file.with_name(f"{case}.npz")
     if request.probabilities and not probabilities:
         raise XModalError(f"no folder of --labels has {case}.npz: predict with --save_probabilities.")
-    maps = dict(_maps(case, request))
+    others = [f"{other}_" for other in cases if other.startswith(f"{case}_")]  # whose maps begin as those of this one
+    maps = {
+        title: file for title, file in _maps(case, request) if not any(file.name.startswith(other) for other in others)
+    }
     if request.maps and not maps:
         raise XModalError(f"no folder of --maps has files {case}_….nii.gz.")
-    return CaseFiles(case, [channels[number] for number in sorted(channels)], label_maps, probabilities, maps)
+    return CaseFiles(case, [cases[case][number] for number in sorted(cases[case])], label_maps, probabilities, maps)
 
 
 def _maps(case: str, request: ViewRequest) -> Iterator[tuple[str, Path]]:
-    for folder in request.maps:
+    """Yield title and file; of several folders their names are told, and of those of one name the ones above, too."""
+    folders = [folder.resolve() for folder in request.maps]
+    for given, folder in zip(request.maps, folders):
         if not folder.is_dir():
-            raise XModalError(f"--maps {folder} is no folder.")
+            raise XModalError(f"--maps {given} is no folder.")
+        alone = sum(other.name == folder.name for other in folders) == 1
+        where = folder.name if alone else f"{folder.parent.name}/{folder.name}"
         for file in sorted(folder.glob(f"*{_NUMBERS}")):
             if file.name.startswith(f"{case}_"):
-                yield file.name[len(case) + 1 : -len(_NUMBERS)].replace("_", " "), file
+                what = file.name[len(case) + 1 : -len(_NUMBERS)].replace("_", " ")
+                yield f"{where}: {what}" if len(folders) > 1 else what, file

@@ -1,7 +1,19 @@
 // Panels of NiiVue's widget, one instance each, which move together.
 "use strict";
 
-const bytesOf = (id) => Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+const decoded = new Map(); // of volumes that several panels show
+
+function bytesOf(id) {
+  if (!decoded.has(id)) {
+    const element = document.getElementById(id);
+    const text = atob(element.textContent);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    element.textContent = "";
+    decoded.set(id, bytes);
+  }
+  return decoded.get(id);
+}
 
 async function inflated(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -38,20 +50,38 @@ const OF_A_PANEL = {
   scene: null, overlay_outline_width: 0, overlay_alpha_shader: 1,
 };
 
+const AXIAL = 0, ALL_PLANES = 3;
+
 function optionsOf(flat) {
   return {
     backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.85, 0.9, 0.6], crosshairWidth: 0.6, isColorbar: false,
-    dragMode: 3, // the right button moves, the wheel goes through slices
-    sliceType: flat ? 0 : 3, multiplanarShowRender: 0, show3Dcrosshair: true, isRadiologicalConvention: true,
+    dragMode: 1, // a box of the right button sets the contrast, and the wheel goes through slices
+    sliceType: flat ? AXIAL : ALL_PLANES, multiplanarShowRender: 0, show3Dcrosshair: true, isRadiologicalConvention: true,
     loadingText: "", isResizeCanvas: true, limitFrames4D: NONE, isCornerOrientationText: true,
     isNearestInterpolation: true, dragAndDropEnabled: false,
   };
 }
 
+// M maps fractions of a volume's sides to millimetres of the patient; it is stored by columns
+const millimetresOf = (f, M) => [0, 1, 2].map((i) => M[i] * f[0] + M[4 + i] * f[1] + M[8 + i] * f[2] + M[12 + i]);
+
+function fractionOf(mm, M) {
+  const [a, b, c] = [0, 4, 8].map((i) => [M[i], M[i + 1], M[i + 2]]);
+  const d = mm.map((value, i) => value - M[12 + i]);
+  const cross = (u, v) => [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
+  const dot = (u, v) => u[0] * v[0] + u[1] * v[1] + u[2] * v[2];
+  const volume = dot(a, cross(b, c));
+  const inside = [dot(d, cross(b, c)), dot(a, cross(d, c)), dot(a, cross(b, d))].map((part) => part / volume);
+  return inside.map((part) => Math.min(1, Math.max(0, part)));
+}
+
 function layerOf(layer, id) {
   const bytes = bytesOf(layer.data);
-  const colours = layer.colours && {
-    lut: Array.from(layer.colours.rgba), labels: layer.colours.names, min: 0, max: layer.colours.names.length - 1,
+  const names = layer.colours && layer.colours.names;
+  // NiiVue looks colours up between neighbours, and of many the background would get a part of the first
+  const before = names && Math.ceil(names.length / 100);
+  const colours = names && {
+    lut: [...Array(4 * before).fill(0), ...layer.colours.rgba], labels: names, min: -before, max: names.length - 1,
   };
   return {
     ...OF_A_LAYER, id, name: `${id}.nii.gz`, path: { name: `${id}.nii.gz`, data: bytes }, opacity: layer.opacity,
@@ -67,18 +97,20 @@ async function show() {
   const where = document.getElementById("where");
 
   let leader = null;
+  const first = (panel) => models.get(`${panels.indexOf(panel)}_0`).get("frac2mm"); // of the lowest volume, by columns
 
   // one has moved: the others follow, and each tells the values under the cross
   function heard(from, { event, data }) {
     if (event === "location_change") {
       from.told.textContent = data.values.map((value) => shown(value, from)).join(" ");
-      where.textContent = `${data.mm.slice(0, 3).map((mm) => mm.toFixed(1)).join(", ")} mm`;
+      if (!leader) where.textContent = `${data.mm.slice(0, 3).map((mm) => mm.toFixed(1)).join(", ")} mm`;
     }
     const scene = event === "location_change" ? { crosshairPos: data.frac } : event === "scene" ? data : null;
     if (!scene || leader) return;
     leader = from;
     for (const other of panels.filter((panel) => panel !== from)) {
-      other.model.set("scene", scene);
+      const place = scene.crosshairPos && fractionOf(millimetresOf(scene.crosshairPos, first(from)), first(other));
+      other.model.set("scene", place ? { ...scene, crosshairPos: place } : scene);
       other.model.emit("change:scene");
       // by nothing: it draws, and tells where it is
       other.model.emit("msg:custom", { type: "move_crosshair_in_vox", data: [0, 0, 0] }, []);
@@ -92,13 +124,13 @@ async function show() {
     return name || (Number.isInteger(value) ? String(value) : value.toPrecision(4));
   }
 
-  for (const [index, { title, layers }] of page.panels.entries()) {
+  for (const [index, { flat, layers }] of page.panels.entries()) {
     const figure = document.querySelector(`[data-panel="${index}"]`);
     const panel = { told: figure.querySelector("output"), layers };
     const ids = layers.map((_, number) => `${index}_${number}`);
     layers.forEach((layer, number) => models.set(ids[number], new Model(layerOf(layer, ids[number]), models, () => {})));
     const values = {
-      ...OF_A_PANEL, volumes: ids.map((id) => `IPY_MODEL_${id}`), opts: optionsOf(page.flat), this_model_id: `p${index}`,
+      ...OF_A_PANEL, volumes: ids.map((id) => `IPY_MODEL_${id}`), opts: optionsOf(flat), this_model_id: `p${index}`,
       height: page.height,
     };
     panel.model = new Model(values, models, (message) => heard(panel, message));
@@ -110,7 +142,9 @@ async function show() {
     URL.revokeObjectURL(address);
     await instance.initialize({ model: panel.model });
     await instance.render({ model: panel.model, el: figure.querySelector("div") });
+    ids.forEach((id) => models.get(id).set("path", { name: "" }));
   }
+  decoded.clear();
   document.body.dataset.shown = panels.length;
 }
 

@@ -241,15 +241,15 @@ def test_a_full_disk_is_named_and_an_earlier_report_stays_whole(results, compare
 
 
 def test_drawn_cases_have_a_page_to_look_at(results, compare, monkeypatch):
-    monkeypatch.setattr(module, "widget", str)
-    monkeypatch.setattr("nnunet_xmodal.viewing.page.widget", str)
+    for place in ("comparison.pages", "viewing.page"):
+        monkeypatch.setattr(f"nnunet_xmodal.{place}.widget", str)
     results.add("nnUNetTrainer", shift=1)
     results.add("nnUNetTrainerCSAD", shift=2)
     made = compare(*MODELS, "-tr", "nnUNetTrainer", "nnUNetTrainerCSAD", "--overlays", "2", "--viewer")
     pages = sorted((made.output / "view").iterdir())
     report = (made.output / "report.html").read_text(encoding="utf-8")
     assert len(pages) == 2 and all(f'href="view/{page.name}"' in report for page in pages)
-    assert all('"title": "reference"' in page.read_text(encoding="utf-8") for page in pages)
+    assert all("<figcaption>reference <output>" in page.read_text(encoding="utf-8") for page in pages)
 
 
 def test_a_fold_of_all_is_told_to_be_no_validation(results, compare):

@@ -77,3 +77,15 @@ def test_values_under_the_cross_are_those_of_the_case(opened, folders):
     label = told[2][1] if len(told[2]) > 1 else "0"
     likely = [float(values[1]) for values in told[4:6]]
     assert likely == [float(label == "organ"), float(label == "lesion")]
+
+
+def test_the_wheel_goes_through_slices(opened):
+    tab, _ = opened
+    canvas = tab.locator("canvas").first
+    box = canvas.bounding_box()
+    tab.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 0.25 * box["height"])
+    tab.wait_for_function("document.getElementById('where').textContent")
+    before = tab.locator("#where").inner_text()
+    tab.mouse.wheel(0, 100)
+    tab.wait_for_function(f"document.getElementById('where').textContent !== '{before}'")
+    assert len(set(tab.locator("output").all_inner_texts())) > 1

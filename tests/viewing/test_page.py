@@ -5,11 +5,13 @@ import gzip
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
@@ -43,12 +45,18 @@ def content_of(file):
     return shown, volumes
 
 
+def titles_of(file):
+    text = file.read_text(encoding="utf-8")
+    return [html.unescape(title).strip() for title in re.findall(r"<figcaption>(.*?)<output>", text)]
+
+
 def test_everything_of_a_case_is_in_its_page_once(folders):
     labels = [f"reference={folders.root / 'labelsTs'}", str(folders.root / "predicted")]
     pages = ask(folders, "anna", "bert", labels=labels, probabilities=True, maps=[folders.root / "maps"])
     assert [page.name for page in pages] == ["anna.html", "bert.html"]
     shown, volumes = content_of(pages[0])
-    assert [panel["title"] for panel in shown["panels"]] == [
+    assert not any(panel["flat"] for panel in shown["panels"])
+    assert titles_of(pages[0]) == [
         "T2W",
         "ADC",
         "reference",
@@ -80,7 +88,7 @@ def test_one_slice_is_flat(folders):
     for channel in range(2):
         folders.add("imagesTs", f"flat_{channel:04d}", np.arange(12, dtype=np.uint8).reshape(3, 4))
     shown, volumes = content_of(ask(folders, "flat")[0])
-    assert shown["flat"] and volumes["volume0"].shape == (4, 3, 1)
+    assert [panel["flat"] for panel in shown["panels"]] == [True, True] and volumes["volume0"].shape == (4, 3, 1)
     assert volumes["volume0"].header.get_zooms() == (1.0, 1.5, 1.0)
 
 
@@ -95,6 +103,11 @@ def test_values_are_of_types_that_the_viewer_has(dtype, kept):
 def test_regions_are_called_by_the_smallest():
     labels = {"background": 0, "tumour": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
     assert label_colours({"labels": labels}).names == ["", "tumour", "core", "enhancing"]
+
+
+def test_values_of_one_region_have_its_colour():
+    rgba = label_colours({"labels": {"background": 0, "whole": [1, 2, 3], "core": [3]}}).rgba
+    assert rgba[4:8] == rgba[8:12] != rgba[12:16]
 
 
 def test_neighbouring_labels_have_colours_far_apart():
@@ -142,6 +155,46 @@ def test_more_panels_than_a_browser_draws_are_refused(folders):
     assert not list((folders.root / "pages").iterdir())
 
 
+def test_maps_of_a_case_whose_name_begins_as_that_of_another_are_its_own(folders):
+    folders.add("imagesTs", "anna_2_0000", folders.label_map.astype(np.int16))
+    folders.add("maps", "anna_2_entropy", folders.label_map.astype(np.float32))
+    first, second = ask(folders, "anna", "anna_2", maps=[folders.root / "maps"])
+    assert titles_of(first)[2:] == ["stream0 level2"] and titles_of(second)[1:] == ["entropy"]
+
+
+def test_folders_of_one_name_are_told_apart_or_refused(folders):
+    for trainer in ("a", "b"):
+        for name in ("maps", "predicted"):
+            shutil.copytree(folders.root / name, folders.root / trainer / name)
+    both = [folders.root / trainer / "maps" for trainer in ("a", "b")]
+    (page,) = ask(folders, "anna", maps=both)
+    assert titles_of(page)[2:] == ["a/maps: stream0 level2", "b/maps: stream0 level2"]
+    labels = [str(folders.root / trainer / "predicted") for trainer in ("a", "b")]
+    with pytest.raises(XModalError, match="two folders of --labels are called predicted: give one of them as NAME="):
+        ask(folders, "anna", labels=labels)
+
+
+def test_numbers_that_are_none_are_left_out_of_the_window(folders):
+    image = np.full((6, 20, 24), np.nan, np.float32)
+    image[2:4], image[0] = 7.0, np.inf
+    folders.add("imagesTs", "anna_0000", image)
+    shown, _ = content_of(ask(folders, "anna")[0])
+    assert shown["panels"][0]["layers"][0]["window"] == [7.0, 14.0]
+
+
+def test_sides_beyond_what_is_drawn_are_shown_coarser():
+    picture = np.arange(3 * 5000).reshape(3, 5000).astype(np.int32)
+    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(picture, {"spacing": (1.0, 0.5)})))
+    assert image.shape == (1667, 3, 1) and image.header.get_zooms() == (1.5, 1.0, 1.0)
+    np.testing.assert_array_equal(np.asarray(image.dataobj)[:, 0, 0], picture[0, ::3])
+
+
+def test_what_no_16_bits_hold_is_no_integer_of_16_bits():
+    volume = np.array([[[-(2**31), 5]]], np.int32)
+    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(volume, {"spacing": (1.0, 1.0, 1.0)})))
+    np.testing.assert_array_equal(np.asarray(image.dataobj).T, volume)
+
+
 def test_without_the_viewer_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setattr(niivue, "find_spec", lambda name: None)
     with pytest.raises(XModalError, match=r'pip install "nnunet-xmodal\[viewer\]"'):
@@ -150,7 +203,7 @@ def test_without_the_viewer_it_is_said_how_to_get_it(monkeypatch):
 
 def test_probabilities_of_another_grid_are_refused(folders):
     folders.add("predicted", "anna", folders.label_map[1:])
-    with pytest.raises(XModalError, match="they are not of one prediction"):
+    with pytest.raises(XModalError, match="do not fit dataset.json or the"):
         ask(folders, "anna", labels=[str(folders.root / "predicted")], probabilities=True)
 
 
@@ -169,3 +222,16 @@ def test_a_label_that_nobody_names_is_refused(folders):
 def test_a_page_asks_for_no_other_file(folders):
     text = ask(folders, "anna")[0].read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=", text) and str(folders.root) not in text
+
+
+def test_probabilities_of_a_reader_that_turns_lie_on_the_label_map(folders):
+    """nnU-Net leaves them as it has read the image, to the right, front and top."""
+    content = {**folders.dataset_json, "overwrite_image_reader_writer": "NibabelIOWithReorient"}
+    (folders.root / "dataset.json").write_text(json.dumps(content))
+    file = folders.root / "predicted" / "anna.nii.gz"
+    read, _ = NibabelIOWithReorient().read_seg(str(file))
+    probabilities = np.stack([read[0] == value for value in range(3)]).astype(np.float16)
+    np.savez_compressed(file.with_name("anna.npz"), probabilities=probabilities)
+    shown, volumes = content_of(ask(folders, "anna", labels=[str(file.parent)], probabilities=True)[0])
+    label_map, _, lesion = (volumes[panel["layers"][1]["data"]] for panel in shown["panels"][2:])
+    np.testing.assert_array_equal(np.asarray(lesion.dataobj), np.asarray(label_map.dataobj) == 2)

@@ -1,0 +1,43 @@
+"""nnU-Net's probabilities, on the voxels of a label map's file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.evaluation.detection import probability_channel, read_probabilities
+from nnunet_xmodal.files.images import nnunet_reader
+from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.files.nifti import is_nifti
+from nnunet_xmodal.geometry.orientation import code_of, turned
+
+_TURNS_TO = "RAS"
+"""Of nnU-Net's readers …WithReorient; its `.npz` stay so, and label maps are read as they are stored."""
+
+
+def probabilities_on(
+    file: Path, label_map: Path, shape: tuple[int, ...], geometry: Mapping, dataset_json: dict
+) -> np.ndarray:
+    """Read probabilities `(channels, z, y, x)`, along the axes of a label map.
+
+    Args:
+        file: nnU-Net's `.npz`.
+        label_map: file on the same grid, with the geometry that `files.images.read_image` gives.
+        shape: `(z, y, x)` of the label map, z = 1 for one slice.
+
+    Raises:
+        XModalError: for probabilities of another grid, or of fewer labels than dataset.json has.
+    """
+    probabilities = read_probabilities(file)
+    direction = np.ravel(geometry.get("direction", ())).tolist()
+    if nnunet_reader(label_map, dataset_json).__name__.endswith("WithReorient") and is_nifti(label_map):
+        if len(direction) == 9:
+            probabilities = turned(probabilities, _TURNS_TO, code_of(direction))
+    last = max(probability_channel(dataset_json, label) for label in foreground(dataset_json))
+    if len(probabilities) <= last or probabilities.shape[1:] != shape:
+        raise XModalError(
+            f"{file} holds probabilities {probabilities.shape}, which do not fit dataset.json or the {shape} voxels of "
+            f"{label_map}: validate again with --val --npz, or predict again with --save_probabilities."
+        )
+    return probabilities
