@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shlex
@@ -25,6 +26,8 @@ Lock: TypeAlias = "int | FileLock"
 
 _ENDING = ".nnUNetXModal.lock"
 _SHOWN = 160  # characters of the other command
+_open: dict[int, tuple[int, Path]] = {}
+"""Descriptors of claims → the process that has opened them, and the file; until it is removed or given up."""
 
 
 def is_claim(file: Path) -> bool:
@@ -121,17 +124,23 @@ def _locked(file: Path, make: bool = True) -> Lock | None:
             if make:
                 raise
             return None
+        _open[descriptor] = os.getpid(), file
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
+            _close(descriptor)
             raise XModalError(_taken(file)) from None
         except OSError:  # a file system without locks
-            os.close(descriptor)
+            _close(descriptor)
             return None
         if _is_still(file, descriptor):
             return descriptor
-        os.close(descriptor)  # its owner has just ended and removed it
+        _close(descriptor)  # its owner has just ended and removed it
+
+
+def _close(descriptor: int) -> None:
+    os.close(descriptor)
+    del _open[descriptor]
 
 
 def _locked_elsewhere(file: Path) -> FileLock | None:
@@ -196,11 +205,23 @@ def _release(file: Path, lock: Lock | None) -> None:
     if isinstance(lock, int):
         with suppress(OSError):
             os.unlink(file)  # while it is locked, so that it is nobody else's
-        os.close(lock)
+        _close(lock)
     elif lock is not None:
         lock.release()
         with suppress(OSError):  # Windows removes no file that somebody else has open
             os.unlink(file)
+
+
+@atexit.register
+def _release_again() -> None:
+    """Remove the claims that a signal has kept this process from removing."""
+    for descriptor, (owner, file) in list(_open.items()):
+        with suppress(OSError):  # closed, or somebody else's by now
+            if owner == os.getpid() and _is_still(file, descriptor):
+                import fcntl
+
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _release(file, descriptor)
 
 
 def _ourselves() -> dict[str, str | int]:

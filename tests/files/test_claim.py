@@ -156,3 +156,25 @@ def test_the_owner_is_told_in_json(tmp_path):
     with claimed(tmp_path / "out"):
         (file,) = (tmp_path / "out").iterdir()
         assert claim.is_claim(file) and json.loads(file.read_text())["process"] == os.getpid()
+
+
+@pytest.mark.parametrize("call", ["unlink", "close"])
+def test_a_claim_whose_removal_a_signal_interrupts_is_removed_when_the_process_ends(tmp_path, monkeypatch, call):
+    with pytest.raises(SystemExit), claimed(tmp_path / "out"):
+        (tmp_path / "out" / "result").touch()
+        monkeypatch.setattr(os, call, lambda *_: sys.exit(143))  # as the handler of SIGTERM does
+    monkeypatch.undo()
+    assert len(list((tmp_path / "out").iterdir())) == 1 + (call == "unlink")
+    claim._release_again()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result"]
+
+
+def test_a_claim_of_somebody_else_stays_when_the_process_ends(hold, tmp_path):
+    file = tmp_path / "out" / claim._name("")
+    file.parent.mkdir()
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT)  # where a signal came before it could be locked
+    claim._open[descriptor] = os.getpid(), file
+    hold("")
+    claim._release_again()
+    assert file.exists()
+    os.close(descriptor), claim._open.pop(descriptor)
