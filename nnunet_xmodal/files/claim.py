@@ -26,8 +26,8 @@ Lock: TypeAlias = "int | FileLock"
 
 _ENDING = ".nnUNetXModal.lock"
 _SHOWN = 160  # characters of the other command
-_open: dict[int, tuple[int, Path]] = {}
-"""Descriptors of claims → the process that has opened them, and the file; until it is removed or given up."""
+_claims: dict[Path, tuple[int, int | None]] = {}
+"""Files of claims → the process that opens them, and their descriptor once there is one; until they are removed."""
 
 
 def is_claim(file: Path) -> bool:
@@ -118,29 +118,31 @@ def _locked(file: Path, make: bool = True) -> Lock | None:
     except ImportError:  # Windows
         return _locked_elsewhere(file) if make or file.exists() else None
     while True:
+        _claims[file] = os.getpid(), None  # before it is opened: a signal may come at any moment
         try:
             descriptor = _opened(file, make)
-        except FileNotFoundError:
-            if make:
+        except OSError as error:
+            del _claims[file]
+            if make or not isinstance(error, FileNotFoundError):
                 raise
             return None
-        _open[descriptor] = os.getpid(), file
+        _claims[file] = os.getpid(), descriptor
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _close(descriptor)
+            _close(file, descriptor)
             raise XModalError(_taken(file)) from None
         except OSError:  # a file system without locks
-            _close(descriptor)
+            _close(file, descriptor)
             return None
         if _is_still(file, descriptor):
             return descriptor
-        _close(descriptor)  # its owner has just ended and removed it
+        _close(file, descriptor)  # its owner has just ended and removed it
 
 
-def _close(descriptor: int) -> None:
+def _close(file: Path, descriptor: int) -> None:
     os.close(descriptor)
-    del _open[descriptor]
+    _claims.pop(file, None)
 
 
 def _locked_elsewhere(file: Path) -> FileLock | None:
@@ -205,7 +207,7 @@ def _release(file: Path, lock: Lock | None) -> None:
     if isinstance(lock, int):
         with suppress(OSError):
             os.unlink(file)  # while it is locked, so that it is nobody else's
-        _close(lock)
+        _close(file, lock)
     elif lock is not None:
         lock.release()
         with suppress(OSError):  # Windows removes no file that somebody else has open
@@ -215,9 +217,11 @@ def _release(file: Path, lock: Lock | None) -> None:
 @atexit.register
 def _release_again() -> None:
     """Remove the claims that a signal has kept this process from removing."""
-    for descriptor, (owner, file) in list(_open.items()):
-        with suppress(OSError):  # closed, or somebody else's by now
-            if owner == os.getpid() and _is_still(file, descriptor):
+    for file, (owner, descriptor) in list(_claims.items()):
+        with suppress(OSError, XModalError):  # closed, or somebody else's by now
+            if owner == os.getpid() and descriptor is None:
+                _remove_if_left(file)
+            elif owner == os.getpid() and descriptor is not None and _is_still(file, descriptor):
                 import fcntl
 
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -169,12 +169,29 @@ def test_a_claim_whose_removal_a_signal_interrupts_is_removed_when_the_process_e
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["result"]
 
 
-def test_a_claim_of_somebody_else_stays_when_the_process_ends(hold, tmp_path):
+def test_a_claim_that_a_signal_interrupts_while_it_is_opened_is_removed_too(tmp_path, monkeypatch):
+    opened = os.open
+
+    def interrupted(*arguments, **more):
+        opened(*arguments, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "out"):
+        raise AssertionError
+    monkeypatch.undo()
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    claim._release_again()
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("at", ["opened", "locked"])
+def test_a_claim_of_somebody_else_stays_when_the_process_ends(hold, tmp_path, at):
     file = tmp_path / "out" / claim._name("")
     file.parent.mkdir()
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT)  # where a signal came before it could be locked
-    claim._open[descriptor] = os.getpid(), file
+    claim._claims[file] = os.getpid(), None if at == "opened" else descriptor
     hold("")
     claim._release_again()
     assert file.exists()
-    os.close(descriptor), claim._open.pop(descriptor)
+    os.close(descriptor), claim._claims.pop(file)
