@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import filelock  # noqa: F401  before a test hides fcntl from it
 import pytest
@@ -117,6 +118,8 @@ def test_a_disk_that_refuses(tmp_path, monkeypatch, number, call):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, call, refuse)
+    if call == "mkdir":
+        monkeypatch.setattr(Path, call, refuse)  # Python 3.10 has bound the other one
     with pytest.raises(XModalError, match=rf"out cannot be written \({os.strerror(number)}\): see to"):
         with claimed(tmp_path / "out"):
             raise AssertionError

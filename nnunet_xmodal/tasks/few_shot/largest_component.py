@@ -1,6 +1,7 @@
 """Keep of every organ the largest piece."""
 
 import cc3d
+import numpy as np
 import torch
 
 
@@ -24,7 +25,8 @@ def keep_largest_components(logits: torch.Tensor, regions: bool) -> torch.Tensor
         mask = predicted.cpu().numpy()
         if not mask.any():
             continue
-        lost = torch.from_numpy(mask & (cc3d.largest_k(mask, k=1, connectivity=26) == 0)).to(logits.device)
+        largest = cc3d.largest_k(mask.view(np.uint8), k=1, connectivity=26)  # of bool some versions make mistakes
+        lost = torch.from_numpy(mask & (largest == 0)).to(logits.device)
         for other in [output] if regions else range(first, len(logits)):
             logits[other][lost] = lowest
     return logits
