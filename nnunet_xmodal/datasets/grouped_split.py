@@ -103,8 +103,13 @@ def grouped_split(
 
         with warnings.catch_warnings():  # of patterns with fewer cases than folds, which some folds do without
             warnings.filterwarnings("ignore", "The least populated class")
-            kind = StratifiedGroupKFold(n_folds, shuffle=True, random_state=_SEED)
-            folds = list(kind.split(cases, [patterns[case] for case in cases], groups))
+            # shuffled here: the shuffling of older scikit-learns (1.7 for one) spoils the balance
+            order = np.random.default_rng(_SEED).permutation(len(cases))
+            mixed = [patterns[cases[i]] for i in order]
+            folds = [
+                tuple(np.sort(order[part]) for part in parts)
+                for parts in StratifiedGroupKFold(n_folds).split(order, mixed, [groups[i] for i in order])
+            ]
     else:
         from sklearn.model_selection import GroupKFold  # takes a second to import, and most folds are there already
 
