@@ -95,13 +95,13 @@ class Results:
         for epoch in range(3):
             stamp = f"2026-01-01 00:0{epoch}"
             lines += [
-                f"{stamp}:00.0: Epoch {epoch} ",
-                f"{stamp}:10.0: train_loss {1 / (epoch + 1)} ",
-                f"{stamp}:10.0: val_loss {2 / (epoch + 1)} ",
-                f"{stamp}:10.0: Pseudo dice [np.float32(0.5), np.float32(nan)] ",
-                f"{stamp}:20.0: Epoch time: 2{epoch}.0 s ",
+                f"{stamp}:00.000000: Epoch {epoch} ",
+                f"{stamp}:10.000000: train_loss {1 / (epoch + 1)} ",
+                f"{stamp}:10.000000: val_loss {2 / (epoch + 1)} ",
+                f"{stamp}:10.000000: Pseudo dice [np.float32(0.5), np.float32(nan)] ",
+                f"{stamp}:20.000000: Epoch time: 2{epoch}.0 s ",
             ]
-        lines += ["2026-01-01 00:05:00.0: predicting a_1 ", "2026-01-01 00:05:08.0: Validation complete "]
+        lines += ["2026-01-01 00:05:00.00000000000: predicting a_1 ", "2026-01-01 00:05:08.000000: Validation complete "]
         (fold / "training_log_2026_1_1_00_00_00.txt").write_text("\n".join(lines))
 
     @staticmethod
