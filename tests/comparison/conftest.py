@@ -101,7 +101,7 @@ class Results:
                 f"{stamp}:10.000000: Pseudo dice [np.float32(0.5), np.float32(nan)] ",
                 f"{stamp}:20.000000: Epoch time: 2{epoch}.0 s ",
             ]
-        lines += ["2026-01-01 00:05:00.00000000000: predicting a_1 ", "2026-01-01 00:05:08.000000: Validation complete "]
+        lines += ["2026-01-01 00:05:00.000000: predicting a_1 ", "2026-01-01 00:05:08.000000: Validation complete "]
         (fold / "training_log_2026_1_1_00_00_00.txt").write_text("\n".join(lines))
 
     @staticmethod
