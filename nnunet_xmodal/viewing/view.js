@@ -106,9 +106,9 @@ async function show() {
       if (!leader) where.textContent = `${data.mm.slice(0, 3).map((mm) => mm.toFixed(1)).join(", ")} mm`;
     }
     const scene = event === "location_change" ? { crosshairPos: data.frac } : event === "scene" ? data : null;
-    if (!scene || leader) return;
+    if (!scene || leader || !first(from)) return;
     leader = from;
-    for (const other of panels.filter((panel) => panel !== from)) {
+    for (const other of panels.filter((panel) => panel !== from && first(panel))) { // others are still being read
       const place = scene.crosshairPos && fractionOf(millimetresOf(scene.crosshairPos, first(from)), first(other));
       other.model.set("scene", place ? { ...scene, crosshairPos: place } : scene);
       other.model.emit("change:scene");
