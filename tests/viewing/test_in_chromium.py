@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from chromium import IN_CHROMIUM, chromium
 from matplotlib.image import imread
 
@@ -89,3 +90,23 @@ def test_the_wheel_goes_through_slices(opened):
     tab.mouse.wheel(0, 100)
     tab.wait_for_function(f"document.getElementById('where').textContent !== '{before}'")
     assert len(set(tab.locator("output").all_inner_texts())) > 1
+
+
+def test_channels_of_other_fields_of_view_show_the_same_place(folders):
+    """Each voxel holds its own x in mm."""
+    for channel, (size, spacing, origin) in enumerate((((40, 40, 4), 1.0, -20.0), ((30, 30, 4), 2.0, -40.0))):
+        image = sitk.Image(*size, sitk.sitkFloat32)
+        image.SetSpacing((spacing, spacing, 3.0)), image.SetOrigin((origin, origin, 0.0))
+        x = sitk.PhysicalPointSource(sitk.sitkVectorFloat32, size, image.GetOrigin(), image.GetSpacing())
+        file = folders.root / "imagesTs" / f"wide_{channel:04d}.nii.gz"
+        sitk.WriteImage(sitk.VectorIndexSelectionCast(x, 0), str(file))
+    (page,) = view(ViewRequest(["wide"], folders.root / "imagesTs", folders.root / "pages", browser=False))
+    with chromium() as browser:
+        tab = browser.new_page(viewport={"width": 1280, "height": 800})
+        tab.goto(page.as_uri())
+        tab.wait_for_selector("body[data-shown='2']", timeout=120_000)
+        box = tab.locator("canvas").first.bounding_box()
+        tab.mouse.click(box["x"] + 0.15 * box["width"], box["y"] + 0.2 * box["height"])
+        tab.wait_for_function("[...document.querySelectorAll('output')].every((told) => told.textContent)")
+        first, second = (float(text) for text in tab.locator("output").all_inner_texts())
+        assert abs(first) > 5 and abs(first - second) <= 1.5  # half a voxel of each
