@@ -41,9 +41,9 @@ def test_help_imports_nothing_large(tmp_path):
     one_fast_in(
         4,
         [
+            ("demo.walk", ("torch", "nnunetv2", "pandas")),
             ("preparation.run", ("torch",)),
             ("comparison.run", ("torch", "nnunetv2.training", "seaborn", "sklearn", "matplotlib.pyplot")),
-            ("demo.walk", ("torch", "nnunetv2", "pandas")),
             ("crossval.run", ("sklearn", "pandas", "nnunetv2.training.nnUNetTrainer.nnUNetTrainer")),
         ],
     ),

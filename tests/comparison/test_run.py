@@ -117,6 +117,7 @@ def test_empty_labels_follow_the_rule_and_are_counted(results, compare):
     assert row["n_empty"] == "1"
 
 
+@pytest.mark.slow
 def test_the_unit_is_the_subject_when_cases_are_grouped(results, compare):
     results.add("nnUNetTrainer", shift=1)
     results.add("nnUNetTrainerCSAD", shift=2)
@@ -282,6 +283,7 @@ def test_a_folder_without_permission_is_named(results, tmp_path, capsys, monkeyp
     assert "cannot be written to" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_length_that_all_trainers_share_is_told_once(results, compare):
     trainers = ("nnUNetTrainer_5epochs", "nnUNetTrainerCSAD_5epochs")
     for trainer in trainers:

@@ -137,6 +137,7 @@ def test_other_faulty_cases_are_counted(raw):
         check(raw)
 
 
+@pytest.mark.slow
 def test_workers_find_the_same_fault(raw):
     write(raw / "imagesTr" / "b_0001.nii.gz", np.full((4, 6, 8), np.nan, "float32"))
     with pytest.raises(XModalError, match=r"b_0001\.nii\.gz holds NaN"):

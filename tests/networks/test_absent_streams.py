@@ -41,7 +41,7 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=one_fast_in(2, NETWORKS))
 def network(request, make_unet_arguments):
     build, streams = NETWORKS[request.param]
     return build(**make_unet_arguments(streams, deep_supervision=True))
@@ -206,7 +206,7 @@ def test_s_f_is_guided_by_the_masks_of_present_branches_alone():
         torch.testing.assert_close(block.mask(logits, False, present), expected)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", one_fast_in(2, NETWORKS))
 def test_a_block_drops_streams_in_training_only_and_changes_no_name(make_unet_arguments, name):
     build, streams = NETWORKS[name]
     arguments = make_unet_arguments(streams)
@@ -223,7 +223,7 @@ def test_a_block_drops_streams_in_training_only_and_changes_no_name(make_unet_ar
     assert equal(tensors_of(dropping(x)), tensors_of(plain.train()(x, present)))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", one_fast_in(2, NETWORKS))
 def test_every_parameter_gets_a_gradient_whatever_is_dropped(make_unet_arguments, name):
     """DistributedDataParallel waits for all of them."""
     build, streams = NETWORKS[name]

@@ -47,10 +47,11 @@ def stock_of(arguments, channels):
     return family(channels, **others)
 
 
-@pytest.mark.parametrize("deep_supervision", [False, True])
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("streams", GROUPINGS, ids=str)
+@pytest.mark.parametrize(
+    "streams, dimensions, residual, deep_supervision",
+    one_fast_in(3, product(GROUPINGS, [2, 3], [False, True], [False, True])),
+    ids=str,
+)
 def test_three_outputs_in_training_and_one_in_eval(
     make_unet_arguments, streams, dimensions, residual, deep_supervision
 ):
@@ -67,7 +68,7 @@ def test_three_outputs_in_training_and_one_in_eval(
 
 
 @pytest.mark.parametrize(
-    "dimensions, residual, deep_supervision", one_fast_in(3, product([2, 3], [False, True], [False, True]))
+    "dimensions, residual, deep_supervision", one_fast_in(5, product([2, 3], [False, True], [False, True]))
 )
 def test_a_branch_is_nnunets_own_network_on_its_stream(make_unet_arguments, dimensions, residual, deep_supervision):
     """By its names of parameters too, which generators share."""
@@ -268,7 +269,7 @@ def test_weights_of_other_streams_are_refused_and_none_is_loaded(make_unet_argum
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["CMFF", "A", "B", "mean", "CBAM"])
+@pytest.mark.parametrize("name", one_fast_in(3, ["CMFF", "A", "B", "mean", "CBAM"]))
 def test_nnunets_pretrained_weights_take_all_but_the_heads(make_unet_arguments, tmp_path, name):
     arguments = make_unet_arguments([[0, 2], [1, 3]])
     source, network = NETWORKS["CBAM"](**arguments), NETWORKS[name](**arguments)
@@ -286,9 +287,10 @@ def test_streams_of_many_channels_are_named_in_full():
         StreamGrouping([list(range(300)), list(range(300, 600))])
 
 
-@pytest.mark.parametrize("deep_supervision", [False, True])
-@pytest.mark.parametrize("dimensions, residual, size", SIZES)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name, dimensions, residual, size, deep_supervision",
+    one_fast_in(5, [(name, *size, on) for name in NETWORKS for size in SIZES for on in (False, True)]),
+)
 def test_feature_map_size_is_what_convolutions_put_out(
     make_unet_arguments, count_conv_outputs, name, dimensions, residual, size, deep_supervision
 ):

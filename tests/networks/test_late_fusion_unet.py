@@ -1,4 +1,5 @@
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -18,9 +19,9 @@ def image(network, dimensions=2):
     return torch.randn(2, network.input_channels, *(side,) * dimensions)
 
 
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("streams", GROUPINGS, ids=str)
+@pytest.mark.parametrize(
+    "streams, dimensions, residual", one_fast_in(3, product(GROUPINGS, [2, 3], [False, True])), ids=str
+)
 def test_any_grouping_gives_logits_of_the_input_size(make_unet_arguments, streams, dimensions, residual):
     network = build(**make_unet_arguments(streams, dimensions, residual))
     x = image(network, dimensions)
@@ -57,14 +58,15 @@ def test_channels_of_a_cascade_go_to_every_stream(make_unet_arguments):
     assert network.encoder.stream_channels == [[0, 2, 3], [1, 2, 3]]
 
 
-@pytest.mark.parametrize("deep_supervision", [False, True])
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("dimensions, size", [(2, (16, 8)), (2, (48, 40)), (3, (8, 16, 12))])
-@pytest.mark.parametrize("streams", one_fast_in(2, GROUPINGS), ids=str)
+@pytest.mark.parametrize(
+    "streams, size, residual, deep_supervision",
+    one_fast_in(5, product(GROUPINGS, [(16, 8), (48, 40), (8, 16, 12)], [False, True], [False, True])),
+    ids=str,
+)
 def test_feature_map_size_is_what_convolutions_put_out(
-    make_unet_arguments, count_conv_outputs, streams, dimensions, size, residual, deep_supervision
+    make_unet_arguments, count_conv_outputs, streams, size, residual, deep_supervision
 ):
-    arguments = make_unet_arguments(streams, dimensions, residual, deep_supervision=deep_supervision, widths=(4, 8, 12))
+    arguments = make_unet_arguments(streams, len(size), residual, deep_supervision=deep_supervision, widths=(4, 8, 12))
     network = build(**arguments)
     counted = count_conv_outputs(network, torch.randn(1, network.input_channels, *size))
     assert network.compute_conv_feature_map_size(list(size)) == counted

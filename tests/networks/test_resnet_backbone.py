@@ -1,6 +1,7 @@
 import copy
 import pickle
 import socket
+from itertools import product
 from urllib.error import URLError
 
 import pytest
@@ -53,7 +54,7 @@ def served(monkeypatch):
     return answers
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("channels", one_fast_in(2, [1, 2, 3]))
 def test_parameters_and_features_of_the_paper(channels):
     with torch.device("meta"):
         network = ResNetBackbone("resnet101", channels)
@@ -165,7 +166,9 @@ def test_coco_weights_are_those_of_deeplabs_backbone(served):
         torch.testing.assert_close(network(x), network.project(theirs))
 
 
-@pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("invalid hash"), TimeoutError("slow")])
+@pytest.mark.parametrize(
+    "error", one_fast_in(3, [URLError("no route to host"), RuntimeError("invalid hash"), TimeoutError("slow")])
+)
 def test_a_failed_download_is_said_once_and_weights_stay_random(served, capsys, error):
     served[ResNet18_Weights.IMAGENET1K_V1] = error
     first, second = (ResNetBackbone("resnet18", weights="imagenet") for _ in range(2))
@@ -177,8 +180,7 @@ def test_a_failed_download_is_said_once_and_weights_stay_random(served, capsys, 
     assert socket.getdefaulttimeout() is None
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-@pytest.mark.parametrize("size", [(64, 64), (40, 72)])
+@pytest.mark.parametrize("name, size", one_fast_in(3, product(BUILDERS, [(64, 64), (40, 72)])))
 def test_feature_map_size_is_what_convolutions_put_out(count_conv_outputs, name, size):
     with torch.device("meta"):
         network, x = ResNetBackbone(name, features=16), torch.empty(1, 1, *size)

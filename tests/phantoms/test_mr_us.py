@@ -42,6 +42,7 @@ def test_the_ultrasound_is_zero_outside_of_its_fan_which_ends_inside_the_grid(ph
         assert phantom.fan[phantom.label == 1].mean() > 0.5  # most of the organ is seen
 
 
+@pytest.mark.slow
 def test_fans_lie_elsewhere_in_every_case(phantoms):
     centres = [np.argwhere(phantom.fan).mean(0) - np.argwhere(phantom.label).mean(0) for phantom in phantoms]
     assert (np.std(centres, axis=0) * SPACING > 0.7).all()

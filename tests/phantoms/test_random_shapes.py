@@ -53,6 +53,7 @@ def test_values_are_of_both_signs_and_have_heavy_tails(phantoms):
     assert kurtosis(np.concatenate(inside)) > 1  # 0 is a Gaussian's
 
 
+@pytest.mark.slow
 def test_the_field_is_that_of_the_map_on_a_finer_grid_with_noise(phantoms):
     for phantom in phantoms[:3]:
         chi, mask = torch.from_numpy(phantom.susceptibility)[None, None], phantom.mask == 1

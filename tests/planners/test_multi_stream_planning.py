@@ -89,7 +89,7 @@ def test_plans_grow_with_the_memory_target(written):
     assert work(flat[0]) < work(flat[1]) < work(flat[2])
 
 
-@pytest.mark.parametrize("name", one_fast_in(2, PLANNERS))
+@pytest.mark.parametrize("name", one_fast_in(3, PLANNERS))
 def test_what_is_planned_fits_the_target_of_nnunets_planner(written, name):
     written()
     made = planner_class(name)(DATASET, streams=PAIRS)

@@ -110,7 +110,7 @@ def test_builds_learns_saves_loads_and_pickles(make, name, dimensions, residual)
     assert pickle.loads(pickle.dumps(trainer_class)) is trainer_class
 
 
-@pytest.mark.parametrize("name, kind", one_fast_in(3, LEARNING))
+@pytest.mark.parametrize("name, kind", one_fast_in(5, LEARNING))
 def test_trains_and_validates_on_labels_regions_and_an_ignore_label(make, name, kind):
     trainer = make(name, kind=kind)
     batch = batch_for(trainer)
@@ -144,7 +144,7 @@ def test_deep_supervision_is_switched_both_ways(make, name):
         assert isinstance(output, list) == (enabled and trainer.enable_deep_supervision)
 
 
-@pytest.mark.parametrize("name, on", turn_about(TRAINERS, [(False,), (True,)]))
+@pytest.mark.parametrize("name, on", one_fast_in(4, [(name, on) for on in (False, True) for name in TRAINERS]))
 def test_deep_supervision_is_an_attribute(make_trainer, make_plans, name, on):
     toggled = type("nnUNetTrainerToggled", (getattr(trainers, name),), {"deep_supervision": on})
     trainer = make_trainer(toggled, make_plans(channels=channels_for(name)))

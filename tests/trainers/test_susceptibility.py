@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fast_ones import one_fast_in, turn_about
+from fast_ones import one_fast_in
 from susceptibility_batches import SPACING, batch_for
 
 from nnunet_xmodal import trainers
@@ -54,7 +54,9 @@ def make(make_trainer, make_plans):
     return make
 
 
-@pytest.mark.parametrize("name, unet", turn_about(ONE_OF_EVERY_KIND, [(False,), (True,)]))
+@pytest.mark.parametrize(
+    "name, unet", one_fast_in(4, [(kind, unet) for unet in (False, True) for kind in ONE_OF_EVERY_KIND])
+)
 def test_builds_learns_saves_and_loads(make, name, unet, own_task):
     trainer = make(name, unet=unet)
     trainer.network.train()
@@ -81,7 +83,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, 
     own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=4, steps=2, killed_after=killed_after)
 
 
-@pytest.mark.parametrize("name", one_fast_in(3, NAMES))
+@pytest.mark.parametrize("name", one_fast_in(6, NAMES))
 def test_the_papers_parameters_and_the_cost_of_the_network_that_runs(make, name, own_task):
     large = make(name, patch=(32, 64, 64), widths=(32, 64, 128, 256, 512), initialize=False)
     parameters, flops = own_task.cost(large)

@@ -4,6 +4,7 @@ import struct
 import numpy as np
 import pandas as pd
 import pytest
+from fast_ones import one_fast_in
 from matplotlib import pyplot
 
 from nnunet_xmodal.comparison.report.contents import Curve
@@ -25,7 +26,7 @@ def _label(make_cases, models, **where):
     return make_cases(models=models, labels=("1",), metrics=METRICS, **where)
 
 
-@pytest.mark.parametrize("number", [2, 12])
+@pytest.mark.parametrize("number", one_fast_in(2, [2, 12]))
 def test_a_row_per_model(make_cases, number):
     models = [f"nnUNetTrainerOfAVeryLongName{i}_100epochs" for i in range(number)]
     cases = _label(make_cases, tuple(models))

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from fast_ones import one_fast_in
 
 from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes, LocalPrototypes
 
@@ -92,10 +93,19 @@ def masks_of(kind, shots, height, width):
     return mask
 
 
-@pytest.mark.parametrize("kind", ["big", "small", "big in the last", "empty", "full", "nearly full"])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shots, height, width", [(1, 12, 12), (2, 12, 8), (2, 11, 9), (1, 10, 3)])
-@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize(
+    "fixed, shots, height, width, training, kind",
+    one_fast_in(
+        5,
+        [
+            (fixed, *of, training, kind)
+            for fixed in (True, False)
+            for of in ((1, 12, 12), (2, 12, 8), (2, 11, 9), (1, 10, 3))
+            for training in (True, False)
+            for kind in ("big", "small", "big in the last", "empty", "full", "nearly full")
+        ],
+    ),
+)
 def test_it_is_what_explicit_lists_of_prototypes_give(kind, training, shots, height, width, fixed):
     support = torch.randn(shots, 5, height, width, dtype=torch.float64)
     query = torch.randn(5, 4, 6, dtype=torch.float64)
@@ -204,7 +214,7 @@ class TestBoth:
         assert scores.dtype == torch.float32 and torch.isfinite(scores).all()
         torch.testing.assert_close(scores, block(support.float(), mask, query.float()))
 
-    @pytest.mark.parametrize("kind", ["big", "small", "empty", "full"])
+    @pytest.mark.parametrize("kind", one_fast_in(2, ["big", "small", "empty", "full"]))
     def test_gradients(self, block, kind):
         support = torch.randn(1, 2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
         query = torch.randn(1, 3, 2, 3, dtype=torch.float64, requires_grad=True)

@@ -76,7 +76,7 @@ def run_along(code, tmp_path, volume, *flags):
 @pytest.mark.parametrize(
     "code, known_by",
     one_fast_in(
-        3, [*((code, "validation") for code in ("LPI", "RAS", "PSR", "SAL")), ("PSR", "plans"), ("SAL", "dataset")]
+        6, [*((code, "validation") for code in ("LPI", "RAS", "PSR", "SAL")), ("PSR", "plans"), ("SAL", "dataset")]
     ),
 )
 def test_a_scan_may_be_stored_along_any_axes(make_model, tmp_path, code, known_by):
@@ -96,7 +96,7 @@ def test_a_scan_may_be_stored_along_any_axes(make_model, tmp_path, code, known_b
     np.testing.assert_array_equal(again, expected)
 
 
-@pytest.mark.parametrize("code, known", one_fast_in(3, [("LPI", False), ("RAI", False), ("LPI", True), ("PSR", True)]))
+@pytest.mark.parametrize("code, known", one_fast_in(4, [("LPI", False), ("RAI", False), ("LPI", True), ("PSR", True)]))
 def test_a_support_may_be_stored_along_any_axes(make_model, write_support, tmp_path, code, known):
     """From either end also where nobody knows how the model's own cases lay."""
     folder = make_model(InMemory(scan(2, 3)))
@@ -116,7 +116,7 @@ def test_unknown_axes_are_told(make_model, tmp_path, capsys):
     assert "not known along which axes the model's training cases were stored" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("size", [(48, 52), (64, 100), (90, 70)], ids=str)
+@pytest.mark.parametrize("size", one_fast_in(2, [((48, 52),), ((64, 100),), ((90, 70),)]), ids=str)
 def test_scans_smaller_and_larger_than_a_patch(make_model, tmp_path, size):
     folder = make_model(InMemory(scan(2, 4, 5), label_of=ordered))
     volume = np.full((3, *size), TISSUE, np.float32)
@@ -167,8 +167,10 @@ def with_crumbs(volume):
     return crumbs
 
 
-@pytest.mark.parametrize("kind", ["labels", "regions"])
-@pytest.mark.parametrize("match", ["position", "best"])
+@pytest.mark.parametrize(
+    "match, kind",
+    one_fast_in(3, [("position", "labels"), ("position", "regions"), ("best", "labels"), ("best", "regions")]),
+)
 def test_the_largest_component_of_every_label(make_model, tmp_path, match, kind):
     make_model(InMemory(scan(2, 3)), kind=kind)
     volume = scan(2, 3)

@@ -2,11 +2,13 @@
 
 from contextlib import ExitStack
 from dataclasses import fields, replace
+from itertools import product
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from fast_ones import one_fast_in
 from field_predictions import OBLIQUE, ORIGIN, SHAPE, SPACING, Scaled, outputs, read
 from scipy.spatial.transform import Rotation
 from torch import nn
@@ -33,8 +35,11 @@ def test_a_map_in_memory(make_predictor, write, field, tmp_path):
         np.testing.assert_allclose(made, field, rtol=1e-5, atol=1e-5 * np.abs(field).max())
 
 
-@pytest.mark.parametrize("network", [Scaled(), Rescaled(nn.Identity(), [0.008], 0.008)], ids=["plain", "rescaled"])
-@pytest.mark.parametrize("axes", [(), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize(
+    "axes, network",
+    one_fast_in(3, product([(), (0, 1, 2)], [Scaled(), Rescaled(nn.Identity(), [0.008], 0.008)])),
+    ids=["plain", "rescaled", "mirrored", "mirrored and rescaled"],
+)
 def test_an_identity_network_returns_its_input_through_the_whole_prediction(
     make_predictor, write, field, tmp_path, network, axes, run, drawn
 ):

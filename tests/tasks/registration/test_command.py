@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from fast_ones import one_fast_in
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_xmodal.commands.predict import parser, request_of
@@ -85,7 +86,7 @@ def assert_same_transform(transform, matrix):
     assert np.abs(theirs - points @ matrix[:3, :3].T - matrix[:3, 3]).max() < 1e-3
 
 
-@pytest.mark.parametrize("trainer", [IMAGE, FEATURES])
+@pytest.mark.parametrize("trainer", one_fast_in(2, [IMAGE, FEATURES]))
 def test_a_model_as_trainers_write_it(make_model, images, tmp_path, trainer):
     make_model(trainer, FIRST)
     assert_same_transform(run(tmp_path, trainer, "-f", 0), back(FIRST))
@@ -108,7 +109,7 @@ def test_a_model_that_reads_labels(make_model, images, tmp_path):
     assert_same_transform(run(tmp_path, LABEL, "-f", 0, "--labels", tmp_path / "labels"), back(FIRST))
 
 
-@pytest.mark.parametrize("trainer", [IMAGE, FEATURES])
+@pytest.mark.parametrize("trainer", one_fast_in(2, [FEATURES, IMAGE]))
 def test_heat_maps(make_model, images, tmp_path, trainer):
     pytest.importorskip("captum", reason="captum is not installed: pip install captum")
     make_model(trainer, FIRST)

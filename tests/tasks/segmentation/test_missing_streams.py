@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from fast_ones import turn_about
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_xmodal import trainers
@@ -92,8 +93,10 @@ def test_a_complete_case_is_predicted_as_ever(make_predictor, images, tmp_path):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "ever" / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["nnUNetTrainerCSADDropout", "nnUNetTrainerCMFFDropout"])
-@pytest.mark.parametrize("given, other", [([0, 3], 1), ([1, 2], 0)])
+@pytest.mark.parametrize(
+    "name, given, other",
+    turn_about(["nnUNetTrainerCSADDropout", "nnUNetTrainerCMFFDropout"], [([0, 3], 1), ([1, 2], 0)]),
+)
 def test_a_stream_that_is_not_complete_is_not_read(make_predictor, images, tmp_path, name, given, other):
     """Another size, a larger non-zero region, NaN: it decides neither the crop nor the scale nor the result."""
     predictor = make_predictor(name)

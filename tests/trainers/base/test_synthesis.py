@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from fast_ones import one_fast_in, turn_about
+from fast_ones import one_fast_in
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_xmodal import trainers
@@ -49,7 +49,9 @@ def state_of(trainer):
     return {name: deepcopy(checkpoint[name]) for name in kept if name in checkpoint}
 
 
-@pytest.mark.parametrize("name, dimensions, residual", turn_about(NAMES, PLAIN_AND_RESIDUAL))
+@pytest.mark.parametrize(
+    "name, dimensions, residual", one_fast_in(4, [(n, *of) for of in PLAIN_AND_RESIDUAL for n in NAMES])
+)
 def test_builds_learns_saves_and_loads(make, name, dimensions, residual, own_task):
     trainer = make(name, dimensions, residual)
     batch = batch_for(trainer)
@@ -68,7 +70,7 @@ def test_builds_learns_saves_and_loads(make, name, dimensions, residual, own_tas
 
 @pytest.mark.parametrize(
     "name, kind",
-    one_fast_in(2, [*((name, "labels") for name in NAMES), *(("nnUNetTrainerCMFT", kind) for kind in KINDS[1:])]),
+    one_fast_in(4, [*((name, "labels") for name in NAMES), *(("nnUNetTrainerCMFT", kind) for kind in KINDS[1:])]),
 )
 def test_trains_and_validates_whatever_the_labels(make, name, kind):
     trainer = make(name, kind=kind)
@@ -95,7 +97,7 @@ def test_weights_are_the_same_however_labels_are_permuted(make, assert_equal):
 
 
 @pytest.mark.parametrize(
-    "name, killed_after", one_fast_in(3, [*((name, 2) for name in NAMES), ("nnUNetTrainerCMFT", 1)])
+    "name, killed_after", one_fast_in(6, [*((name, 2) for name in NAMES), ("nnUNetTrainerCMFT", 1)])
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
     own_task.resumes_bit_for_bit(lambda: make(name), batch_for, 3, 1, killed_after, state_of)

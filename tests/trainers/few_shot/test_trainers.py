@@ -27,7 +27,7 @@ SMALL = [name for name in NAMES if name.endswith("R18") and name not in FORMER]
 LARGE = [name for name in NAMES if not name.endswith(("R18", "Lite")) and name not in FORMER]
 
 
-@pytest.mark.parametrize("name", one_fast_in(2, SMALL))
+@pytest.mark.parametrize("name", one_fast_in(4, SMALL))
 def test_builds_learns_saves_and_loads(make, name, own_task):
     trainer = with_support(make(name))
     trainer.network.train()
@@ -55,7 +55,7 @@ def build(name, trainer):
         )
 
 
-@pytest.mark.parametrize("name, channels", one_fast_in(4, [*((name, 1) for name in LARGE), ("nnUNetTrainerCRTP", 3)]))
+@pytest.mark.parametrize("name, channels", one_fast_in(8, [*((name, 1) for name in LARGE), ("nnUNetTrainerCRTP", 3)]))
 def test_on_resnet_101_and_on_resnet_18_it_is_the_same_method(make, name, channels):
     trainer = make(f"{name}R18", channels, size=(256, 256))
     large, small = build(name, trainer), trainer.network
@@ -113,12 +113,14 @@ def test_what_tells_the_trainers_apart(make):
         assert trainer.oversample_foreground_percent == 0
 
 
-@pytest.mark.parametrize("name, killed_after", [("nnUNetTrainerCRTPR18", 1), ("nnUNetTrainerALPR18", 2)])  # Adam, SGD
+@pytest.mark.parametrize(  # Adam, SGD
+    "name, killed_after", one_fast_in(2, [("nnUNetTrainerCRTPR18", 1), ("nnUNetTrainerALPR18", 2)])
+)
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, name, killed_after, own_task):
     own_task.resumes_bit_for_bit(lambda: make(name), batch_for, epochs=3, steps=2, killed_after=killed_after)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", one_fast_in(3, SMALL))
 def test_autocast_to_bfloat16_is_finite(make, name, own_task):
     own_task.is_finite_in_bfloat16(make(name), batch_for)
 
@@ -144,7 +146,7 @@ def test_a_step_compiles_without_a_graph_break(make):
     assert trainer.network.eval()(batch["data"]).shape == (1, 3, *SIZE)
 
 
-@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("channels", one_fast_in(2, [4, 2]))
 def test_several_channels(make, channels):
     trainer = with_support(make("nnUNetTrainerCRTPR18", channels))
     trainer.network.train()
