@@ -26,6 +26,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.model_zip import read_card
 from nnunet_xmodal.files.temporary import temporary_folder
 from nnunet_xmodal.files.trust import trusting
+from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry.resampling import same_grid
 from nnunet_xmodal.predict import predictor_class
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
@@ -180,7 +181,7 @@ class Model:
 
 def _write(image: sitk.Image, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(image, str(file))
+    write_volume(image, file)
 
 
 def _as_folder(value: Any, folder: Path) -> Any:

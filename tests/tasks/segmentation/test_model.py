@@ -126,6 +126,14 @@ def test_a_mask_in_memory(model, run, scans, tmp_path):
                 loaded(images, **options)
 
 
+def test_a_full_disk_is_no_answer(model, scans, tmp_path, full_disk):
+    scans(cases=["anna"])
+    images = images_of("anna", tmp_path)
+    loaded = Model.load(model[1])
+    with full_disk(1000), pytest.raises(XModalError, match=r"case_0000.nii could not be written because the disk is full"):
+        loaded(images)
+
+
 def test_the_card(model, exported, capsys, tmp_path):
     flags = ["--licence", "CC-BY-4.0", "--intended_use", "research", "--contact", "a\x1b]0;b"]
     summary = {"metric_per_case": [{"metrics": {"1": {"Dice": dice, "TP": 3}}} for dice in (0.5, 0.7)]}
