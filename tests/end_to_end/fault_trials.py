@@ -118,7 +118,10 @@ class Trials:
         out = self._new_folder()
         began = time.monotonic()
         command = self._start(out, "full", _NO_LIMIT)
-        while command.poll() is None and time.monotonic() - began < seconds:
+        while command.poll() is None and not Path(f"{command.output_files}.err").exists():
+            time.sleep(0.005)  # until then it is the process that it was forked from
+        shown = time.monotonic()
+        while command.poll() is None and time.monotonic() - shown < seconds:
             time.sleep(0.005)
         with suppress(ProcessLookupError):
             if fault in ("time", "int"):
