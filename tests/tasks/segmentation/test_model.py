@@ -130,7 +130,7 @@ def test_a_full_disk_is_no_answer(model, scans, tmp_path, full_disk):
     scans(cases=["anna"])
     images = images_of("anna", tmp_path)
     loaded = Model.load(model[1])
-    with full_disk(1000), pytest.raises(XModalError, match=r"case_0000.nii could not be written because the disk is full"):
+    with full_disk(1000), pytest.raises(XModalError, match="case_0000.nii could .* the disk is full"):
         loaded(images)
 
 
