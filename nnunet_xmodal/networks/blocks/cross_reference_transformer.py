@@ -2,10 +2,9 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, MutualGates, masked, of_pairs
+from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, MutualGates, of_pairs
 from nnunet_xmodal.numerics import full_precision
 
 
@@ -54,14 +53,12 @@ class CrossReferenceTransformer(MutualGates):
         # before masks and pairs, so that every image passes once: W(y·f) + b = y·(Wf + b) + (1 − y)·b
         ours, theirs = self.support_qkv(support.flatten(0, 1)).unflatten(0, (-1, shots)), self.query_qkv(query)
         ours, theirs = of_pairs(ours, theirs, pair)
-        outside = masked(self.support_qkv.bias.expand(1, 1, -1)[..., None, None], 1 - mask)
-        ours = masked(ours, mask) + outside.to(ours.dtype)
-        q_s, k_s, v_s = self._tokens(ours.flatten(0, 1))  # B·S heads hw d
-        q_q, k_q, v_q = (x.repeat_interleave(shots, 0) for x in self._tokens(theirs))  # B·S heads h'w' d
+        q_s, k_s, v_s, times = self._within(ours.flatten(0, 1), mask.flatten(0, 1).flatten(1))  # B·S heads n d
+        q_q, k_q, v_q = (x.repeat_interleave(shots, 0) for x in self._tokens(theirs.flatten(2)))  # B·S heads h'w' d
         with full_precision(query):
-            of_query = F.scaled_dot_product_attention(q_s, k_q, v_q)  # B·S heads hw d
-            of_support = F.scaled_dot_product_attention(q_q, k_s, v_s)  # B·S heads h'w' d
-            of_query, of_support = (x.mean(2).flatten(1).to(query.dtype) for x in (of_query, of_support))  # B·S C
+            of_query = _mean_attention(q_s, k_q, v_q, queries=times)
+            of_support = _mean_attention(q_q, k_s, v_s, keys=times)
+            of_query, of_support = (x.flatten(1).to(query.dtype) for x in (of_query, of_support))  # B·S C
         gates = self.support_gate(of_query) * self.query_gate(of_support)
         return gates.unflatten(0, (-1, shots))
 
@@ -69,8 +66,57 @@ class CrossReferenceTransformer(MutualGates):
         """Count the numbers in the outputs of its convolutions for one support and query map; nnU-Net plans by it."""
         return 2 * self.query_qkv.out_channels * torch.Size(size).numel()
 
+    def _within(self, qkv: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Keep the positions of the mask, and one for all others, which are alike: their biases.
+
+        Args:
+            qkv: of whole images, `(N, 3C, h, w)`.
+            mask: `(N, hw)`.
+
+        Returns:
+            Three `(N, heads, n, d)`, and how many positions each of the n stands for, `(n,)`.
+        """
+        positions = mask.shape[1]
+        # a graph that is compiled, and one without values, have as many positions whatever the mask
+        fixed = mask.is_meta or torch.compiler.is_compiling()
+        most = positions if fixed else int((mask > 0).sum(1).max())
+        index = mask.topk(most, dim=1).indices[:, None]  # N 1 most
+        inside = qkv.flatten(2).gather(2, index.expand(-1, qkv.shape[1], -1))
+        share = mask[:, None].gather(2, index).to(qkv.dtype)
+        bias = self.support_qkv.bias.to(qkv.dtype)[None, :, None]
+        kept = share * inside + (1 - share) * bias
+        times = torch.ones(most, device=mask.device)
+        if most < positions:
+            kept = torch.cat([kept, bias.expand(len(kept), -1, 1)], 2)
+            times = torch.cat([times, times.new_tensor([positions - most])])
+        return *self._tokens(kept), times
+
     def _tokens(self, qkv: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """`(N, 3C, h, w)` → three `(N, heads, hw, d)`, in float32 at least."""
+        """`(N, 3C, n)` → three `(N, heads, n, d)`, in float32 at least."""
         exact = qkv.to(torch.promote_types(qkv.dtype, torch.float32))
-        tokens = exact.flatten(2).unflatten(1, (3, self.num_heads, -1)).transpose(-2, -1)  # N 3 heads hw d
+        tokens = exact.unflatten(1, (3, self.num_heads, -1)).transpose(-2, -1)  # N 3 heads n d
         return tuple(x.contiguous() for x in tokens.unbind(1))
+
+
+def _mean_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    queries: torch.Tensor | None = None,
+    keys: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Average Eq. 1 over its queries: the values, weighted by the mean of the softmax's rows.
+
+    Args:
+        queries, keys: how many positions each stands for; None: each for itself.
+
+    Shape: `(N, heads, n, d)`, `(N, heads, m, d)` twice → `(N, heads, d)`.
+    """
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    weights = (logits if keys is None else logits + keys.log()).softmax(-1)
+    if queries is None:
+        mean = weights.mean(-2, keepdim=True)
+    else:
+        mean = (queries / queries.sum()).to(weights.dtype) @ weights
+        mean = mean[..., None, :]
+    return (mean @ v).squeeze(-2)
