@@ -29,10 +29,15 @@ def attention_by_loop(queries, keys, values, num_heads):
     return torch.cat(out)
 
 
-@pytest.mark.parametrize("num_heads", [1, 2, 3])
-def test_it_is_equation_1_position_by_position_in_both_directions(num_heads):
+@pytest.mark.parametrize("num_heads, kind", [(1, "hard"), (2, "soft"), (3, "hard"), (1, "empty"), (1, "full")])
+def test_it_is_equation_1_position_by_position_in_both_directions(num_heads, kind):
+    """Masks of several sizes at once, with parts of positions, with none and with all."""
     block = CrossReferenceTransformer(6, num_heads, reduction=2).double()
     support, query, mask = inputs()
+    if kind == "soft":
+        mask = mask * torch.rand_like(mask)
+    elif kind != "hard":
+        mask = torch.full_like(mask, float(kind == "full"))
     new_support, new_query = block(support, query, mask)
     for b in range(2):
         gates = []
