@@ -28,6 +28,15 @@ device=$(python3 -c 'import torch; print("cuda" if torch.cuda.is_available() els
 nnUNetXModal_predict -m "$model" --scans "$work/scans.csv" -o "$work/predicted" -npp 0 -nps 0 -device "$device" \
     --disable_progress_bar ${FLAGS:-}
 mkdir -p "$output/images/$ANSWER"
-python3 -c 'import sys, SimpleITK as s; from nnunet_xmodal.files.volume_writer import write_volume
-write_volume(s.ReadImage(sys.argv[1]), sys.argv[2], compress=True)' \
-    "$work/predicted/case.nii.gz" "$output/images/$ANSWER/output.mha"
+python3 - "$work/predicted/case.nii.gz" "$output/images/$ANSWER/output.mha" <<'EOF'
+import sys
+
+import SimpleITK as sitk
+
+from nnunet_xmodal.files.volume_writer import write_volume
+
+answer = sitk.ReadImage(sys.argv[1])
+for key in answer.GetMetaDataKeys():  # of NIfTI, which ITK would warn about one by one
+    answer.EraseMetaData(key)
+write_volume(answer, sys.argv[2], compress=True)
+EOF
