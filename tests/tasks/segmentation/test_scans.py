@@ -136,6 +136,7 @@ def test_one_case_in_grand_challenges_layout(make_model, patients, tmp_path):
     script = Path(__file__).parents[3] / "container" / "grand_challenge.sh"
     done = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr  # ITK's, of metadata that the format does not know
     made = sitk.ReadImage(str(tmp_path / "output" / "images" / "tumour" / "output.mha"))
     assert made.GetSize() == sitk.ReadImage(str(patients / "anna" / "t1.nii.gz")).GetSize()
     environment["CHANNELS"] = "T1=t1-mri T1c=gone"
