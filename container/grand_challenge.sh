@@ -33,10 +33,17 @@ import sys
 
 import SimpleITK as sitk
 
+from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.files.volume_writer import write_volume
 
-answer = sitk.ReadImage(sys.argv[1])
-for key in answer.GetMetaDataKeys():  # of NIfTI, which ITK would warn about one by one
-    answer.EraseMetaData(key)
-write_volume(answer, sys.argv[2], compress=True)
+
+@one_sentence_errors
+def write() -> None:
+    answer = sitk.ReadImage(sys.argv[1])
+    for key in answer.GetMetaDataKeys():  # of NIfTI, which ITK would warn about one by one
+        answer.EraseMetaData(key)
+    write_volume(answer, sys.argv[2], compress=True)
+
+
+write()
 EOF

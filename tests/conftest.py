@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load what tests need, where tests run: who hands them out to workers starts these five seconds sooner without."""
+    """Load what tests need, where tests run: who hands them out spares five seconds of imports."""
     # the background of a shell ignores Ctrl-C, and commands that tests start would, too
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

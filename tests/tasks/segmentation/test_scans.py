@@ -139,6 +139,11 @@ def test_one_case_in_grand_challenges_layout(make_model, patients, tmp_path):
     assert "WARNING" not in done.stderr  # ITK's, of metadata that the format does not know
     made = sitk.ReadImage(str(tmp_path / "output" / "images" / "tumour" / "output.mha"))
     assert made.GetSize() == sitk.ReadImage(str(patients / "anna" / "t1.nii.gz")).GetSize()
+    (tmp_path / "taken" / "images" / "tumour" / "output.mha" / "folder").mkdir(parents=True)
+    taken = environment | {"OUTPUT": str(tmp_path / "taken")}
+    done = subprocess.run(["sh", script], env=taken, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "output.mha" in done.stderr
     environment["CHANNELS"] = "T1=t1-mri T1c=gone"
     done = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "gone" in done.stderr

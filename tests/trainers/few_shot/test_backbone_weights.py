@@ -49,9 +49,7 @@ class TestWeights:
         trainer.initialize()
         assert len(attempts) == 1
         assert parameters == sum(p.numel() for p in trainer.network.parameters())
-        trainer.network.support.masks.fill_(
-            1
-        )  # what lies outside of masks is not computed, and not known without values
+        trainer.network.support.masks.fill_(1)  # the cost is that of the largest masks: outside, little is computed
         assert flops == own_task.counted_flops(trainer.network, 1, 1, *SIZE)
 
     def test_a_file_of_weights_is_a_class_attribute(self, attempts, make, tmp_path):
