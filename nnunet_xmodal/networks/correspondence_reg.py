@@ -78,6 +78,7 @@ class CorrespondenceReg(nn.Module):
     input_channels = 2
     at: torch.Tensor
     found_at: torch.Tensor
+    mean_over_neighbours: torch.Tensor
     points: torch.Tensor
     shifts: torch.Tensor
 
@@ -106,10 +107,13 @@ class CorrespondenceReg(nn.Module):
         self.reach = [max(1, round(_REACH * n)) for n in lattice]
         shifts = torch.cartesian_prod(*[torch.arange(-r, r + 1) for r in self.reach])  # K 3
         padded = [n + 2 * r for n, r in zip(lattice, self.reach)]
-        to = at[:, None] + shifts + torch.tensor(self.reach)  # N K 3
+        self.slabs = [slice(z, z + 2 * self.reach[0] + 1) for z in axes[0].tolist()]
+        in_plane = at[: self.size[1] * self.size[2]] - torch.tensor([axes[0][0], 0, 0])  # P 3
+        to = in_plane[:, None] + shifts + torch.tensor(self.reach)  # P K 3
         for name, value in (
             ("at", _flat(at, lattice)),
             ("found_at", _flat(to, padded)),
+            ("mean_over_neighbours", _mean_over_neighbours(self.size)),
             ("points", at * step - (torch.tensor(self.grid) - 1) / 2),
             ("shifts", (shifts * step).float()),
         ):
@@ -136,11 +140,10 @@ class CorrespondenceReg(nn.Module):
         batch = len(x)
         fixed = self.fixed_features(x[:, :1]).flatten(2)[..., self.at]  # B E N
         around = [r for side in reversed(self.reach) for r in (side, side)]
-        moving = F.pad(self.moving_features(x[:, 1:]), around).flatten(2)  # B E M
+        moving = F.pad(self.moving_features(x[:, 1:]), around)  # B E D H W
         confidence = self.confidence(4 * fixed).sigmoid().squeeze(1).float()  # B N
         with full_precision(x):
-            similarity = (fixed.float().mT @ moving.float()).gather(2, self.found_at.expand(batch, -1, -1))  # B N K
-            similarity = _smoothed(similarity, self.size)
+            similarity = self.mean_over_neighbours @ self.similarity(fixed.float(), moving.float())  # B N K
             votes = torch.einsum("bnk,bn->bk", similarity, confidence / confidence.sum(1, keepdim=True))
             spacing = spacing.float().expand(batch, 3)[:, None]
             points, shifts = ((place * spacing).flip(-1) for place in (self.points, self.shifts))  # B N 3, B K 3
@@ -152,6 +155,17 @@ class CorrespondenceReg(nn.Module):
             weights = 4 * confidence / (1 + variance / 100) / confidence.shape[1]
         return points, points + shift, weights
 
+    def similarity(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+        """Return ⟨f_i, m_{i+d}⟩ of points and shifts, `(B, E, N)` and `(B, E, D, H, W)` with its margin → `(B, N, K)`.
+
+        Points of a plane along z meet the same few planes of the moving image: their products with all positions of
+        these, from which those of the shifts are gathered, are less than half of those with the whole image.
+        """
+        planes = len(self.slabs)
+        fixed = fixed.unflatten(2, (planes, -1)).permute(0, 2, 3, 1)  # B Z P E
+        slabs = torch.stack([moving[:, :, slab].flatten(2) for slab in self.slabs], 1)  # B Z E M
+        return (fixed @ slabs).gather(3, self.found_at.expand(len(fixed), planes, -1, -1)).flatten(1, 2)
+
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         """Count the numbers in the outputs of all convolutions for one sample, and those of the similarities."""
         sides, numbers = list(input_size), _WIDTH * prod(input_size)
@@ -159,7 +173,7 @@ class CorrespondenceReg(nn.Module):
             sides = [-(-side // step) for side, step in zip(sides, stride)]
             numbers += _WIDTH * prod(sides)
         coarse = 4 * _WIDTH * prod(-(-side // 2) for side in sides)
-        return 2 * (numbers + coarse + _WIDTH * prod(sides)) + self.found_at.numel()
+        return 2 * (numbers + coarse + _WIDTH * prod(sides)) + prod(self.size) * len(self.shifts)
 
 
 def _convolution(channels: int, out: int, stride: Sequence[int]) -> nn.Sequential:
@@ -181,9 +195,12 @@ def _flat(index: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return (index[..., 0] * size[1] + index[..., 1]) * size[2] + index[..., 2]
 
 
-def _smoothed(similarity: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Means over neighbouring points, shift by shift: `(B, N, K)`, N = prod(size)."""
-    on_lattice = similarity.mT.reshape(len(similarity), -1, *size)  # B K d h w
-    kernel = [3 if side >= 3 else 1 for side in size]
-    means = F.avg_pool3d(on_lattice, kernel, 1, [side // 2 for side in kernel], count_include_pad=False)
-    return means.flatten(2).mT
+def _mean_over_neighbours(size: Sequence[int]) -> torch.Tensor:
+    """The matrix `(N, N)` whose product with values at N = prod(size) points is their means over 3×3×3 neighbours.
+
+    Along axes of fewer than three points there is no mean.
+    """
+    place = torch.cartesian_prod(*[torch.arange(side) for side in size])
+    reach = torch.tensor([int(side >= 3) for side in size])
+    neighbours = ((place[:, None] - place).abs() <= reach).all(-1).float()
+    return neighbours / neighbours.sum(1, keepdim=True)

@@ -69,6 +69,28 @@ def test_points_lie_where_their_descriptors_were_computed():
     assert y.tolist() == x.tolist() == [2 * k - 15.5 for k in range(2, 14, 2)]
 
 
+@pytest.mark.parametrize("grid", [(5, 13, 18), SMALLEST_GRID], ids=str)
+def test_similarities_are_those_of_a_loop_over_points_and_shifts(grid):
+    network = CorrespondenceReg(grid)
+    (d, h, w), (rz, ry, rx), points = network.lattice, network.reach, len(network.at)
+    fixed, moving = torch.randn(2, 16, points), torch.randn(2, 16, d, h, w)
+    found = network.similarity(fixed, F.pad(moving, (rx, rx, ry, ry, rz, rz)))
+    shifts = torch.cartesian_prod(*[torch.arange(-r, r + 1) for r in network.reach])
+    for n, at in enumerate(network.at.tolist()):
+        for k, shift in enumerate(shifts):
+            z, y, x = (torch.tensor([at // (h * w), at // w % h, at % w]) + shift).tolist()
+            inside = 0 <= z < d and 0 <= y < h and 0 <= x < w
+            expected = (fixed[:, :, n] * moving[:, :, z, y, x]).sum(1) if inside else torch.zeros(2)
+            torch.testing.assert_close(found[:, n, k], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_means_over_neighbours_are_those_of_pooling():
+    network = CorrespondenceReg(GRID)
+    values = torch.randn(2, len(network.at), 3)
+    pooled = F.avg_pool3d(values.mT.unflatten(2, network.size), 3, 1, 1, count_include_pad=False)
+    torch.testing.assert_close(network.mean_over_neighbours @ values, pooled.flatten(2).mT)
+
+
 @pytest.mark.parametrize("grid", [SMALLEST_GRID, (8, 16, 16), (5, 13, 18), (16, 48, 48), (32, 40, 32)], ids=str)
 def test_six_numbers_on_any_grid_from_a_lattice_that_is_no_finer_than_sixteen(grid):
     network = CorrespondenceReg(grid)
@@ -103,7 +125,7 @@ def test_feature_map_size_is_what_convolutions_put_out_and_the_similarities(coun
     for grid in ((8, 16, 16), (16, 48, 48)):
         network = CorrespondenceReg(grid)
         counted = count_conv_outputs(network, torch.rand(2, 2, *grid))
-        confidence, similarities = network.found_at.shape[0], network.found_at.numel()
+        confidence, similarities = len(network.at), len(network.at) * len(network.shifts)
         assert network.compute_conv_feature_map_size(list(grid)) == counted - confidence + similarities
 
 
