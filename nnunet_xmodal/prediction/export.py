@@ -99,13 +99,21 @@ class WholeFilesPredictor(GuardedPredictor):
     Signatures stay nnU-Net's, which looks at them for a record of its arguments.
     """
 
+    bounds_memory = True
+    sums_probabilities = False  # beside the logits, in the memory
+
+    @property
+    def folds(self) -> int:
+        """Return how many networks predict each case."""
+        return max(1, len(self.list_of_parameters or ()))
+
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
         self, data: torch.Tensor, slicers: list[tuple], do_on_device: bool = True
     ) -> torch.Tensor:
         """nnU-Net's, on the disk where a limit of memory asks for it: `(C, *padded)` → `(heads, *padded)`."""
         limit, heads = self.memory_limit, self.label_manager.num_segmentation_heads
-        if limit is None or limit.holds(data, heads, max(1, len(self.list_of_parameters or ()))):
+        if limit is None or limit.holds(data, heads, self.folds, self.sums_probabilities):
             return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
         return window_on_disk(self, data, slicers, limit.folder)
 

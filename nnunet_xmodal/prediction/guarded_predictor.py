@@ -34,6 +34,7 @@ class GuardedPredictor(nnUNetPredictor):
         turns: when cases are turned to the axes of the training, see `trained_axes`.
         options: those of the request.
         memory_limit: of the request; None for none.
+        bounds_memory: whether it keeps to such a limit.
     """
 
     plans_manager: PlansManager
@@ -50,6 +51,7 @@ class GuardedPredictor(nnUNetPredictor):
     turns = RECORDED
     options: Any = NoOptions()
     memory_limit: MemoryLimit | None = None
+    bounds_memory = False
 
     @classmethod
     def from_request(cls, request: PredictionRequest) -> "GuardedPredictor":
@@ -58,6 +60,11 @@ class GuardedPredictor(nnUNetPredictor):
         Raises:
             XModalError: for a device that is not there, and an option of another kind of model.
         """
+        if request.max_memory is not None and not cls.bounds_memory:
+            raise XModalError(
+                f"--max_memory bounds predictions of label maps, which {request.trainer} does not make: leave it out; "
+                "-npp 0 -nps 0 let one process do everything."
+            )
         predictor = cls(
             tile_step_size=request.step_size,
             use_gaussian=True,

@@ -37,18 +37,19 @@ def check_and_predict(
     cases: Sequence[Case],
     request: PredictionRequest,
     checked: Callable[[], None] = lambda: None,
+    probabilities: bool = False,
 ) -> None:
     """Check every image of the cases, then predict them.
 
     Args:
         checked: called between the two, for a look at what belongs to the cases.
+        probabilities: are summed beside the logits.
 
     Raises:
         XModalError: before anything is written, for the first faulty case.
     """
     if predictor.memory_limit is not None:
-        spacing = list(predictor.configuration_manager.spacing)
-        predictor.memory_limit.check(cases, spacing)
+        predictor.memory_limit.check(cases, predictor, request.save_probabilities, probabilities)
     described = f"Checking {len(cases)} cases"
     check_cases(list(cases), predictor.dataset_json, request.checking_processes, request.progress, doing=described)
     checked()

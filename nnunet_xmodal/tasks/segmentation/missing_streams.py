@@ -87,6 +87,7 @@ class _Prediction:
                 case.check_has_a_stream(self.streams, self.dataset_json)
             elif self.imputation is not None:
                 self.imputation.check_has_a_stream(case)
+        self._check_memory(cases)
         self._check_normalisation(imputed)
         self._check_images(complete + imputed, partial)
         self._crop(complete + imputed, partial)
@@ -106,6 +107,12 @@ class _Prediction:
             self._predict_complete(sorted(complete + made, key=lambda case: case.name))
         for given, group in _grouped(partial, lambda case: case.given(self.streams)):
             self._predict_partial(given, group)
+
+    def _check_memory(self, cases: list[PartialCase]) -> None:
+        limit = self.predictor.memory_limit
+        if limit is not None:
+            read = [Case(case.name, list(case.files.values())) for case in cases]
+            limit.check(read, self.predictor, self.request.save_probabilities, bool(self.options.uncertainty))
 
     def _check_normalisation(self, imputed: list[PartialCase]) -> None:
         schemes = self.predictor.configuration_manager.normalization_schemes

@@ -53,6 +53,7 @@ class SegmentationPredictor(WholeFilesPredictor):
     _uncertainty_of: PredictionRequest | None = None
     _case: dict | None = None
     _probabilities: FoldProbabilities | None = None
+    _saves_probabilities = True
 
     def check(self, request: PredictionRequest, model: Path) -> None:
         """Check that a cascade's first stage and the organ's masks are given where they are needed.
@@ -80,11 +81,16 @@ class SegmentationPredictor(WholeFilesPredictor):
         Raises:
             XModalError: before anything is written, for the first faulty case.
         """
+        self._saves_probabilities = request.save_probabilities
         if self.options.attention_maps:
+            if self.memory_limit is not None:
+                raise XModalError(
+                    "--attention_maps takes two processes more, which --max_memory does not bound: leave one out."
+                )
             check_has_attention_maps(self)
             self.attention_folder = Path(request.output) / "attention_maps"
         if self.options.uncertainty:
-            self._uncertainty_of = request
+            self._uncertainty_of, self.sums_probabilities = request, True
             if len(request.folds) < 2:
                 remark(
                     "one fold alone cannot disagree: --uncertainty writes entropy, and neither forecasts nor mutual "
@@ -94,7 +100,7 @@ class SegmentationPredictor(WholeFilesPredictor):
             partial = cases_to_segment(partial_cases(request.images, self.dataset_json), request, self.dataset_json)
             return predict_partial_cases(self, partial, request, self.options, self._roi)
         cases = cases_to_segment(cases_in_folder(request.images, self.dataset_json), request, self.dataset_json)
-        check_and_predict(self, cases, request, lambda: self._crop(cases, request))
+        check_and_predict(self, cases, request, lambda: self._crop(cases, request), self.sums_probabilities)
 
     def _crop(self, cases: list[Case], request: PredictionRequest) -> None:
         if self._roi is not None:
@@ -141,7 +147,9 @@ class SegmentationPredictor(WholeFilesPredictor):
         logits = super().predict_logits_from_preprocessed_data(data)
         if self._case is not None:
             self._write_uncertainty(self._case["data_properties"], self._case["ofile"])
-        return logits if self.temperature == 1 else logits.float() / self.temperature
+        if self.temperature == 1 or not self._saves_probabilities:  # labels are the same at any temperature
+            return logits
+        return logits.float() / self.temperature
 
     def export(self, logits: torch.Tensor, properties: dict, *described: Any) -> None:
         """Write a case that this process alone has predicted, its uncertainty first."""
