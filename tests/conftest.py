@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from windows import WindowsOs
 
 # before torch is imported, and for every command that a test starts: test files run side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -50,6 +51,17 @@ def handlers_of_signals():
 
 
 @pytest.fixture
+def on_windows(monkeypatch):
+    """`(*modules)` → each takes itself to be on Windows, as far as it asks `os`."""
+
+    def tell(*modules) -> None:
+        for module in modules:
+            monkeypatch.setattr(module, "os", WindowsOs())
+
+    return tell
+
+
+@pytest.fixture
 def drawn() -> None:
     """Asked for by a test whose figures are drawn; elsewhere `undrawn` of some folders puts a pixel in their place."""
 
@@ -60,8 +72,7 @@ def _full_disk(left: int = 0) -> Iterator[None]:
 
     The system then sends SIGXFSZ, which Python ignores, and the write fails with EFBIG.
     """
-    import resource
-
+    resource = pytest.importorskip("resource", reason="Windows has no limits for files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (left, hard))
     try:

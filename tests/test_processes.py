@@ -134,14 +134,12 @@ def test_sigterm_ends_workers_and_exits_with_143(tmp_path):
 
 @pytest.mark.slow
 @posix
-@pytest.mark.parametrize(
-    "kind, number", [("parallel", signal.SIGKILL), ("parallel", signal.SIGTERM), ("superpixels", signal.SIGKILL)]
-)
-def test_workers_of_functions_called_outside_of_commands_end_with_the_process(tmp_path, kind, number):
+@pytest.mark.parametrize("kind, name", [("parallel", "SIGKILL"), ("parallel", "SIGTERM"), ("superpixels", "SIGKILL")])
+def test_workers_of_functions_called_outside_of_commands_end_with_the_process(tmp_path, kind, name):
     with _start(tmp_path, kind, WAITING) as parent:
         processes = [int(parent.stdout.readline()) for _ in range(2)]
         assert all(map(is_alive, processes))
-        parent.send_signal(number)
+        parent.send_signal(getattr(signal, name))
     assert all(map(ends, processes))
 
 

@@ -13,6 +13,7 @@ from time import sleep, time
 from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.crossval.live_table import LiveTable
+from nnunet_xmodal.crossval.process_group import kill_group, of_its_own
 from nnunet_xmodal.crossval.supervised import START
 from nnunet_xmodal.files.training_log import lines_of, log_files, parse_training_log
 
@@ -71,7 +72,8 @@ def _signals_as_exits() -> Iterator[None]:
     def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    changed = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in changed:
         signal.signal(number, leave)
     try:
@@ -128,7 +130,7 @@ def _start(job: Job, slot: Slot) -> _Running:
         errors="replace",
         env=environment,
         # Ctrl-C goes to the scheduler alone, which then stops its jobs
-        start_new_session=True,
+        **of_its_own(),
     )
     return _Running(job, slot, process, began)
 
@@ -139,8 +141,7 @@ def _last_words(supervisor: subprocess.Popen) -> str:
     status, group, words = supervisor.wait(), supervisor.stdout.read(), supervisor.stderr.read()
     number = re.search(r"\d+", group)
     if status < 0 and number:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(int(number[0]), signal.SIGKILL)
+        kill_group(int(number[0]))
     return words.strip()
 
 

@@ -12,10 +12,8 @@ def slots_of(request: CrossvalRequest) -> list[Slot]:
     """Return the GPUs of each training that runs at once, `"0"` or `"0,1"`; None for one without any.
 
     Raises:
-        XModalError: for GPUs that do not exist, or too few of them, and on Windows.
+        XModalError: for GPUs that do not exist, or too few of them.
     """
-    if os.name == "nt":
-        raise XModalError("--executor local needs process groups, which Windows lacks: take --executor print.")
     if request.device != "cuda":
         if request.gpus is not None:
             raise XModalError(f"--gpus goes with -device cuda, not with -device {request.device}.")

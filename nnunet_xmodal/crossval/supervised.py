@@ -3,7 +3,8 @@
 The scheduler starts it with the job as JSON and holds the other end of its stdin. When the scheduler ends, in whatever
 way, SIGKILL included, the pipe closes, and the training goes with it. nnU-Net's loader workers do not notice that their
 parent died; they share its process group, which is killed as a whole when the training has ended. Its number is printed
-on stdout, so that the scheduler can do so where this process was killed itself.
+on stdout, so that the scheduler can do so where this process was killed itself. On Windows the system ends training and
+workers with this process.
 
 The log of a job is locked while it runs: a second scheduler leaves it alone.
 """
@@ -17,15 +18,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
 from nnunet_xmodal import discovery
 from nnunet_xmodal.crossval.checkpoints import set_aside_unreadable
+from nnunet_xmodal.crossval.fold_lock import locked
 from nnunet_xmodal.crossval.job import Job, executable
 from nnunet_xmodal.crossval.job_start import JobStart, set_aside_outdated_results, start_of
+from nnunet_xmodal.crossval.process_group import of_its_own, stop_group, tie_groups
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.temporary import sweep
 
@@ -34,8 +36,6 @@ START = (sys.executable, "-m", "nnunet_xmodal.crossval.supervised")
 
 RUNS_ELSEWHERE = 75
 """Exit status of a job that another scheduler is running; EX_TEMPFAIL of sysexits.h."""
-
-_PATIENCE = 10  # seconds between SIGTERM and SIGKILL
 
 
 def run_job(job: Job, hangup: int | None = None) -> int:
@@ -55,7 +55,7 @@ def run_job(job: Job, hangup: int | None = None) -> int:
     if start_of(job) is JobStart.FINISHED:
         return 0
     job.folder.mkdir(parents=True, exist_ok=True)
-    with open(job.log, "a", encoding="utf-8") as log, _locked(log) as alone:
+    with open(job.log, "a", encoding="utf-8") as log, locked(log) as alone:
         if not alone:
             return RUNS_ELSEWHERE
         for path in set_aside_unreadable(job):
@@ -80,25 +80,6 @@ def run_job(job: Job, hangup: int | None = None) -> int:
     return 0 if start_of(job) is JobStart.FINISHED else 1
 
 
-@contextmanager
-def _locked(log: TextIO) -> Iterator[bool]:
-    """Yield whether the file is ours alone. A training inherits the lock, and keeps it if this process is killed."""
-    import fcntl  # not on Windows
-
-    try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-        return
-    except OSError:  # a file system without locks
-        yield True
-        return
-    try:
-        yield True
-    finally:
-        fcntl.flock(log, fcntl.LOCK_UN)
-
-
 def _start(command: list[str], log: TextIO) -> subprocess.Popen:
     print(f"\n{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(command)}", file=log, flush=True)
     discovery.register()
@@ -107,19 +88,9 @@ def _start(command: list[str], log: TextIO) -> subprocess.Popen:
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
+        **of_its_own(),
         env={**os.environ, "PYTHONUNBUFFERED": "1"},  # or a killed training takes its last lines along
     )
-
-
-def stop_group(process: subprocess.Popen) -> None:
-    """End a session's leader and everything that is left of its process group."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_PATIENCE)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _on_end_of(descriptor: int, then: Callable[[], None]) -> None:
@@ -137,6 +108,7 @@ def main() -> None:
     """Run the job of the command line, and stop it when standard input closes."""
     signal.signal(signal.SIGTERM, _leave)  # so that `finally` stops the training
     try:
+        tie_groups()
         sys.exit(run_job(Job.from_dict(json.loads(sys.argv[1])), sys.stdin.fileno()))
     except (OSError, XModalError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -3,6 +3,7 @@ import subprocess
 
 import pytest
 
+from nnunet_xmodal.commands import env
 from nnunet_xmodal.commands.env import line, main
 from nnunet_xmodal.discovery import PLUGIN_FOLDER, extended_value
 
@@ -26,6 +27,19 @@ def test_quotes_do_not_end_the_line_early():
 
 def test_our_folder_is_added_once():
     assert extended_value(extended_value("/mine")) == extended_value("/mine")
+
+
+def test_on_windows_the_line_is_for_powershell_unless_told(capsys, on_windows, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", "/it's mine")
+    on_windows(env)
+    main([])
+    mine = extended_value("/it's mine").replace("'", "''")
+    assert capsys.readouterr().out == f"$env:nnUNet_extTrainer = '{mine}'\n"
+    main(["--shell", "sh"])
+    assert capsys.readouterr().out.startswith("export ")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "(default: powershell)" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")

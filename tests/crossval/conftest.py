@@ -49,7 +49,7 @@ def checkpoint(name):
 
 
 event("begins")
-if os.fork() == 0:  # a loader worker, which does not notice that its parent died
+if behaviour["workers"] and os.fork() == 0:  # a loader worker, which does not notice that its parent died
     time.sleep(60)
     os._exit(0)
 if "--val" not in flags:
@@ -77,9 +77,10 @@ class Fake:
 
     folder: Path
 
-    def behave(self, start: float = 0.0, epoch: float = 0.0, fails: tuple[str, ...] = ()) -> None:
-        """Seconds before and in the one epoch; which `trainer configuration fold` end with status 3."""
-        (self.folder / "behaviour.json").write_text(json.dumps(dict(start=start, epoch=epoch, fails=fails)))
+    def behave(self, start: float = 0.0, epoch: float = 0.0, fails: tuple[str, ...] = (), workers: bool = True) -> None:
+        """Seconds before and in the one epoch; which `trainer configuration fold` end with status 3; loader workers."""
+        behaviour = dict(start=start, epoch=epoch, fails=fails, workers=workers)
+        (self.folder / "behaviour.json").write_text(json.dumps(behaviour))
 
     @property
     def events(self) -> list[dict]:

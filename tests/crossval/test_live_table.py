@@ -1,12 +1,9 @@
 """What is seen while trainings run, on a terminal and in a file."""
 
-import fcntl
 import os
-import pty
 import struct
 import subprocess
 import sys
-import termios
 from datetime import datetime
 from io import StringIO
 
@@ -101,7 +98,7 @@ def test_without_a_terminal_there_is_a_line_per_event(make_job, write_checkpoint
             table.refresh()
         write_checkpoint(jobs[0], "final")
         write_summary(jobs[0])
-        for job, status in zip(jobs, (0, 137, RUNS_ELSEWHERE, 1)):
+        for job, status in zip(jobs, (0, 143, RUNS_ELSEWHERE, 1)):
             table.ended(job, status, "PermissionError: no" if status == 1 else "")
         table.skipped(jobs[4])
     name = "[red]A__nnUNetPlans__2d, fold"
@@ -112,7 +109,7 @@ def test_without_a_terminal_there_is_a_line_per_event(make_job, write_checkpoint
         f"{name} 2: training",
         f"{name} 3: training",
         f"{name} 0: done, Dice 0.500",
-        f"{name} 1: failed (SIGKILL)",
+        f"{name} 1: failed (SIGTERM)",
         f"the end of {jobs[1].log}:",
         "(nothing was printed)",
         f"{name} 2: runs elsewhere",
@@ -142,6 +139,7 @@ with LiveTable(jobs) as table:
 
 def shown(folder, columns: int, **environment: str) -> str:
     """What a terminal gets to see."""
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))  # not on Windows
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {**os.environ, "TERM": "xterm", **environment}

@@ -16,6 +16,9 @@ from nnunet_xmodal.crossval.local import NOT_STARTED, run_locally
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.files.temporary import _HOST
 
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the stand-in for nnUNetv2_train is a script that forks")
+in_proc = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
+
 SCHEDULER = """\
 import sys
 from pathlib import Path
@@ -151,6 +154,7 @@ def test_a_stage_follows_the_one_that_it_reads_and_that_one_only(run, fake_train
     assert all(e["time"] > ends for e in fake_training.events if e["configuration"] == "3d_cascade_fullres")
 
 
+@in_proc
 def test_no_loader_worker_outlives_its_training(run, fake_training, make_job):
     fake_training.behave(fails=("nnUNetTrainer 2d 1",))
     run([make_job(0), make_job(1)])
@@ -184,15 +188,14 @@ def test_an_unreadable_checkpoint_is_set_aside(run, fake_training, make_job, wri
     assert "checkpoint_latest.pth.unreadable: not readable, set aside" in job.log.read_text()
 
 
-@pytest.mark.parametrize(
-    "number, status", one_fast_in(3, [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, -2)])
-)
-def test_a_scheduler_that_ends_takes_its_trainings_along(number, status, scheduler, fake_training):
+@in_proc
+@pytest.mark.parametrize("name, status", one_fast_in(3, [("SIGKILL", -9), ("SIGTERM", 143), ("SIGINT", -2)]))
+def test_a_scheduler_that_ends_takes_its_trainings_along(name, status, scheduler, fake_training):
     fake_training.behave(epoch=20)
     process = scheduler(0, 1)
     wait_until(lambda: len(fake_training.times("trains")) == 2)
     assert len(fake_training.alive()) == 4  # with a loader worker each
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     wait_until(lambda: not fake_training.alive())
     process.wait(15)
     assert process.returncode == status
@@ -202,6 +205,7 @@ def test_a_scheduler_that_ends_takes_its_trainings_along(number, status, schedul
     assert begun[2:] == ["--c", "--c"]
 
 
+@in_proc
 def test_ctrl_c_twice_changes_nothing(scheduler, fake_training):
     fake_training.behave(epoch=20)
     process = scheduler(0)
@@ -211,6 +215,7 @@ def test_ctrl_c_twice_changes_nothing(scheduler, fake_training):
     wait_until(lambda: process.poll() is not None and not fake_training.alive())
 
 
+@in_proc
 def test_a_supervisor_that_is_killed_leaves_no_training(run, fake_training, make_job):
     fake_training.behave(epoch=20)
 
@@ -240,6 +245,7 @@ def test_a_training_that_is_killed_says_by_what(run, fake_training, make_job):
     assert list(statuses.values()) == [137] and "fold 0: failed (SIGKILL)" in output
 
 
+@in_proc
 def test_two_schedulers_share_the_folds_and_neither_trains_one_twice(run, scheduler, fake_training, make_job):
     fake_training.behave(epoch=20)
     other = scheduler(0)
@@ -254,6 +260,7 @@ def test_two_schedulers_share_the_folds_and_neither_trains_one_twice(run, schedu
     assert list(run([make_job(0), make_job(1)])[0].values()) == [0, 0]
 
 
+@in_proc
 def test_a_training_that_lost_scheduler_and_supervisor_keeps_its_fold(run, scheduler, fake_training, make_job):
     fake_training.behave(epoch=20)
     process = scheduler(0)

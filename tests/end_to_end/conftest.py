@@ -34,6 +34,8 @@ class CommandServer:
 
     @classmethod
     def ask(cls, request: dict) -> int | None:
+        if not hasattr(os, "fork"):
+            pytest.skip("commands run in forks of one process, and Windows has none")
         if cls.process is None or cls.process.poll() is not None:
             server = Path(__file__).with_name("command_server.py")
             cls.process = subprocess.Popen(
@@ -86,9 +88,9 @@ class Command:
             raise TimeoutError(f"{self.name} took more than {timeout} s.")
         return status
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Sends a signal to all of its group."""
-        os.killpg(self.pid, number)
+    def kill(self, number: int | None = None) -> None:
+        """Sends a signal to all of its group; SIGKILL by default."""
+        os.killpg(self.pid, signal.SIGKILL if number is None else number)
 
     def send_signal(self, number: int) -> None:
         """Sends a signal to its first process."""

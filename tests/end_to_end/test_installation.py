@@ -8,10 +8,9 @@ from pathlib import Path
 
 import nnunetv2
 import pytest
+from container_files import ROOT, copied
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 
 LOOKS_RIGHT = """
 import importlib.util, pickle
@@ -40,12 +39,14 @@ def run(*command, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
-    """The package's sources, copied so that building leaves nothing in the checkout."""
+    """What Apptainer's image is made from; a copy, so that building leaves nothing in the checkout."""
     folder = tmp_path_factory.mktemp("sources") / "nnunet-xmodal"
-    for name in ("nnunet_xmodal", "trainers", "planners"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
+    for name in copied():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
     return folder
 
 

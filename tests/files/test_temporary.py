@@ -108,3 +108,22 @@ def test_a_process_whose_status_nobody_has_fetched_is_dead():
         os.kill(process.pid, 0)  # its number is taken
         assert not is_alive(process.pid)
     assert is_alive(os.getpid())
+
+
+def test_windows_is_not_asked_about_a_process_and_nothing_is_swept_there(tmp_path, dead, on_windows, monkeypatch):
+    def end(*_):
+        raise AssertionError("on Windows os.kill ends what it is asked about")
+
+    left = [f".tmp_{temporary._HOST}.{number}.ab" for number in (dead, os.getpid())]
+    for name in left:
+        (tmp_path / name).mkdir()
+    with temporary_folder(tmp_path) as ours:
+        pass
+    on_windows(temporary)
+    monkeypatch.setattr(os, "kill", end)
+    assert is_alive(dead) and is_alive(os.getppid())
+    for name in left:
+        (tmp_path / name).mkdir(exist_ok=True)
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == left[:1]  # its own number cannot be another process's
+    assert not ours.exists()

@@ -131,6 +131,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_killed_between_writing_and_renaming(tmp_path):
     """The old file is there, and nothing has the name of a new one."""
     write_transform(RIGID, tmp_path / "a.tfm")

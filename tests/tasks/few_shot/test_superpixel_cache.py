@@ -160,6 +160,23 @@ def test_a_case_with_nan_is_named(tmp_path, processes):
         ensure_superpixels(dataset, tmp_path / "maps", SETTINGS, processes, progress=False)
 
 
+@pytest.mark.parametrize("windows", [False, True])
+def test_files_are_mapped_into_memory_but_not_on_windows_which_replaces_no_mapped_file(
+    tmp_path, monkeypatch, on_windows, windows
+):
+    opened, modes = blosc2.open, []
+    if windows:
+        on_windows(superpixel_cache)
+    dataset = OnDisk(tmp_path / "Plans_2d")
+    monkeypatch.setattr(
+        superpixel_cache.blosc2, "open", lambda **words: modes.append(words["mmap_mode"]) or opened(**words)
+    )
+    monkeypatch.setattr(dataset, "load_case", lambda case: (opened(f"{dataset.source_folder}/{case}.b2nd"), None))
+    maps = ensure_superpixels(dataset, tmp_path / "maps", SETTINGS, progress=False)
+    np.testing.assert_array_equal(all_maps(maps)["a"], expected(dataset, "a"))
+    assert set(modes) == {None if windows else "r"} and len(modes) > 2
+
+
 KILLED = """
 import sys
 from pathlib import Path
