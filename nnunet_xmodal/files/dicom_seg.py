@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from nnunet_xmodal import __version__
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.dicom_libraries import load_dicom_libraries
 from nnunet_xmodal.files.itk_header import last_line
 from nnunet_xmodal.files.multi_frame_dicom import frame_positions
 from nnunet_xmodal.files.segment_codes import Segment
@@ -40,7 +41,7 @@ def write_dicom_seg(
         XModalError: without highdicom, for a series without a frame of reference, and for a file that cannot be
             written.
     """
-    highdicom, pydicom = _libraries(file)
+    highdicom, pydicom = load_dicom_libraries(f"{file} is a DICOM segmentation")
     sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in series]
     for source in sources:
         if not source.get("FrameOfReferenceUID"):
@@ -92,7 +93,7 @@ def read_dicom_seg(file: Path, labels: Mapping[str, int | Sequence[int]]) -> sit
         XModalError: without highdicom, for a file that cannot be read or is no volume, and for segments that
             overlap and are no regions.
     """
-    highdicom, pydicom = _libraries(file)
+    highdicom, pydicom = load_dicom_libraries(f"{file} is a DICOM segmentation")
     try:
         opened = highdicom.seg.segread(file)
         volume = opened.get_volume(combine_segments=False, rescale_fractional=True)
@@ -182,16 +183,3 @@ def _image(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
 
 def _reads_back(pydicom: Any, name: str, made: Any) -> bool:
     return pydicom.dcmread(name).PixelData == made.PixelData
-
-
-def _libraries(file: Path) -> tuple[Any, Any]:
-    try:
-        import highdicom
-        import pydicom
-        import pydicom.sr.codedict
-    except ImportError as error:
-        raise XModalError(
-            f"{file} is a DICOM segmentation, which highdicom reads and writes: install it, for example by "
-            'pip install "nnunet-xmodal[dicom]".'
-        ) from error
-    return highdicom, pydicom
