@@ -36,14 +36,15 @@ def narrowed(file: Path, case: str) -> str:
     return file.name.replace(case, SUB_SES, 1)
 
 
-def space_fault(label: Path, images: Iterable[Path], pattern: str) -> str | None:
-    """Return a sentence about a label in another space than its images; None where it lies with them.
+def space_faults(label: Path, images: Iterable[Path], channels: Iterable[str], pattern: str) -> list[str]:
+    """Return a sentence about a label in another space than its images; none where it lies with them.
 
     Args:
+        channels: suffixes of all scans that a case may have; the space of one of them, `space-T1w`, is the scanner's.
         pattern: of the label; one that says `space-` knows better.
     """
     images = list(images)
-    native = {*_OF_THE_SCANNER, *map(suffix_of, images)}
+    native = {*_OF_THE_SCANNER, *channels, *map(suffix_of, images)}
 
     def space(file: Path) -> str:
         named = entity_of(file, "space")
@@ -51,12 +52,12 @@ def space_fault(label: Path, images: Iterable[Path], pattern: str) -> str | None
 
     own, theirs = space(label), [(space(image), image) for image in images]
     if "space-" in pattern or not theirs or own in {name for name, _ in theirs}:
-        return None
+        return []
     other, image = theirs[0]
-    return (
+    return [
         f"{label} lies in {_called(own)} and {image.name} in {_called(other)}: give masks on the scans with --label, "
         "or name the space- of both files in the patterns."
-    )
+    ]
 
 
 def check_one_kind(labels: Mapping[str, Path]) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.tables import read_columns
-from nnunet_xmodal.preparation.bids_names import SUB_SES, check_one_kind, narrowed, space_fault
+from nnunet_xmodal.preparation.bids_names import SUB_SES, check_one_kind, narrowed, space_faults, suffix_of
 from nnunet_xmodal.preparation.patterns import names_case, paths_by_case
 
 _COLUMNS = ("case", "channel", "file")
@@ -106,8 +106,9 @@ def _collected(
         elif paths:
             groups[kind][name] = paths[0]
     label, pattern = groups["label"].get(""), wanted.label or ""
-    if label and SUB_SES in pattern and (fault := space_fault(label, groups["image"].values(), pattern)):
-        faults.append(fault)
+    if label and not faults and SUB_SES in pattern:
+        channels = [suffix_of(Path(of_channel)) for of_channel in wanted.channels.values()]
+        faults += space_faults(label, groups["image"].values(), channels, pattern)
     if not faults and not allow_missing:
         faults = _missing(groups["image"], wanted.channels)
     return SourceCase(

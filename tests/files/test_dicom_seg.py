@@ -63,6 +63,7 @@ def enhanced(file):
     slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir(), reverse=True)]
     for dataset in slices:
         dataset.ImageType, dataset.FrameOfReferenceUID = ["ORIGINAL", "PRIMARY", "M", "ND"], "1.2.9"
+        dataset.PatientName = "Anna^"  # highdicom warns of names of one part
         dataset.PatientPosition, dataset.Manufacturer, dataset.PositionReferenceIndicator = "HFS", "none", ""
         dataset.AcquisitionNumber, dataset.ReferringPhysicianName, dataset.VolumetricProperties = 1, "", "VOLUME"
     made = highdicom.legacy.LegacyConvertedEnhancedMRImage(slices, generate_uid(), 4, generate_uid(), 1)

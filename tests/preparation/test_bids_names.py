@@ -84,7 +84,7 @@ def test_other_suffixes_that_end_alike_are_no_masks(tmp_path):
 def test_two_files_for_one_channel_are_listed_and_a_pattern_chooses(tmp_path):
     runs = [f"sub-01_{name}T1w" for name in ("", "acq-hi_run-1_", "acq-hi_run-2_")]
     scan(tmp_path, *runs, "sub-01_FLAIR")
-    mask(tmp_path, "sub-01_mask")
+    mask(tmp_path, "sub-01_space-T1w_mask")  # of which nothing is said as long as the channel has two files
     (fault,) = found(tmp_path)["sub-01"].faults
     assert all(f"{run}.nii.gz" in fault for run in runs) and "all match the pattern of T1w: narrow it" in fault
     for pattern, chosen in (("{sub_ses}_T1w", runs[0]), ("{sub_ses}*_run-2*_T1w", runs[2])):
@@ -135,6 +135,12 @@ def test_a_mask_of_another_space_is_a_fault(tmp_path):
     scans = {name: f"derivatives/**/{{sub_ses}}*_{name}.nii.gz" for name in ("T1w", "FLAIR")}
     scan(tmp_path / "derivatives" / "raters", *(f"sub-01_space-MNI152NLin2009cAsym_{name}" for name in scans))
     assert not found(tmp_path, **scans)["sub-01"].faults
+
+
+def test_the_space_of_a_channel_that_the_case_lacks_is_the_scanners(tmp_path):
+    scan(tmp_path, "sub-01_T1w", "sub-01_FLAIR", "sub-02_FLAIR")
+    mask(tmp_path, "sub-01_space-T1w_mask", "sub-02_space-T1w_mask")
+    assert found(tmp_path)["sub-02"].faults == ("T1w is missing.",)
 
 
 @pytest.mark.parametrize("pattern", ["{sub_ses}*_T1w.nii.gz", "{sub_ses}/anat/{sub_ses}*_T1w.nii.gz"])
