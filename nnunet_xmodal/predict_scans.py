@@ -15,6 +15,7 @@ from nnunet_xmodal.datasets.target_channel import input_names
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.dicom_kinds import is_dicom
+from nnunet_xmodal.files.dicom_libraries import load_dicom_libraries
 from nnunet_xmodal.files.dicom_seg import write_dicom_seg
 from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
@@ -46,8 +47,11 @@ def predict_scans(request: ScansRequest) -> None:
 
     Raises:
         XModalError: before anything is predicted, for channels that are not the model's, scans that cannot be prepared
-            (the first of which is described), and models that read each image on a grid of its own.
+            (the first of which is described), models that read each image on a grid of its own, and DICOM segmentations
+            without their libraries or of models that write no label maps.
     """
+    if request.dicom_seg:
+        load_dicom_libraries("--dicom_seg writes DICOM segmentations")
     discovery.register()
     asked = request.prediction
     check_output_folder(asked.output)
@@ -59,7 +63,7 @@ def predict_scans(request: ScansRequest) -> None:
     ):
         dataset_json = read_model_dataset_json(model)
         _check_kind(named, dataset_json)
-        segments = segments_of(dataset_json) if request.dicom_seg else []
+        segments = _segments(named, dataset_json) if request.dicom_seg else []
         channels = _channels(request, input_names(channel_names_of(dataset_json), read_model_plans(model)))
         cases = _prepared(replace(request, channels=channels), work)
         predict_cases(replace(named, images=work / "imagesTs"), model, FILE_ENDING)
@@ -75,6 +79,20 @@ def _check_kind(request: PredictionRequest, dataset_json: dict) -> None:
         )
     if dataset_json["file_ending"].lower() in (".png", ".bmp", ".tif", ".tiff"):
         raise XModalError(f"the model reads pictures ({dataset_json['file_ending']}), and scans are volumes: give -i.")
+
+
+def _segments(request: PredictionRequest, dataset_json: dict) -> list[Segment]:
+    """Return what the DICOM segmentations of a model hold.
+
+    Raises:
+        XModalError: for a model that writes no label maps, and see `segments_of`.
+    """
+    described = predictor_class(request.trainer).described_label_maps(request, dataset_json)
+    if described is None:
+        raise XModalError(
+            f"--dicom_seg is made of label maps, and models of {request.trainer} write none: leave it out."
+        )
+    return segments_of(described)
 
 
 def _channels(request: ScansRequest, names: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ Both by highdicom, of the extra `dicom`. A segment is a label or a region, so th
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from nnunet_xmodal import __version__
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
+from nnunet_xmodal.files.dicom_libraries import load_dicom_libraries
 from nnunet_xmodal.files.itk_header import last_line
 from nnunet_xmodal.files.multi_frame_dicom import frame_positions
 from nnunet_xmodal.files.segment_codes import Segment
@@ -40,7 +41,7 @@ def write_dicom_seg(
         XModalError: without highdicom, for a series without a frame of reference, and for a file that cannot be
             written.
     """
-    highdicom, pydicom = _libraries(file)
+    highdicom, pydicom = load_dicom_libraries(f"{file} is a DICOM segmentation")
     sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in series]
     for source in sources:
         if not source.get("FrameOfReferenceUID"):
@@ -81,18 +82,21 @@ def write_dicom_seg(
     write_atomically(file, lambda name: made.save_as(name), lambda name: _reads_back(pydicom, name, made))
 
 
-def read_dicom_seg(file: Path, labels: Mapping[str, int | Sequence[int]]) -> sitk.Image:
+def read_dicom_seg(
+    file: Path, labels: Mapping[str, int | Sequence[int]], numbers_mapped: Collection[int] = ()
+) -> sitk.Image:
     """Read a DICOM segmentation as a label map where its frames lie.
 
     Args:
         labels: as in dataset.json. Where every segment is called as one of them (in any case of letters), segments get
             the labels' values, larger regions first; else voxels are the numbers of their segments.
+        numbers_mapped: numbers of segments of which the caller knows what they become.
 
     Raises:
-        XModalError: without highdicom, for a file that cannot be read or is no volume, and for segments that
-            overlap and are no regions.
+        XModalError: without highdicom, for a file that cannot be read or is no volume, for segments that overlap
+            and are no regions, and where some segments are called as labels and others are neither that nor mapped.
     """
-    highdicom, pydicom = _libraries(file)
+    highdicom, pydicom = load_dicom_libraries(f"{file} is a DICOM segmentation")
     try:
         opened = highdicom.seg.segread(file)
         volume = opened.get_volume(combine_segments=False, rescale_fractional=True)
@@ -101,6 +105,7 @@ def read_dicom_seg(file: Path, labels: Mapping[str, int | Sequence[int]]) -> sit
     names = {number: opened.get_segment_description(number).segment_label for number in opened.segment_numbers}
     stacked = volume.array if volume.array.ndim == 4 else volume.array[..., None]
     masks = {number: stacked[..., index] >= 0.5 for index, number in enumerate(opened.segment_numbers)}
+    _check_names(file, names, labels, numbers_mapped)
     values, order = _values(names, labels)
     result = np.zeros(stacked.shape[:3], np.uint16)
     for number in order:
@@ -113,6 +118,23 @@ def read_dicom_seg(file: Path, labels: Mapping[str, int | Sequence[int]]) -> sit
             )
         result[masks[number]] = values[number][0]
     return _image(result, volume.affine)
+
+
+def _check_names(
+    file: Path, names: Mapping[int, str], labels: Mapping[str, int | Sequence[int]], mapped: Collection[int]
+) -> None:
+    """Refuse numbers that would be taken for labels' values where some of the names are labels'."""
+    known = {name.strip().lower(): value for name, value in labels.items()}
+    called = [number for number, name in names.items() if name.strip().lower() in known]
+    others = [number for number in names if number not in called]
+    if called and others and not set(names) <= set(mapped):
+        shown = ", ".join(f"{number} ({name})" for number, name in sorted(names.items()))
+        values = {number: known.get(name.strip().lower(), 0) for number, name in sorted(names.items())}
+        pairs = " ".join(f"{key}:{value if isinstance(value, int) else value[0]}" for key, value in values.items())
+        raise XModalError(
+            f"{file} has the segments {shown}, and {names[others[0]]} is none of the labels: name it in --labels, or "
+            f"say of each number what it becomes, for example --map {pairs}."
+        )
 
 
 def _values(
@@ -182,16 +204,3 @@ def _image(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
 
 def _reads_back(pydicom: Any, name: str, made: Any) -> bool:
     return pydicom.dcmread(name).PixelData == made.PixelData
-
-
-def _libraries(file: Path) -> tuple[Any, Any]:
-    try:
-        import highdicom
-        import pydicom
-        import pydicom.sr.codedict
-    except ImportError as error:
-        raise XModalError(
-            f"{file} is a DICOM segmentation, which highdicom reads and writes: install it, for example by "
-            'pip install "nnunet-xmodal[dicom]".'
-        ) from error
-    return highdicom, pydicom

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dicom_kinds import SEGMENTATION
+from nnunet_xmodal.files.dicom_libraries import load_dicom_libraries
 from nnunet_xmodal.files.itk_header import last_line
 from nnunet_xmodal.files.slice_order import EVEN_TO, slice_order
 
@@ -28,14 +29,7 @@ def read_multi_frame(file: Path) -> sitk.Image:
         XModalError: without highdicom, for a file that does not say where each frame lies, and for frames that are no
             single volume (see `slice_order`).
     """
-    try:
-        import highdicom
-        import pydicom
-    except ImportError as error:
-        raise XModalError(
-            f"{file} is DICOM of several frames, whose places pydicom and highdicom know: install them, for example by "
-            'pip install "nnunet-xmodal[dicom]".'
-        ) from error
+    highdicom, pydicom = load_dicom_libraries(f"{file} is DICOM of several frames")
     try:
         dataset = pydicom.dcmread(file)
     except Exception as error:  # whatever pydicom raises

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.dicom_libraries import load_dicom_libraries
 from nnunet_xmodal.files.labels import foreground
 
 Triple = tuple[str, str, str]
@@ -57,7 +58,7 @@ def segments_of(dataset_json: Mapping) -> list[Segment]:
     """Return a segment for each label or region, in the order of dataset.json.
 
     Raises:
-        XModalError: for codes of an unknown label, or in another form than above.
+        XModalError: for codes of an unknown label, or in another form than above, and without pydicom and highdicom.
     """
     entry = dataset_json.get("xmodal", {})
     codes = entry.get("codes", {}) if isinstance(entry, Mapping) else {}
@@ -99,8 +100,7 @@ def _triple(code: Any, name: str) -> Triple:
 
 def _looked_up(name: str) -> tuple[Triple, Triple]:
     """Return category and type of a label by its name."""
-    from pydicom.sr.codedict import codes
-
+    codes = load_dicom_libraries("labels have codes in a DICOM segmentation")[1].sr.codedict.codes
     words = [word for word in re.split(r"[\W_]+", name.lower()) if word]
     words = [_SAME.get(word, word) for word in words]
     terms = {term.lower(): term for term in codes.SCT.dir()}

@@ -1,7 +1,7 @@
 """Predicted segmentations on disk as nnU-Net writes them, but read back, flushed and renamed."""
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nnunet_xmodal.files.stand_ins import save_json, stand_ins
 from nnunet_xmodal.files.volume_writer import write_label_map
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.logits_on_disk import window_on_disk
+from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.segmentation_of_logits import can_go_by_class, segmentation_of
 from nnunet_xmodal.prediction.turning import as_stored
 
@@ -106,6 +107,11 @@ class WholeFilesPredictor(GuardedPredictor):
     def folds(self) -> int:
         """Return how many networks predict each case."""
         return max(1, len(self.list_of_parameters or ()))
+
+    @classmethod
+    def described_label_maps(cls, request: PredictionRequest, dataset_json: Mapping) -> Mapping | None:
+        """Return the model's own dataset.json."""
+        return dataset_json
 
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(

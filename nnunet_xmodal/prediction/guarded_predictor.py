@@ -80,6 +80,15 @@ class GuardedPredictor(nnUNetPredictor):
         predictor.take_options(request)
         return predictor
 
+    @classmethod
+    def described_label_maps(cls, request: PredictionRequest, dataset_json: Mapping) -> Mapping | None:
+        """Return the dataset.json whose labels the written label maps have; None for models that write none.
+
+        Args:
+            dataset_json: of the model.
+        """
+        return None
+
     def take_options(self, request: PredictionRequest) -> None:
         """Take what a request says to this kind of model.
 

@@ -59,7 +59,8 @@ def read_label(source: SourceCase, settings: PreparationSettings, scans: Mapping
     assert settings.labels is not None  # named by the request where any case has a label
     segmentation = _segmentation_in(source.label)
     if segmentation is not None:
-        return mapped(read_dicom_seg(segmentation, settings.labels), segmentation, settings.label_map, settings.labels)
+        image = read_dicom_seg(segmentation, settings.labels, settings.label_map)
+        return mapped(image, segmentation, settings.label_map, settings.labels)
     if is_png_folder(source.label):
         first = [scans[settings.fixed], *scans.values()]
         image = read_png_labels(source.label, first)

@@ -5,13 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.preparation.bids_names import SUB_SES, SUB_SES_EXPRESSION
 
 CASE = "{case}"
+_CASES = {CASE: ".+", SUB_SES: SUB_SES_EXPRESSION}
+"""Words that stand for the case, and what they match."""
 
 
 def names_case(pattern: str) -> bool:
     """Return whether every alternative of a pattern says which part of a path is the case."""
-    return all(CASE in alternative for alternative in pattern.split("|"))
+    return all(_has_case(alternative) for alternative in pattern.split("|"))
+
+
+def _has_case(pattern: str) -> bool:
+    return any(word in pattern for word in _CASES)
 
 
 def paths_by_case(folder: Path, pattern: str) -> dict[str, list[Path]]:
@@ -20,14 +27,14 @@ def paths_by_case(folder: Path, pattern: str) -> dict[str, list[Path]]:
     Args:
         folder: that relative patterns begin in.
         pattern: of path segments with the shell's `*`, `?` and `[…]`; `**` stands for any number of folders, `{case}`
-            for the case, and `|` separates alternatives. What has no `{case}` is looked for in a folder per case:
-            `*t2*` is `{case}/*t2*`. Hidden files never match.
+            for the case, `{sub_ses}` for one of BIDS (see `bids_names`), and `|` separates alternatives. What has
+            neither is looked for in a folder per case: `*t2*` is `{case}/*t2*`. Hidden files never match.
 
     Returns:
         Sorted; of a folder and the files in it that match both only the folder counts.
 
     Raises:
-        XModalError: for an empty pattern, and for an absolute one without `{case}`.
+        XModalError: for an empty pattern, and for an absolute one without `{case}` or `{sub_ses}`.
     """
     found: dict[str, set[Path]] = {}
     for alternative in pattern.split("|"):
@@ -40,7 +47,7 @@ def _matches(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
     start = Path(pattern).anchor
     if not pattern.strip("/ "):
         raise XModalError("a pattern for files is empty: write for example T2W=*t2w.nii.gz.")
-    if CASE not in pattern:
+    if not _has_case(pattern):
         if start:
             raise XModalError(f"the pattern {pattern} does not say where the case is: write {{case}} in its place.")
         pattern = f"{CASE}/{pattern}"
@@ -61,8 +68,8 @@ def _walk(place: Path, segments: list[str], case: str | None) -> Iterator[tuple[
             if inner.is_dir() and not inner.is_symlink():
                 yield from _walk(inner, segments, case)
         return
-    if not re.search(r"[*?[]", first) and (CASE not in first or case):
-        inner = place / first.replace(CASE, case or "")
+    if not re.search(r"[*?[]", first) and (not _has_case(first) or case):
+        inner = place / first.replace(CASE, case or "").replace(SUB_SES, case or "")
         if inner.exists():
             yield from _walk(inner, rest, case)
         return
@@ -81,12 +88,14 @@ def _inside(place: Path) -> list[Path]:
 
 
 def _expression(segment: str, case: str | None) -> re.Pattern:
-    group = re.escape(case) if case else "(?P<case>.+)"
+    group = re.escape(case) if case else ""
     parts = []
-    for part in re.split(r"(\{case\}|\*|\?|\[[^]]+\])", segment):
-        if part == CASE:
-            parts.append(group)
-            group = group if case else "(?P=case)"
+    for part in re.split(r"(\{case\}|\{sub_ses\}|\*|\?|\[[^]]+\])", segment):
+        if part in _CASES:
+            parts.append(group or f"(?P<case>{_CASES[part]})")
+            if part == SUB_SES:  # nor where the folder has said the subject
+                parts.append("(?!_ses-)")
+            group = group or "(?P=case)"  # a second time
         elif part.startswith("[") and part.endswith("]"):
             parts.append("[^" + part[2:] if part.startswith("[!") else part)
         else:

@@ -154,9 +154,11 @@ def _print_outcome(
     new = [name for name in attempted if records[name].done]
     at_fault = {row["case"] for row in rows if row["status"] == FAULT and row["case"] in {c.name for c in cases}}
     splits = [records[case.name].split for case in cases if case.name in records and records[case.name].done]
+    bare = sum(case.label is None and not case.faults for case in cases)
+    without = f", and {bare} of the {len(cases)} found have no label" if 0 < bare < len(cases) else ""
     print(
         f"{dataset.name}: {len(new)} cases prepared, {len(cases) - len(attempted) - len(changed)} were done before, "
-        f"{len(at_fault)} at fault; imagesTr has {splits.count('Tr')} of them, imagesTs {splits.count('Ts')}."
+        f"{len(at_fault)} at fault; imagesTr has {splits.count('Tr')} of them, imagesTs {splits.count('Ts')}{without}."
     )
     for row in sorted((row for row in rows if row["case"] in at_fault), key=lambda row: row["case"])[:10]:
         if row["status"] == FAULT:

@@ -9,6 +9,7 @@ from typing import Literal
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.tables import read_columns
+from nnunet_xmodal.preparation.bids_names import SUB_SES, check_one_kind, narrowed, space_faults, suffix_of
 from nnunet_xmodal.preparation.patterns import names_case, paths_by_case
 
 _COLUMNS = ("case", "channel", "file")
@@ -51,6 +52,11 @@ class SourcePatterns:
     transforms: Mapping[str, str] = field(default_factory=dict)
     landmarks: Mapping[str, str] = field(default_factory=dict)
 
+    def of(self, kind: str, name: str) -> str:
+        """Return the pattern of a channel's "image", "transform" or "landmarks", or of the "label"."""
+        by_kind = {"image": self.channels, "transform": self.transforms, "landmarks": self.landmarks}
+        return self.label or "" if kind == "label" else by_kind[kind][name]
+
 
 def cases_in_folder(folder: Path, patterns: SourcePatterns, allow_missing: bool = False) -> list[SourceCase]:
     """Find the cases of a folder, by name. Where no channel's pattern names the case, every folder in it is one.
@@ -59,8 +65,8 @@ def cases_in_folder(folder: Path, patterns: SourcePatterns, allow_missing: bool 
     the label is there is none.
 
     Raises:
-        XModalError: for a folder that does not exist, a pattern without a match in any case, and two cases with one
-            name.
+        XModalError: for a folder that does not exist, a pattern without a match in any case, two cases with one name,
+            and masks of several kinds under one pattern of BIDS, see `bids_names.check_one_kind`.
     """
     check_input_folder(folder)
     found = {("image", name): paths_by_case(folder, pattern) for name, pattern in patterns.channels.items()}
@@ -74,10 +80,14 @@ def cases_in_folder(folder: Path, patterns: SourcePatterns, allow_missing: bool 
             found[kind, name] = paths_by_case(folder, pattern)
     for (kind, name), paths in found.items():
         if not names & set(paths):
-            by_kind = {"image": patterns.channels, "transform": patterns.transforms, "landmarks": patterns.landmarks}
-            wanted = patterns.label if kind == "label" else by_kind[kind][name]
             what = "the label" if kind == "label" else f"{name} ({kind})"
-            raise XModalError(f"no file in {folder} matches {wanted}, the pattern of {what}: correct it.")
+            raise XModalError(
+                f"no file in {folder} matches {patterns.of(kind, name)}, the pattern of {what}: correct it."
+            )
+    for alternative in (patterns.label or "").split("|"):
+        if SUB_SES in alternative:
+            shown = paths_by_case(folder, alternative)
+            check_one_kind({case: shown[case][0] for case in shown if case in names and len(shown[case]) == 1})
     return _unique([_collected(case, found, patterns, allow_missing) for case in sorted(names)])
 
 
@@ -90,14 +100,26 @@ def _collected(
         paths = by_case.get(case, [])
         if len(paths) > 1:
             what = name or "the label"
-            faults.append(f"{paths[0]} and {paths[1]} both match the pattern of {what}: narrow it.")
+            of_bids = SUB_SES in wanted.of(kind, name) and paths[0].name != paths[1].name
+            hint = f", for example to {narrowed(paths[0], case)}" if of_bids else ""
+            faults.append(f"{_listed_paths(paths)} match the pattern of {what}: narrow it{hint}.")
         elif paths:
             groups[kind][name] = paths[0]
+    label, pattern = groups["label"].get(""), wanted.label or ""
+    if label and not faults and SUB_SES in pattern:
+        channels = [suffix_of(Path(of_channel)) for of_channel in wanted.channels.values()]
+        faults += space_faults(label, groups["image"].values(), channels, pattern)
     if not faults and not allow_missing:
         faults = _missing(groups["image"], wanted.channels)
     return SourceCase(
         case, groups["image"], groups["label"].get(""), groups["transform"], groups["landmarks"], tuple(faults)
     )
+
+
+def _listed_paths(paths: Sequence[Path]) -> str:
+    """Return up to five paths as words: `a and b both`, `a, b and c all`."""
+    shown = [*map(str, paths[:5]), *([f"{len(paths) - 5} more"] if len(paths) > 5 else [])]
+    return f"{', '.join(shown[:-1])} and {shown[-1]} {'both' if len(shown) == 2 else 'all'}"
 
 
 def cases_in_csv(

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.transform import Rotation
+from segment_voxels import check_masks
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dicom_kinds import CONTOURS, is_segmentation
@@ -26,7 +27,7 @@ TILTED = Rotation.from_euler("xyz", [14, -9, 20], degrees=True).as_matrix()
 DATASET = {"labels": {"background": 0, "prostate": 1, "lesion": 2}}
 
 
-def slice_of(folder, index, frame="1.2.9", anonymous=False):
+def slice_of(folder, index, frame="1.2.9", anonymous=False, thickness=SPACING[2], axes=TILTED, moved_mm=None):
     """A CT-like slice file as scanners write it, named against the order of the slices."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
@@ -39,10 +40,11 @@ def slice_of(folder, index, frame="1.2.9", anonymous=False):
         made.FrameOfReferenceUID = frame
     if not anonymous:
         made.PatientID, made.PatientName, made.PatientBirthDate, made.PatientSex = "P1", "Anna", "", "F"
-        made.SliceThickness = SPACING[2]
+        made.SliceThickness = thickness
         made.AccessionNumber, made.StudyID, made.StudyDate, made.StudyTime = "", "1", "20200101", "120000"
-    made.ImagePositionPatient = (np.array(ORIGIN) + TILTED[:, 2] * index * SPACING[2]).round(6).tolist()
-    made.ImageOrientationPatient = TILTED[:, :2].T.ravel().round(6).tolist()
+    along = index * SPACING[2] + (moved_mm or {}).get(index, 0)
+    made.ImagePositionPatient = (np.array(ORIGIN) + axes[:, 2] * along).round(6).tolist()
+    made.ImageOrientationPatient = axes[:, :2].T.ravel().round(6).tolist()
     made.PixelSpacing = [SPACING[1], SPACING[0]]
     made.Rows, made.Columns, made.InstanceNumber = SIZE[1], SIZE[0], index + 1
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -51,6 +53,22 @@ def slice_of(folder, index, frame="1.2.9", anonymous=False):
     made.PixelData = np.full((SIZE[1], SIZE[0]), index, "<u2").tobytes()
     folder.mkdir(exist_ok=True)
     made.save_as(folder / f"{9 - index}.dcm", enforce_file_format=True)
+
+
+def enhanced(file):
+    """The same slices as the frames of one file."""
+    folder = file.with_suffix("")
+    for index in range(SIZE[2]):
+        slice_of(folder, index)
+    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir(), reverse=True)]
+    for dataset in slices:
+        dataset.ImageType, dataset.FrameOfReferenceUID = ["ORIGINAL", "PRIMARY", "M", "ND"], "1.2.9"
+        dataset.PatientName = "Anna^"  # highdicom warns of names of one part
+        dataset.PatientPosition, dataset.Manufacturer, dataset.PositionReferenceIndicator = "HFS", "none", ""
+        dataset.AcquisitionNumber, dataset.ReferringPhysicianName, dataset.VolumetricProperties = 1, "", "VOLUME"
+    made = highdicom.legacy.LegacyConvertedEnhancedMRImage(slices, generate_uid(), 4, generate_uid(), 1)
+    made.save_as(file)
+    return file
 
 
 @pytest.fixture
@@ -89,8 +107,7 @@ def test_written_and_read_by_all(series, tmp_path):
     assert referenced.SeriesInstanceUID == "1.2.8"
     known = {pydicom.dcmread(path).SOPInstanceUID for path in series.slices}
     assert {item.ReferencedSOPInstanceUID for item in referenced.ReferencedInstanceSequence} <= known
-    itk = voxels(sitk.ReadImage(str(file)))  # a frame for each segment and slice that has it
-    assert (itk > 0).sum() == (voxels(labels) > 0).sum()
+    check_masks(file, labels, {"prostate": (1,), "lesion": (2,)})
     again = read_dicom_seg(file, DATASET["labels"])
     np.testing.assert_array_equal(on(again, labels), voxels(labels))
     np.testing.assert_allclose(again.GetSpacing(), SPACING, atol=1e-5)
@@ -100,7 +117,7 @@ def test_regions_overlap(series, tmp_path):
     dataset_json = {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]}
     labels, file = label_map(series.image), tmp_path / "seg.dcm"
     write_dicom_seg(labels, series.slices, segments_of(dataset_json), file, "nnUNetTrainer")
-    assert (voxels(sitk.ReadImage(str(file))) > 0).sum() == (voxels(labels) > 0).sum() + (voxels(labels) == 2).sum()
+    check_masks(file, labels, {"whole": (1, 2), "core": (2,)})
     np.testing.assert_array_equal(on(read_dicom_seg(file, dataset_json["labels"]), labels), voxels(labels))
     with pytest.raises(XModalError, match="the segments whole and core overlap"):
         read_dicom_seg(file, {"background": 0, "whole": 1, "core": 2})
@@ -137,18 +154,48 @@ def test_what_anonymisers_leave_out_is_not_needed(tmp_path):
     assert again.GetSpacing()[2] == pytest.approx(SPACING[2], abs=1e-5)
 
 
-@pytest.mark.parametrize("anonymous", [False, True])
-def test_valid_by_dicom3tools(tmp_path, anonymous):
+CODED = {"type": ["52988006", "SCT", "Lesion"], "category": ["49755003", "SCT", "Morphologically Abnormal Structure"]}
+CODED |= {"region": ["41216001", "SCT", "Prostate"], "colour": [213, 94, 0]}
+REGIONS = {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]}
+KINDS = {  # what differs from a plain series and dataset.json
+    "plain": {},
+    "anonymous": {"anonymous": True},
+    "custom codes": {"dataset_json": {**DATASET, "xmodal": {"codes": {"lesion": CODED}}}},
+    "names that have no code": {"dataset_json": {"labels": {"background": 0, "stuff": 1, "left kidney": 2}}},
+    "overlapping regions": {"dataset_json": REGIONS},
+    "gaps between slices": {"thickness": 1.5},
+    "overlapping slices": {"thickness": 4.0},
+    "not quite even slices": {"moved_mm": {2: 0.15, 4: -0.2}},
+    "sagittal": {"axes": np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]])},
+    "left-right and up-down": {"axes": np.diag([-1.0, -1.0, 1.0])},
+    "frames of one file": {"frames": True},
+    "frames of one file, of a region": {"frames": True, "dataset_json": REGIONS},
+}
+
+
+@pytest.mark.dicom3tools
+@pytest.mark.parametrize("kind", KINDS)
+def test_valid_by_dicom3tools(tmp_path, kind):
+    """Also of series as they are met; voxels are where they were."""
     program = shutil.which("dciodvfy")
     if program is None:
         pytest.skip("dciodvfy is not installed: apt-get install dicom3tools")
-    for index in range(SIZE[2]):
-        slice_of(tmp_path / "series", index, anonymous=anonymous)
-    scan = read_series(tmp_path / "series")
-    write_dicom_seg(label_map(scan.image), scan.slices, segments_of(DATASET), tmp_path / "seg.dcm", "nnUNetTrainer")
-    said = subprocess.run([program, str(tmp_path / "seg.dcm")], capture_output=True, text=True, timeout=60)
+    how = dict(KINDS[kind])
+    dataset_json = how.pop("dataset_json", DATASET)
+    if how.pop("frames", False):
+        files = [enhanced(tmp_path / "enhanced.dcm")]
+        image = read_volume_file(files[0]).image
+    else:
+        for index in range(SIZE[2]):
+            slice_of(tmp_path / "series", index, **how)
+        scan = read_series(tmp_path / "series")
+        files, image = scan.slices, scan.image
+    labels, file, segments = label_map(image), tmp_path / "seg.dcm", segments_of(dataset_json)
+    write_dicom_seg(labels, files, segments, file, "nnUNetTrainer")
+    said = subprocess.run([program, str(file)], capture_output=True, text=True, timeout=60)
     assert "Error" not in said.stdout + said.stderr, said.stdout + said.stderr
     assert "Segmentation" in said.stdout + said.stderr
+    check_masks(file, labels, {segment.name: segment.values for segment in segments})
 
 
 def test_another_series_or_none(series, tmp_path):

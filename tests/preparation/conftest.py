@@ -89,6 +89,7 @@ def write_dicom(
         part.SetMetaData("0020|000e", series or f"1.2.3.{index}")
         part.SetMetaData("0008|0018", f"1.2.4.{abs(hash((str(folder), series))) % 10**6}.{index}")
         part.SetMetaData("0020|0013", str(index + 1))
+        part.SetMetaData("0020|0052", "1.2.9")
         file = str(folder / f"{names(index)}.dcm")
         writer.SetFileName(file)
         for _ in range(2):  # before it has read anything GDCM takes a fractional slice for an enhanced one

@@ -215,32 +215,40 @@ def test_sepia(scans, tmp_path, prepared):
     assert voxels(read("labelsTr/sub-001.nii.gz")).sum() == voxels(scans.ball_of(grid, 7)).sum()
 
 
-def test_bids(scans, tmp_path, prepared):
+@pytest.fixture
+def bids(scans, tmp_path):
+    """A dataset of three cases, one of which has no mask; channels differ in their entities, masks in theirs."""
     folder, grid = tmp_path / "published", scans.grid_around((20, 20, 9), (1, 1, 3), scans.oblique)
+    masks = {"sub-01_ses-1": "_space-orig_label-lesion", "sub-02": "_acq-3d_label-lesion_desc-manual"}
     for subject, session in (("sub-01", "ses-1"), ("sub-01", "ses-2"), ("sub-02", "")):
         case, place = "_".join(filter(None, (subject, session))), "/".join(filter(None, (subject, session)))
-        for suffix in ("T1w", "FLAIR"):
+        for suffix in ("T1w", "acq-3d_FLAIR"):
             scans.write(scans.scan_of(grid), folder / place / "anat" / f"{case}_{suffix}.nii.gz")
         scans.write(scans.scan_of(grid), folder / place / "func" / f"{case}_task-rest_bold.nii.gz")
-        if session != "ses-2":
-            mask = folder / "derivatives" / "raters" / place / "anat" / f"{case}_label-lesion_mask.nii.gz"
+        if case in masks:
+            mask = folder / "derivatives" / "raters" / place / "anat" / f"{case}{masks[case]}_mask.nii.gz"
             scans.write(scans.ball_of(grid), mask)
     (folder / "participants.tsv").write_text("participant_id\tage\nsub-01\t44\nsub-02\tn/a\n")
     (folder / "dataset_description.json").write_text('{"Name": "made", "BIDSVersion": "1.9.0"}')
+    return folder
+
+
+def test_bids(bids, prepared, capsys):
     dataset_json, read = prepared("bids", "--channels", "T1w", "FLAIR")
     assert dataset_json["channel_names"] == {"0": "T1w", "1": "FLAIR"} and dataset_json["numTraining"] == 2
     assert values(read("labelsTr/sub-01_ses-1.nii.gz")) == values(read("labelsTr/sub-02.nii.gz")) == {0, 1}
-    assert read("imagesTs/sub-01_ses-2_0001.nii.gz").GetSize() == grid.GetSize()
+    assert read("imagesTs/sub-01_ses-2_0001.nii.gz").GetSize() == (20, 20, 9)
+    assert "imagesTs 1, and 1 of the 3 found have no label." in capsys.readouterr().out
     cases = ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
-    assert [*subjects_of(cases, str(folder / "participants.tsv")).values()] == ["sub-01", "sub-01", "sub-02"]
+    assert [*subjects_of(cases, str(bids / "participants.tsv")).values()] == ["sub-01", "sub-01", "sub-02"]
     with pytest.raises(XModalError, match="no participant sub-03, which the case sub-03_ses-1 is of"):
-        subjects_of(["sub-03_ses-1"], str(folder / "participants.tsv"))
+        subjects_of(["sub-03_ses-1"], str(bids / "participants.tsv"))
     with pytest.raises(SystemExit):
         prepared("bids")
-    validator = pytest.importorskip(
-        "bids_validator", reason="bids_validator is not installed: pip install bids_validator"
-    )
-    names = [
-        f"/{file.relative_to(folder).as_posix()}" for file in folder.rglob("*.nii.gz") if "derivatives" not in str(file)
-    ]
+
+
+def test_names_of_the_dataset_are_those_of_bids(bids):
+    validator = pytest.importorskip("bids_validator", reason="bids_validator is not installed: pip install .[test]")
+    files = [file.relative_to(bids).as_posix() for file in bids.rglob("*.nii.gz")]
+    names = [f"/{file}" for file in files if not file.startswith("derivatives")]
     assert len(names) == 9 and all(map(validator.BIDSValidator().is_bids, names))

@@ -1,6 +1,6 @@
 """Prediction with few-shot models: supports matched by position, and supports that the model has never seen."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,16 @@ class FewShotPredictor(WholeFilesPredictor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._noted: dict[str, Any] = {}  # name and properties of the case that is predicted
+
+    @classmethod
+    def described_label_maps(cls, request: PredictionRequest, dataset_json: Mapping) -> Mapping | None:
+        """Return the dataset.json of `--support` where it is given, and else the model's.
+
+        Raises:
+            XModalError: see `use_support`.
+        """
+        support = request.options.get("support")
+        return dataset_json if support is None else _described(Path(support))
 
     match = "position"
     extents: Extents = {}
