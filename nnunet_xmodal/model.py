@@ -121,8 +121,9 @@ class Model:
             images: channel → three-dimensional image. Segmentation, synthesis and reconstruction take all on one grid;
                 registration takes the fixed image and the moving one, wherever they lie.
             previous_stage: label map of the first stage of a cascade.
-            options: of the model's kind, as the flags of `nnUNetXModal_predict`; what is a folder there is an image
-                here: `roi=mask`.
+            options: of the model's kind, as the flags of `nnUNetXModal_predict`; what is a folder with a file of each
+                case there is an image here: `roi=mask`; and `extents={"liver": (8, 19)}` of few-shot models, slices of
+                the image counted from 0.
 
         Returns:
             The label map of a model that segments, on the grid of the images; of others the map (reconstruction),
@@ -137,7 +138,7 @@ class Model:
             for number, name in enumerate(self.channels):
                 if name in images:
                     _write(images[name], work / "images" / f"{_CASE}_{number:04d}{_ENDING}")
-            given = {name: _as_folder(value, work / "options" / name) for name, value in options.items()}
+            given = {name: self._in_file(name, value, work / "options" / name) for name, value in options.items()}
             stage = None if previous_stage is None else Path(_as_folder(previous_stage, work / "previous_stage"))
             request = replace(self._request, options=given, previous_stage=stage)
             result = self._predicted(request)
@@ -167,6 +168,9 @@ class Model:
             predictor.follow_axes(request, self._folder)
             predictor.predict_folder(request)
         return predictor.read_result(_CASE, request.output)
+
+    def _in_file(self, name: str, value: Any, folder: Path) -> Any:
+        return self._predictor.option_in_file(name, _as_folder(value, folder), _CASE, folder)
 
     def _check(self, images: Mapping[str, sitk.Image]) -> None:
         known = ", ".join(self.channels)

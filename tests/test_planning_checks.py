@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xmodal import planning
+from nnunet_xmodal.commands import plan_and_preprocess
 from nnunet_xmodal.commands.plan_and_preprocess import parser, request_of
 from nnunet_xmodal.errors import XModalError
 
@@ -55,6 +56,22 @@ def test_a_sound_dataset_passes_without_a_remark(raw, capsys):
     with pytest.raises(Stopped):
         plan()
     assert "remark" not in capsys.readouterr().err
+
+
+def test_what_was_planned_is_printed_as_a_table(raw, make_plans, monkeypatch, capsys):
+    written = raw.parents[1] / "nnUNet_preprocessed" / raw.name / "nnUNetPlans.json"
+
+    def write_plans(*request):
+        written.parent.mkdir(exist_ok=True)
+        written.write_text(json.dumps(make_plans(3, patch_size=(16, 32, 32))))
+        return None, written.stem
+
+    monkeypatch.setattr(planning, "extract_fingerprints", lambda *request, **others: None)
+    monkeypatch.setattr(planning, "plan_experiment_dataset", write_plans)
+    plan_and_preprocess.main(["-d", "602", "-npfp", "1", "--no_pbar", "--no_pp"])
+    table = capsys.readouterr().out.split(f"{written}:\n")[1].splitlines()
+    assert table[0].split()[:2] == ["configuration", "spacing"]
+    assert table[1].split() == ["3d_fullres", "1×1×1", "16×32×32", "2", "3", "4–8", "PlainConvUNet"]
 
 
 @pytest.mark.parametrize(

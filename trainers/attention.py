@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import nn
 
+from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.networks.blocks.at_bottleneck import AtBottleneck
 from nnunet_xmodal.networks.blocks.attention_gates import AttentionGates
 from nnunet_xmodal.networks.blocks.dual_attention import DualAttention
@@ -43,10 +44,15 @@ class nnUNetTrainerFA(XModalTrainer):
         return partial(_at_bottleneck, block)
 
     @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return one stream of all channels."""
+        return as_one_input(streams)
+
+    @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
         """Build the untrained network of the plan."""
-        every_channel = sorted(index for stream in plan.streams for index in stream)
-        return MultiStreamUNet(**{**plan.arguments, "streams": [every_channel]}, attention=cls.attention())
+        streams = cls.streams_read(plan.streams)
+        return MultiStreamUNet(**{**plan.arguments, "streams": streams}, attention=cls.attention())
 
 
 class nnUNetTrainerFALiteral(nnUNetTrainerFA):

@@ -1,6 +1,6 @@
 """nnU-Net's own network on cases that lack channels: what models for any streams have to beat."""
 
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import Streams, as_one_input, channel_names_of
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.networks.zero_filled_unet import ZeroFilledUNet
@@ -23,6 +23,11 @@ class nnUNetTrainerZeroFill(TrainsOnIncompleteCases, XModalTrainer):
         """Add to the plans that every channel may be absent by itself."""
         super().set_up(plans, configuration, dataset_json)
         plans["xmodal"]["can_be_absent"] = [[channel] for channel in range(len(channel_names_of(dataset_json)))]
+
+    @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return one stream of all channels."""
+        return as_one_input(streams)
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> ZeroFilledUNet:

@@ -7,6 +7,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_xmodal.datasets.streams import Streams
 from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.losses.sum_over_branches import SumOverBranches
 from nnunet_xmodal.networks.blocks.cbam import CBAM
@@ -125,6 +126,11 @@ class nnUNetTrainerCMFFMean(nnUNetTrainerCMFF):
     """
 
     branches = "AB"
+
+    @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return the streams of the branches."""
+        return [streams["AB".index(branch)] for branch in cls.branches]
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> BranchesUNet:

@@ -10,6 +10,7 @@ from math import isfinite
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
+from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.losses.attention_distillation import DistilledSegmentationLoss
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
@@ -194,10 +195,15 @@ class nnUNetTrainerCSADEarlyFusion(nnUNetTrainerCSAD):
     fuse = False
 
     @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return one stream of all channels."""
+        return as_one_input(streams)
+
+    @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
         """Build the untrained network of the plan."""
-        every_channel = sorted(index for stream in plan.streams for index in stream)
-        return MultiStreamUNet(**{**plan.arguments, "streams": [every_channel]}, distillation=cls.distillation())
+        streams = cls.streams_read(plan.streams)
+        return MultiStreamUNet(**{**plan.arguments, "streams": streams}, distillation=cls.distillation())
 
 
 class nnUNetTrainerCSADPrintedEarlyFusion(PrintedReading, nnUNetTrainerCSADEarlyFusion):

@@ -1,5 +1,6 @@
 """MultiResUNet (Ibtehaz and Rahman, 2020)."""
 
+from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.networks.multi_res_unet import MultiResUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
@@ -7,6 +8,11 @@ from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 class nnUNetTrainerMultiResUNet(XModalTrainer):
     """MultiRes blocks and Res paths; all streams are one input."""
+
+    @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return one stream of all channels."""
+        return as_one_input(streams)
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiResUNet:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
 from nnunet_xmodal.networks.correspondence_reg import CorrespondenceReg
@@ -85,6 +86,11 @@ class nnUNetTrainerDVNet(RegistrationTrainer):
     """DVNet (Sun et al., 2018), as Song et al. compare with it: a 2D network of the volumes' slices."""
 
     @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return one stream of all channels."""
+        return as_one_input(streams)
+
+    @classmethod
     def network_on_grid(cls, grid: Sequence[int]) -> nn.Module:
         """Build the 2D network."""
         return DVNet(grid)
@@ -92,6 +98,11 @@ class nnUNetTrainerDVNet(RegistrationTrainer):
 
 class nnUNetTrainerMSReg(RegistrationTrainer):
     """MSReg (Guo et al., 2020): a ResNeXt of both volumes."""
+
+    @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return one stream of all channels."""
+        return as_one_input(streams)
 
     @classmethod
     def network_on_grid(cls, grid: Sequence[int]) -> nn.Module:

@@ -1,5 +1,6 @@
 """nnU-Net's own network on one stream: UNet(T2W), UNet(ADC) of the paper (Zhang et al., 2020, Table III)."""
 
+from nnunet_xmodal.datasets.streams import Streams
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
@@ -16,6 +17,11 @@ class nnUNetTrainerStream0(XModalTrainer):
     stream = 0
 
     @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return the stream alone."""
+        return [streams[cls.stream]]
+
+    @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:
         """Build the untrained network of the plan."""
         if cls.stream >= len(plan.streams):
@@ -25,7 +31,7 @@ class nnUNetTrainerStream0(XModalTrainer):
             )
         ignored = [index for stream in plan.streams for index in stream if stream is not plan.streams[cls.stream]]
         return MultiStreamUNet(
-            **{**plan.arguments, "streams": [plan.streams[cls.stream]]},
+            **{**plan.arguments, "streams": cls.streams_read(plan.streams)},
             ignored_channels=ignored,
         )
 

@@ -1,7 +1,7 @@
 """Pages of the viewer for the cases that a report draws."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -11,6 +11,7 @@ from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Overlay
 from nnunet_xmodal.datasets.checks import files_by_channel
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.viewing.case_panels import CaseFiles
 from nnunet_xmodal.viewing.niivue import widget
 from nnunet_xmodal.viewing.panels import MOST_PANELS
@@ -29,6 +30,8 @@ def with_pages(
 ) -> list[Overlay]:
     """Write `view/<case>.html` for every case that is drawn, and return the pictures with their pages.
 
+    Probabilities that lie beside predictions are shown, too, as far as there are panels for those of all models.
+
     Args:
         images: nnU-Net's `imagesTr`, shown beneath; None, or without the files of a case, shows label maps alone.
         output: folder of the report.
@@ -43,16 +46,32 @@ def with_pages(
     shown = []
     for overlay in overlays:
         of_case = channels.get(overlay.case, {})
-        predictions = {model.name: model.cases[overlay.case].prediction for model in models}
+        predictions = {
+            model.name: file for model in models if (file := model.cases[overlay.case].prediction) is not None
+        }
+        probabilities = _that_fit(_probabilities(overlay.case, predictions), 1 + len(predictions), dataset_json)
+        panels = 1 + len(predictions) + len(probabilities) * len(foreground(dataset_json))
         files = CaseFiles(
             overlay.case,
-            images=[of_case[number] for number in sorted(of_case)][: MOST_PANELS - 1 - len(models)],
-            label_maps={reference: reference_file(references, overlay.case, models[0])}
-            | {name: file for name, file in predictions.items() if file is not None},
+            images=[of_case[number] for number in sorted(of_case)][: MOST_PANELS - panels],
+            label_maps={reference: reference_file(references, overlay.case, models[0])} | predictions,
+            probabilities=probabilities,
         )
         page = write_page(files, dataset_json, output / FOLDER)
         shown.append(replace(overlay, page=f"{FOLDER}/{quote(os.fsencode(page.name))}"))
     return shown
+
+
+def _probabilities(case: str, predictions: Mapping[str, Path]) -> dict[str, Path]:
+    """Return model → the `.npz` that lies beside its prediction, as `--npz` and `--save_probabilities` leave it."""
+    files = {name: prediction.with_name(f"{case}.npz") for name, prediction in predictions.items()}
+    return {name: file for name, file in files.items() if file.is_file()}
+
+
+def _that_fit(probabilities: dict[str, Path], label_maps: int, dataset_json: dict) -> dict[str, Path]:
+    """Return all of them or, where a browser could not draw them beside an image, none."""
+    panels = label_maps + len(probabilities) * len(foreground(dataset_json))
+    return probabilities if panels < MOST_PANELS else {}
 
 
 def check_viewable(models: Sequence[ModelResults]) -> None:

@@ -109,6 +109,11 @@ def streams_of(plans: dict, configuration_architecture: dict, dataset_json: dict
     return of_dataset or [[index] for index in range(len(names))]
 
 
+def as_one_input(streams: Streams) -> Streams:
+    """Return the one stream of all their channels, in the order of their numbers."""
+    return [sorted(index for stream in streams for index in stream)]
+
+
 def describe_streams(streams: Streams, channel_names: Sequence[str]) -> str:
     """Return streams as text: `T1+T1c | T2+FLAIR`."""
     return " | ".join("+".join(channel_names[index] for index in stream) for stream in streams)

@@ -15,17 +15,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.model_temperature import NAME as TEMPERATURE
 
 CARD = "model_card.json"
 """Beside plans.json."""
 
-_READ = re.compile(r"(plans|dataset|dataset_fingerprint|model_card)\.json")
+BESIDE_FOLDS = ("plans.json", "dataset.json", "dataset_fingerprint.json", TEMPERATURE)
+"""What travels of a model's folder beside the checkpoints, as far as it is there."""
+
 _LARGEST_JSON = 256 << 20
 _BLOCK = 1 << 20  # bytes
 
 
 def unpack_model(file: Path, place: Path, checkpoint: str) -> Path:
-    """Save the models of a zip in a folder: plans.json, dataset.json, card, and the checkpoint of every fold.
+    """Save the models of a zip in a folder: `BESIDE_FOLDS`, card, and the checkpoint of every fold.
 
     Args:
         place: empty folder.
@@ -124,7 +127,7 @@ def _wanted(opened: zipfile.ZipFile, file: Path, checkpoint: str) -> list[zipfil
 
 def _is_read(path: PurePosixPath, checkpoint: str | None) -> bool:
     """Whether a prediction reads a file of this name; with None any checkpoint counts."""
-    if _READ.fullmatch(path.name):
+    if path.name in (*BESIDE_FOLDS, CARD):
         return True
     in_fold = re.fullmatch(r"fold_(\d+|all)", path.parent.name)
     return bool(in_fold) and (path.name == checkpoint if checkpoint is not None else path.suffix == ".pth")

@@ -136,6 +136,18 @@ class GuardedPredictor(nnUNetPredictor):
         """
         yield from cases
 
+    def option_in_file(self, name: str, value: Any, case: str, folder: Path) -> Any:
+        """Return what a request holds for an option that is given in memory; the opposite of `read_result`.
+
+        Args:
+            name, value: of the option; images are in files by then.
+            folder: for what has to lie in a file; made if it is needed.
+
+        Raises:
+            XModalError: for a value that the option does not take.
+        """
+        return value
+
     def read_result(self, case: str, output: Path) -> Any:
         """Read what `predict_folder` has written of a case.
 

@@ -13,6 +13,7 @@ from nnunet_xmodal.datasets.stored_axes import (
     tell_of_other_axes,
 )
 from nnunet_xmodal.files.dataset_json import read_dataset_json
+from nnunet_xmodal.files.model_files import read_model_dataset_json
 from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.geometry.orientation import towards_lps
 from nnunet_xmodal.prediction.request import PredictionRequest
@@ -37,7 +38,8 @@ def follow_axes_of_training(predictor: nnUNetPredictor, model: Path, request: Pr
     """
     plans, dataset_json = predictor.plans_manager.plans, predictor.dataset_json
     turns, support = predictor.turns, request.options.get("support")
-    wanted = axes_of_model(model, plans, dataset_json)
+    # the images may have another ending than the validations, in memory and from scanners
+    wanted = axes_of_model(model, plans, read_model_dataset_json(model))
     if wanted is None and turns == ALWAYS and support:
         wanted = _axes_of_support(Path(support))
     channels = files_by_channel(request.images, dataset_json["file_ending"])

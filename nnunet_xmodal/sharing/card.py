@@ -17,17 +17,26 @@ from nnunet_xmodal.files.model_zip import CARD, read_card
 from nnunet_xmodal.sharing.request import LICENCE, USE, ExportRequest
 
 UNSAID = "not stated"
+_CALIBRATED = "temperature {:.4g}, which nnUNetXModal_predict --temperature divides the logits by"
 _LARGEST = 4 << 20  # bytes of a card that is shown
 
 
 def make_card(
-    request: ExportRequest, plans: Mapping, dataset_json: Mapping, scores: Sequence[Mapping], source: str
+    request: ExportRequest,
+    plans: Mapping,
+    dataset_json: Mapping,
+    scores: Sequence[Mapping],
+    source: str,
+    streams: str | None,
+    temperature: float | None,
 ) -> dict[str, Any]:
     """Write a card, but for the sums of the files.
 
     Args:
         request: with every name of its model.
         source: of the scores, e.g. "nnUNetXModal_compare".
+        streams: "T2W | ADC", see `streams_read_by`; None where nothing is known.
+        temperature: with which the model is calibrated; None for a model that is not.
     """
     model = request.model
     configuration = _inherited(plans["configurations"], model.configuration)
@@ -50,13 +59,14 @@ def make_card(
             "trainer": model.trainer,
             "what it does": entry.what if entry else "",
             "paper": entry.paper if entry else "",
-            "streams": plans.get("xmodal", {}).get("streams"),
+            "streams": streams,
             "plans": model.plans,
             "configuration": model.configuration,
             "folds": list(model.folds),
             "checkpoint": model.checkpoint,
             "patch": configuration.get("patch_size"),
             "spacing in mm": configuration.get("spacing"),
+            "calibration": _CALIBRATED.format(temperature) if temperature is not None else "",
         },
         "scores": {"of": source, "rows": list(scores)},
         "software": {"nnunet-xmodal": __version__, **{name: version(name) for name in ("nnunetv2", "torch")}},

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -251,6 +252,30 @@ def test_drawn_cases_have_a_page_to_look_at(results, compare, monkeypatch):
     report = (made.output / "report.html").read_text(encoding="utf-8")
     assert len(pages) == 2 and all(f'href="view/{page.name}"' in report for page in pages)
     assert all("<figcaption>reference <output>" in page.read_text(encoding="utf-8") for page in pages)
+
+
+def save_probabilities(results, trainer, channels=2):
+    """For every prediction, of regions that overlap."""
+    for file in results.model_folder(trainer).glob("fold_*/validation/*.nii.gz"):
+        label_map = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+        probabilities = np.stack([label_map > level for level in range(channels)]).astype(np.float16)
+        np.savez_compressed(file.with_name(f"{file.name[:-7]}.npz"), probabilities=probabilities)
+
+
+@pytest.mark.parametrize("panels, shown", [(6, True), (5, False)])
+def test_pages_show_the_probabilities_that_were_saved(results, compare, monkeypatch, panels, shown):
+    """Of one of two trainers: reference, two predictions, two probabilities, and an image."""
+    for place in ("comparison.pages", "viewing.page"):
+        monkeypatch.setattr(f"nnunet_xmodal.{place}.widget", str)
+    monkeypatch.setattr("nnunet_xmodal.comparison.pages.MOST_PANELS", panels)
+    for shift, trainer in enumerate(("nnUNetTrainer", "nnUNetTrainerCSAD"), start=1):
+        results.add(trainer, shift=shift)
+    save_probabilities(results, "nnUNetTrainerCSAD")
+    made = compare(*MODELS, "-tr", "nnUNetTrainer", "nnUNetTrainerCSAD", "--overlays", "1", "--viewer")
+    (page,) = (made.output / "view").iterdir()
+    titles = re.findall("<figcaption>(.*?) <output>", page.read_text(encoding="utf-8"))
+    expected = ["T2", "reference", "nnUNetTrainer", "nnUNetTrainerCSAD"]
+    assert titles == expected + [f"nnUNetTrainerCSAD: probability of {label}" for label in ("whole", "core") if shown]
 
 
 def test_a_fold_of_all_is_told_to_be_no_validation(results, compare):

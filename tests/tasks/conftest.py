@@ -1,14 +1,16 @@
 """Model folders as trainings leave them, and predictions in this process."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from nnunet_xmodal.commands import export
 from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.model import Model
 
 
 @pytest.fixture
@@ -54,3 +56,20 @@ def run(tmp_path) -> Callable[..., None]:
         predictor.predict_folder(request)
 
     return run
+
+
+@pytest.fixture
+def from_folder_and_zip(tmp_path, monkeypatch) -> Callable[[Path], Iterator[Model]]:
+    """`(folder)` → the model of a folder, then that of its zip, without nnU-Net's variables."""
+
+    def load(folder: Path) -> Iterator[Model]:
+        file = tmp_path / "exported.zip"
+        export.main(["-m", str(folder), "-o", str(file), "--overwrite"])
+        with monkeypatch.context() as patched:
+            for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+                patched.delenv(variable)
+            for place in (folder, file):
+                with Model.load(place, device="cpu", mirroring=False, step_size=1.0) as model:
+                    yield model
+
+    return load

@@ -12,6 +12,7 @@ from torch import nn
 from nnunet_xmodal.datasets.background_loading import Augmenter, started
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
+from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.datasets.turned_cases import TurnedCases
 from nnunet_xmodal.losses.few_shot import EpisodeLoss
 from nnunet_xmodal.losses.finite import check_finite
@@ -77,6 +78,11 @@ class FewShotTrainer(NotedSight, TwoValidations, OwnTaskTrainer):
         """Add to the plans whether labels are regions: a network learns the number of outputs, not what they are."""
         super().set_up(plans, configuration, dataset_json)
         plans["xmodal"]["regions"] = PlansManager(plans).get_label_manager(dataset_json).has_regions
+
+    @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return one stream of all channels."""
+        return as_one_input(streams)
 
     @classmethod
     def network_from_plans(

@@ -68,3 +68,4 @@ class TwoValidations(OwnTaskTrainer):
             *self.ranks,
         )
         self.print_to_log_file(f"Mean protocol_Dice: {mean:.4f}")
+        self.logger.log_summary("final_val/protocol_Dice", mean)

@@ -12,7 +12,7 @@ from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import Augmenter, in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import Streams, as_one_input, channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import inside
@@ -68,6 +68,11 @@ class ReconstructionTrainer(OwnTaskTrainer):
         """
         self.target = TargetChannel.of_plans(plans, type(self).__name__)
         super().set_up(plans, configuration, dataset_json)
+
+    @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return one stream of all channels."""
+        return as_one_input(streams)
 
     @classmethod
     def attention(cls) -> SkipAttention | None:

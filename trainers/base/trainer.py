@@ -16,7 +16,7 @@ from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
 from nnunet_xmodal.datasets.presence import Missing, missing_of, named
-from nnunet_xmodal.datasets.streams import channel_names_of, describe_streams, streams_of
+from nnunet_xmodal.datasets.streams import Streams, channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.complete import is_complete
@@ -95,6 +95,11 @@ class XModalTrainer(nnUNetTrainer):
             **plans.get("xmodal", {}),
             "streams": streams_of(plans, _architecture(plans, configuration), dataset_json),
         }
+
+    @classmethod
+    def streams_read(cls, streams: Streams) -> Streams:
+        """Return which channels the network reads, and which of them together, where the plans have these streams."""
+        return streams
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:

@@ -1,5 +1,6 @@
 """Organs whose first and last slice are known: a table says for a case between which slices of its file one lies."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,33 @@ def read_extents(file: Path, cases: Sequence[Case], dataset_json: dict, label_ma
             raise XModalError(f"{where} gives {row['label']} of {row['case']} a second time: delete one.")
         of_case[label] = int(row["first"]), int(row["last"])
     return extents
+
+
+def write_extents(of_labels: Mapping[str | int, Sequence[int]], case: str, folder: Path) -> Path:
+    """Write the extents of one case as a table that `read_extents` reads.
+
+    Args:
+        of_labels: name or value of a label → its first and last slice, counted from 0.
+        folder: made if it is not there.
+
+    Returns:
+        The table.
+
+    Raises:
+        XModalError: for a label without two slices.
+    """
+    rows = []
+    for label, slices in of_labels.items():
+        if isinstance(slices, str) or not isinstance(slices, Sequence) or len(slices) != 2:
+            raise XModalError(
+                f"extents of {label} are {slices!r}: give the numbers of the first and the last slice, (8, 19)."
+            )
+        rows.append((case, label, *slices))
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "extents.csv"
+    with open(file, "w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows([COLUMNS, *rows])
+    return file
 
 
 def _outputs(dataset_json: dict, label_manager: LabelManager) -> dict[str, int]:

@@ -28,6 +28,7 @@ from nnunet_xmodal.tasks.few_shot.extents import (
     check_extents,
     chunks_at,
     read_extents,
+    write_extents,
 )
 from nnunet_xmodal.tasks.few_shot.largest_component import keep_largest_components
 from nnunet_xmodal.tasks.few_shot.options import FewShotOptions
@@ -84,6 +85,16 @@ class FewShotPredictor(WholeFilesPredictor):
         if self.options.extents is not None:
             self.use_extents(Path(self.options.extents), cases)
         check_and_predict(self, cases, request)
+
+    def option_in_file(self, name: str, value: Any, case: str, folder: Path) -> Any:
+        """Write extents of one case, label → (first, last slice), to a table; other values stay.
+
+        Raises:
+            XModalError: for what is no pair of slices.
+        """
+        if name != "extents" or not isinstance(value, Mapping):
+            return value
+        return str(write_extents(value, case, folder))
 
     def use_extents(self, file: Path, cases: Sequence[Case]) -> None:
         """Look for organs only where a table says that they are.

@@ -1,7 +1,6 @@
 """`nnUNetXModal_predict` with reconstructions: what is read, in which unit, and what is written where."""
 
-from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import product
 
 import numpy as np
@@ -14,25 +13,9 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.model import Model
 from nnunet_xmodal.networks.rescaled import Rescaled
 from nnunet_xmodal.physics.units import one_ppm_in
-from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.reconstruction.predictor import ReconstructionPredictor
-
-
-def test_a_map_in_memory(make_predictor, write, field, tmp_path):
-    write("anna_0000.nii.gz", field)
-    image = sitk.ReadImage(str(tmp_path / "in" / "anna_0000.nii.gz"))
-    mask = sitk.Cast(image != 0, sitk.sitkUInt8)
-    work = tmp_path / "work"
-    request = PredictionRequest(work / "images", work / "output", configuration="3d_fullres", model=tmp_path)
-    request = replace(request, preprocessing_processes=0, progress=False)
-    model = Model(make_predictor(), request, tmp_path, ExitStack())
-    assert model.channels == ["field"]
-    for options in ({}, {"mask": mask}):  # twice: nothing of a call is left behind
-        made = sitk.GetArrayFromImage(model({"field": image}, **options))
-        np.testing.assert_allclose(made, field, rtol=1e-5, atol=1e-5 * np.abs(field).max())
 
 
 @pytest.mark.parametrize(

@@ -147,12 +147,21 @@ def test_stock_prediction_names_the_command(make_model):
         nnUNetPredictor(device=torch.device("cpu")).initialize_from_trained_model_folder(str(folder), (0,))
 
 
-def test_a_transform_in_memory(make_model, images, tmp_path):
+def test_a_transform_in_memory(make_model, images, tmp_path, from_folder_and_zip):
     folder = make_model(IMAGE, FIRST)
     given = {name: sitk.ReadImage(str(tmp_path / "in" / f"anna_{n:04d}.nii.gz")) for n, name in enumerate(("MR", "US"))}
-    with Model.load(folder, device="cpu") as model:
+    for model in from_folder_and_zip(folder):
+        assert model.channels == ["MR", "US"]
         for _ in range(2):
             assert_same_transform(model(given), back(FIRST))
-        begun = model(given, init="geometry")
-    assert isinstance(begun, sitk.Euler3DTransform)
-    assert_same_transform(begun, back(FIRST))
+        begun = model(given, init="geometry", roi=sitk.ReadImage(str(tmp_path / "labels" / "anna.nii.gz")))
+        assert isinstance(begun, sitk.Euler3DTransform)
+        assert_same_transform(begun, back(FIRST))
+
+
+def test_a_second_stage_in_memory_lies_beside_the_first(make_model, images, tmp_path):
+    folder = make_model(IMAGE, FIRST)
+    make_model(STAGE2, SECOND)
+    given = {name: sitk.ReadImage(str(tmp_path / "in" / f"anna_{n:04d}.nii.gz")) for n, name in enumerate(("MR", "US"))}
+    with Model.load(folder, device="cpu") as model:
+        assert_same_transform(model(given, stage2=STAGE2), back(FIRST, SECOND))

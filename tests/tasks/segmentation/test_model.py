@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from resident_memory import resident
 
 from nnunet_xmodal.commands import export, predict
 from nnunet_xmodal.errors import XModalError
@@ -126,6 +127,21 @@ def test_a_mask_in_memory(model, run, scans, tmp_path):
                 loaded(images, **options)
 
 
+def test_the_second_stage_of_a_cascade_in_memory(make_model, scans, run, tmp_path, nnunet_folders, from_folder_and_zip):
+    flags = make_model(cascade=True)
+    scans(cases=["anna"])
+    run(flags, "out", "-prev_stage_predictions", tmp_path / "masks", *QUICK)
+    expected, previous = (voxels(read(tmp_path / name / "anna.nii.gz")) for name in ("out", "masks"))
+    assert len(np.unique(expected)) > 1 and previous.any()
+    (folder,) = (nnunet_folders / "nnUNet_results").glob("*/*")
+    for model in from_folder_and_zip(folder):
+        images = images_of("anna", tmp_path)
+        made = model(images, previous_stage=read(tmp_path / "masks" / "anna.nii.gz"))
+        np.testing.assert_array_equal(voxels(made), expected)
+        with pytest.raises(XModalError, match="second stage of a cascade: predict 3d_lowres first"):
+            model(images)
+
+
 def test_a_full_disk_is_no_answer(model, scans, tmp_path, full_disk):
     scans(cases=["anna"])
     images = images_of("anna", tmp_path)
@@ -218,10 +234,6 @@ def test_without_a_model_or_images(capsys):
 def test_fifty_calls_take_no_more_memory_than_ten(model, scans, tmp_path):
     scans()
     images = images_of("anna", tmp_path)
-
-    def resident() -> int:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     with Model.load(model[1], device="cpu", mirroring=False, step_size=1.0) as loaded:
         for _ in range(10):

@@ -1,8 +1,6 @@
 """Which channels are made of which files, on which scale."""
 
 import json
-from contextlib import ExitStack
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +10,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.model import Model
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
-from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.synthesis.predictor import SynthesisPredictor
 
 STREAMS = [[0, 3], [1, 2]]
@@ -84,23 +80,6 @@ def normalised(array):
 
 def read(file):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-
-
-def test_images_in_memory(predictor, images, tmp_path, make_plans):
-    arrays = images("anna", [0, 3])
-    names = predictor.dataset_json["channel_names"]
-    given = {names[str(n)]: sitk.ReadImage(str(tmp_path / "in" / f"anna_{n:04d}.nii.gz")) for n in (0, 3)}
-    work = tmp_path / "work"
-    request = PredictionRequest(work / "images", work / "output", configuration="2d", model=tmp_path, device="cpu")
-    request = replace(request, preprocessing_processes=0, progress=False)
-    model = Model(predictor, request, tmp_path, ExitStack())
-    for _ in range(2):
-        made = model(given)
-        assert set(made) == {names["1"], names["2"]}
-        for channel, source in ((1, 3), (2, 0)):
-            array = sitk.GetArrayFromImage(made[names[str(channel)]])
-            np.testing.assert_allclose(array, normalised(arrays[source]), atol=1e-4)
-            assert made[names[str(channel)]].GetOrigin() == next(iter(given.values())).GetOrigin()
 
 
 def test_only_what_is_missing_is_made_and_goes_by_the_number_in_the_name(predictor, images, tmp_path, run):
