@@ -135,10 +135,13 @@ def step_seconds(trainer: nnUNetTrainer, batch: dict) -> float:
 
 
 def scale_widths(plans: dict, configuration: str, share: float) -> None:
-    """Multiply the widths of a configuration, rounded to multiples of four, in place."""
-    arguments = plans["configurations"][configuration]["architecture"]["arch_kwargs"]
-    if share != 1:
-        arguments["features_per_stage"] = [max(4, 4 * round(share * w / 4)) for w in arguments["features_per_stage"]]
+    """Multiply the widths of a configuration, which may inherit them, rounded to multiples of four, in place."""
+    if share == 1:
+        return
+    architecture = deepcopy(PlansManager(plans).get_configuration(configuration).configuration["architecture"])
+    arguments = architecture["arch_kwargs"]
+    arguments["features_per_stage"] = [max(4, 4 * round(share * w / 4)) for w in arguments["features_per_stage"]]
+    plans["configurations"][configuration]["architecture"] = architecture
 
 
 def forward_flops(trainer: nnUNetTrainer, share: float) -> int:
