@@ -5,6 +5,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from nnunet_xmodal.files.lock_file import ENDING, lock_of
+
 
 @contextmanager
 def locked(log: TextIO) -> Iterator[bool]:
@@ -36,16 +38,13 @@ def locked(log: TextIO) -> Iterator[bool]:
 @contextmanager
 def _locked_elsewhere(log: Path) -> Iterator[bool]:
     """The lock of a file beside the log: Windows lets nobody else read a file that is locked."""
-    from filelock import FileLock, Timeout
-
-    file = log.with_name(f".{log.name}.nnUNetXModal.lock")
-    lock = FileLock(file, timeout=0)
+    file = log.with_name(f".{log.name}{ENDING}")
     try:
-        lock.acquire()
-    except Timeout:
+        lock = lock_of(file)
+    except BlockingIOError:
         yield False
         return
-    except NotImplementedError:  # a file system without locks
+    if lock is None:
         yield True
         return
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.lock_file import ENDING, lock_of
 from nnunet_xmodal.files.temporary import sweep
 from nnunet_xmodal.processes import terminate_workers
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Lock: TypeAlias = "int | FileLock"
 """A descriptor, or filelock's on Windows, where fcntl is not there."""
 
-_ENDING = ".nnUNetXModal.lock"
 _SHOWN = 160  # characters of the other command
 _claims: dict[Path, tuple[int, int | None]] = {}
 """Files of claims → the process that opens them, and their descriptor once there is one; until they are removed."""
@@ -32,7 +32,7 @@ _claims: dict[Path, tuple[int, int | None]] = {}
 
 def is_claim(file: Path) -> bool:
     """Return whether a file is this module's, which is there while a command writes (or was killed)."""
-    return file.name.startswith(".") and file.name.endswith(_ENDING)
+    return file.name.startswith(".") and file.name.endswith(ENDING)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _make(folder: Path, made: list[Path]) -> None:
 
 
 def _name(part: str) -> str:
-    return f".{part}{_ENDING}"
+    return f".{part}{ENDING}"
 
 
 def _locked(file: Path, make: bool = True) -> Lock | None:
@@ -146,16 +146,10 @@ def _close(file: Path, descriptor: int) -> None:
 
 
 def _locked_elsewhere(file: Path) -> FileLock | None:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(file, timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
+        return lock_of(file)
+    except BlockingIOError:
         raise XModalError(_taken(file)) from None
-    except NotImplementedError:  # a file system without locks
-        return None
-    return lock
 
 
 def _opened(file: Path, make: bool) -> int:

@@ -2,11 +2,11 @@
 
 import errno
 import os
-import subprocess
 import sys
 
 import filelock  # noqa: F401  before a test hides fcntl from it
 import pytest
+from holders import holders
 
 from nnunet_xmodal.crossval.fold_lock import locked
 from nnunet_xmodal.files.claim import is_claim
@@ -38,19 +38,9 @@ def log(tmp_path):
 @pytest.fixture
 def hold(with_fcntl, log):
     """`()` → a process that has the lock."""
-    processes = []
-
-    def start() -> subprocess.Popen:
-        script = "import sys\n" + HIDDEN * (not with_fcntl) + HOLDER
-        words = [sys.executable, "-c", script, log.name]
-        processes.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        assert processes[-1].stdout.readline() == "True\n"
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+    script = "import sys\n" + HIDDEN * (not with_fcntl) + HOLDER
+    with holders(script, says="True") as start:
+        yield lambda: start(log.name)
 
 
 def test_it_is_ours_alone_and_free_again_afterwards(with_fcntl, log, tmp_path):

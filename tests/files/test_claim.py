@@ -9,6 +9,7 @@ from pathlib import Path
 
 import filelock  # noqa: F401  before a test hides fcntl from it
 import pytest
+from holders import holders
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files import claim, temporary
@@ -28,18 +29,8 @@ with claimed(sys.argv[1], *sys.argv[2:]):
 @pytest.fixture
 def hold(tmp_path):
     """`(part)` → a process that holds `tmp_path / "out"`."""
-    processes = []
-
-    def start(*part: str) -> subprocess.Popen:
-        words = [sys.executable, "-c", HOLDER, str(tmp_path / "out"), *part]
-        processes.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        assert processes[-1].stdout.readline() == "held\n"
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+    with holders(HOLDER, says="held") as start:
+        yield lambda *part: start(str(tmp_path / "out"), *part)
 
 
 def test_the_second_one_says_who_is_at_it_and_writes_nothing(hold, tmp_path):

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_xmodal import trainers
 from nnunet_xmodal.commands import export
 from nnunet_xmodal.commands.predict import parser, request_of
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.model import Model
+from nnunet_xmodal.prediction.building import building
 
 
 @pytest.fixture
@@ -40,6 +43,25 @@ def write_model(nnunet_folders) -> Callable[..., Path]:
             }
             torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
         return folder
+
+    return write
+
+
+@pytest.fixture
+def write_untrained_model(write_model) -> Callable[[str, dict, dict], Path]:
+    """`(trainer, plans, dataset_json)` → folder of a model with one fold, of random weights."""
+
+    def write(trainer: str, plans: dict, dataset_json: dict) -> Path:
+        manager = PlansManager(plans)
+        (configuration,) = plans["configurations"]
+        channels = len(dataset_json["channel_names"])
+        heads = manager.get_label_manager(dataset_json).num_segmentation_heads
+        torch.manual_seed(3)
+        with building("predictor"):
+            network = getattr(trainers, trainer).build_network_architecture(
+                manager, manager.get_configuration(configuration), channels, heads, False
+            )
+        return write_model(trainer, plans, dataset_json, [network])
 
     return write
 

@@ -3,19 +3,15 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 from field_predictions import SPACING, read
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_xmodal import trainers
 from nnunet_xmodal.commands import predict
-from nnunet_xmodal.prediction.building import building
 
 TRAINER = "nnUNetTrainerQSMDirect"
 
 
 @pytest.fixture
-def folder(write_model, make_plans):
+def folder(write_untrained_model, make_plans):
     """A model with random weights that maps fields in Hz at 7 T."""
     plans = make_plans(3, channels=2, patch_size=(8, 8, 8))
     plans["xmodal"] = {"target_channel": 1, "outputs": 1, "field": {"unit": "Hz", "B0": 7.0}}
@@ -28,12 +24,7 @@ def folder(write_model, make_plans):
         "numTraining": 5,
         "file_ending": ".nii.gz",
     }
-    manager = PlansManager(plans)
-    torch.manual_seed(3)
-    with building("predictor"):
-        build = (manager, manager.get_configuration("3d_fullres"), 2, 2, False)
-        network = getattr(trainers, TRAINER).build_network_architecture(*build)
-    return write_model(TRAINER, plans, dataset_json, [network])
+    return write_untrained_model(TRAINER, plans, dataset_json)
 
 
 def test_a_map_in_memory(folder, write, field, tmp_path, from_folder_and_zip):

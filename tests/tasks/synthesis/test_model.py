@@ -3,27 +3,18 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from organ_scans import image_of, noise, write
 
-from nnunet_xmodal import trainers
 from nnunet_xmodal.commands import predict
-from nnunet_xmodal.prediction.building import building
 
 TRAINER, NAMES = "nnUNetTrainerCMFTPaired", ("T1", "T1c", "T2")
 
 
 @pytest.fixture
-def folder(write_model, make_plans, make_dataset_json):
+def folder(write_untrained_model, make_plans, make_dataset_json):
     """A model with random weights that makes T1 and T2 of T1c, and T1c of both."""
     plans, dataset_json = make_plans(2, channels=3, streams=[[0, 2], [1]]), make_dataset_json(channels=3)
-    manager = PlansManager(plans)
-    torch.manual_seed(3)
-    with building("predictor"):
-        build = (manager, manager.get_configuration("2d"), 3, 3, False)
-        network = getattr(trainers, TRAINER).build_network_architecture(*build)
-    return write_model(TRAINER, plans, dataset_json, [network])
+    return write_untrained_model(TRAINER, plans, dataset_json)
 
 
 @pytest.mark.parametrize("given", [("T1c",), ("T1", "T2")], ids="+".join)
