@@ -101,14 +101,14 @@ class CorrespondenceReg(nn.Module):
         margins = [round(n * (1 - _INNER) / 2) for n in lattice]
         inner = [n - 2 * margin for n, margin in zip(lattice, margins)]
         every = [2 if n > _MOST_POSITIONS // 2 else 1 for n in inner]
-        axes = [torch.arange(m, n - m, s) for m, n, s in zip(margins, lattice, every)]
+        axes = [range(m, n - m, s) for m, n, s in zip(margins, lattice, every)]
         self.size = [len(axis) for axis in axes]
-        at = torch.cartesian_prod(*axes)  # N 3
+        at = torch.cartesian_prod(*[torch.tensor(axis) for axis in axes])  # N 3
         self.reach = [max(1, round(_REACH * n)) for n in lattice]
         shifts = torch.cartesian_prod(*[torch.arange(-r, r + 1) for r in self.reach])  # K 3
         padded = [n + 2 * r for n, r in zip(lattice, self.reach)]
-        self.slabs = [slice(z, z + 2 * self.reach[0] + 1) for z in axes[0].tolist()]
-        in_plane = at[: self.size[1] * self.size[2]] - torch.tensor([axes[0][0], 0, 0])  # P 3
+        self.slabs = [slice(z, z + 2 * self.reach[0] + 1) for z in axes[0]]
+        in_plane = at[: self.size[1] * self.size[2]] - torch.tensor([margins[0], 0, 0])  # P 3
         to = in_plane[:, None] + shifts + torch.tensor(self.reach)  # P K 3
         for name, value in (
             ("at", _flat(at, lattice)),
