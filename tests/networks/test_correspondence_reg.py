@@ -136,3 +136,10 @@ def test_it_compiles_without_a_graph_break():
     x = torch.rand(2, 2, 8, 16, 16)
     compiled = torch.compile(copy.deepcopy(network), fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, SPACING), network(x, SPACING), rtol=1e-4, atol=1e-4)
+
+
+def test_it_is_built_without_memory_as_costs_are_counted():
+    with torch.device("meta"):
+        network = CorrespondenceReg(GRID)
+        assert network(torch.empty(1, 2, *GRID)).shape == (1, 6)
+    assert {p.device.type for p in network.parameters()} == {"meta"}
