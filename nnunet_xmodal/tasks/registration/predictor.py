@@ -54,7 +54,7 @@ class Registration:
         first_grid: what the first step saw.
         seconds_network: of all networks.
         steps: their names and what they had to say.
-        disagreement: in mm, the last networks'.
+        disagreement: in mm, the largest of a step: a second stage is at one with itself where the first has failed.
     """
 
     transform: sitk.Euler3DTransform
@@ -229,7 +229,7 @@ def register(
         grids.append(grid)
         told.append(f"{step.name} ({found.note})" if found.note else step.name)
         if isinstance(step, NetworkStep):
-            seconds, disagreement = seconds + found.seconds, found.disagreement
+            seconds, disagreement = seconds + found.seconds, max(disagreement, found.disagreement)
     return Registration(transform, grids[0], seconds, tuple(told), disagreement)
 
 

@@ -23,8 +23,8 @@ from nnunet_xmodal.tasks.registration.mutual_information import MutualInformatio
 from nnunet_xmodal.tasks.registration.turning_point import matrix_about, turning_point
 
 SHIFTS = ((8.0, 6.0, 6.0), (8.0, -6.0, -6.0), (-8.0, 6.0, -6.0), (-8.0, -6.0, 6.0))
-"""mm along D, H, W, of the grids from which networks look a second time: corners of a tetrahedron, within the jitter of
-the training."""
+"""mm along D, H, W, of the further grids from which networks look: corners of a tetrahedron, within the jitter of the
+training."""
 
 
 class StepResult(NamedTuple):
@@ -45,7 +45,7 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkStep:
-    """The networks of all folds, whose transforms are averaged on SE(3), not their angles.
+    """The networks of all folds, on all grids, whose transforms are averaged on SE(3), not their angles.
 
     Attributes:
         name: of the trainer.
@@ -65,7 +65,9 @@ class NetworkStep:
     turns_about_corner: bool = False
 
     def __call__(self, grid: RegistrationGrid) -> StepResult:
-        """Register by the networks: what all folds find on this grid; its shifted ones tell how sure that is.
+        """Register by the networks: the mean of what all folds find on this grid and on its shifted ones.
+
+        How far they lie apart tells how sure that is.
 
         Raises:
             XModalError: where a network returns NaN or infinity.
@@ -85,7 +87,7 @@ class NetworkStep:
         if not torch.isfinite(found).all():
             raise XModalError(f"the network of {self.name} returned NaN or infinity.")
         on_this = torch.stack([rigid_transform.about(found[:, g], -_offset(one, grid)) for g, one in enumerate(grids)])
-        result = rigid_transform.mean_se3(found[:, 0])
+        result = rigid_transform.mean_se3(on_this.flatten(0, 1))
         return StepResult(result, perf_counter() - began, disagreement(on_this.flatten(0, 1)))
 
     def input_of(self, grids: Sequence[RegistrationGrid]) -> torch.Tensor:

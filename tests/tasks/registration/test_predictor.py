@@ -40,6 +40,19 @@ def inner(image):
     return sitk.GetArrayFromImage(image)[4:-4, 8:-8, 8:-8]
 
 
+class ByGrid(torch.nn.Module):
+    """A network that finds a shift along x of its own on every grid."""
+
+    def __init__(self, *shifts):
+        super().__init__()
+        self.six = torch.zeros(len(shifts), 6)
+        self.six[:, 0] = torch.tensor(shifts)
+
+    def forward(self, x, spacing):
+        assert len(x) == len(self.six)
+        return self.six
+
+
 @pytest.mark.parametrize("direction, init", one_fast_in(3, product(DIRECTIONS, ["none", "geometry"])))
 def test_the_written_transform_resamples_the_moving_image_as_it_is(
     make_predictor, run, write, tmp_path, direction, init
@@ -252,6 +265,24 @@ def test_folds_that_disagree_are_a_warning(make_predictor, run, write, tmp_path)
     run(make_predictor((8.0, 0, 0, 0, 0, 0), (-8.0, 0, 0, 0, 0, 0)))
     row = rows(tmp_path)["anna"]
     assert float(row["disagreement"]) == pytest.approx(8) and "disagree by 8.0 mm" in row["warning"]
+
+
+def test_the_answer_is_the_mean_over_the_grid_and_its_shifted_ones(make_predictor, run, write, tmp_path):
+    write(fixed_of(), moving_of(np.eye(4)))
+    run(make_predictor(network=ByGrid(9.0, -1.0, -1.0, -1.0, -1.0)))
+    row = rows(tmp_path)["anna"]
+    assert float(row["found_displacement"]) == pytest.approx(1, abs=1e-4)
+    assert float(row["disagreement"]) == pytest.approx(4, abs=1e-4)  # √((8² + 4·2²)/5)
+
+
+@pytest.mark.parametrize("first, second", [((9.0, -1.0), (0.0, 0.0)), ((0.0, 0.0), (9.0, -1.0))])
+def test_of_two_stages_the_larger_disagreement_counts(make_predictor, run, write, tmp_path, monkeypatch, first, second):
+    write(fixed_of(), moving_of(np.eye(4)))
+    stage2 = make_predictor(network=ByGrid(second[0], *[second[1]] * 4))
+    monkeypatch.setattr(RegistrationPredictor, "_second_stage", lambda *_: stage2)
+    run(make_predictor(network=ByGrid(first[0], *[first[1]] * 4)), "--stage2", "nnUNetTrainerAttentionRegStage2")
+    row = rows(tmp_path)["anna"]
+    assert float(row["disagreement"]) == pytest.approx(4, abs=1e-4) and "disagree by 4.0 mm" in row["warning"]
 
 
 def test_a_refinement_without_gain_is_left_out(make_predictor, run, write, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def ball():
 
 
 def test_warnings_are_counted_among_good_results_failures_and_other_cases():
-    from registration_warnings import of_thresholds
+    from registration_as_predicted import of_thresholds
 
     lines = [
         ("within", 1.0, 2.2, 0.0),
