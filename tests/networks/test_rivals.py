@@ -1,5 +1,7 @@
 """Networks of other papers: their connections, written out, and what they count."""
 
+import copy
+
 import pytest
 import torch
 
@@ -114,6 +116,19 @@ def test_registration_networks_count_what_the_page_says():
 def test_they_read_any_grid(grid):
     for network in (MSReg(grid), DVNet(grid)):
         assert network(torch.rand(2, 2, *grid)).shape == (2, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network_class", [MSReg, DVNet])
+def test_registration_networks_compile_without_a_graph_break(network_class):
+    torch._dynamo.reset()
+    network = network_class((8, 16, 16))
+    x = torch.rand(2, 2, 8, 16, 16)
+    expected = copy.deepcopy(network)(x)  # a training step moves the statistics of batch norm
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-4)
+    compiled(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_multi_res_unet_counts_as_published(make_unet_arguments):
