@@ -1,6 +1,7 @@
 """The fusion study's phantoms, splits, controls, statistics and rule; its trainings run in no test."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,52 @@ def test_the_rule(regimes, passing):
     assert passes(gains(SCFF=regimes), "SCFF") is passing
 
 
+def test_who_was_not_measured_in_a_regime_does_not_pass():
+    from fusion_analysis import passes
+
+    table = gains(SCFF=[(1, 0.1, 2), (1, 0.1, 2)], CSAD=[(1, 0.1, 2), (1, 0.1, 2), (0, -1, 1)])
+    assert passes(table, "CSAD") and not passes(table, "SCFF")
+
+
+@pytest.mark.parametrize(
+    "streams, stock, said",
+    [
+        (72.0, 70.0, "MultiStream over nnU-Net"),
+        (70.0, 72.0, "nnU-Net over MultiStream"),
+        (70.0, 70.0, "neither MultiStream nor nnU-Net over the other"),
+    ],
+)
+def test_plain_streams_and_stock_are_compared_by_the_same_rule(streams, stock, said):
+    from fusion_analysis import recommended
+
+    rng = np.random.default_rng(0)
+    rows = [
+        (regime, 1, 0, method, 1000, f"case{case}", dice + rng.normal())
+        for regime in ("aligned", "shifted")
+        for method, dice in (("MultiStream", streams), ("nnU-Net", stock))
+        for case in range(60)
+    ]
+    assert recommended(pd.DataFrame(rows, columns=results([]).columns)) == said
+
+
+def test_lengths_are_not_mixed():
+    from fusion_analysis import differences
+
+    longer = results([2.0]).assign(steps=3000)
+    with pytest.raises(ValueError, match="1000, 3000"):
+        differences(pd.concat([results([2.0]), longer], ignore_index=True))
+
+
+def test_stars_are_of_p_after_holm():
+    from fusion_analysis import differences, report
+
+    table = differences(results([2.0, 3.0]))
+    assert table["p_holm"].tolist() == table["p"].tolist()  # one comparison
+    assert re.search(r"\| SCFF \| \+2\.\d\* \[", report(results([2.0, 3.0]), [0, 1], []))
+    many = pd.concat([results([0.25], 20).assign(regime=str(index)) for index in range(5)])
+    assert (differences(many)["p_holm"] >= differences(many)["p"]).all()
+
+
 def test_results_read_from_files_are_those_read_from_the_table(tmp_path):
     from fusion_analysis import read_results, report, write_table
 
@@ -187,10 +234,14 @@ def test_a_training_is_summarised_by_its_cost_and_its_attention(tmp_path):
     file = tmp_path / "results" / "few" / "SCFF.json"
     file.parent.mkdir(parents=True)
     result = {"regime": "few", "seed": 1, "fold": 0, "method": "SCFF", "steps": 1000, "dice": {"a": 60, "b": 80}}
-    attention = {"peaks_in_a_corner": [[0, 1], [0, 0]], "foreground_mass": [[1, 2], [3, 8]], "correlation": 0.4}
-    file.write_text(json.dumps(result | {"training_seconds": 9.0, "parameters": 7, "attention": attention}))
-    row = read_trainings(tmp_path).iloc[0]
-    assert (row["Dice"], row["corners"], row["foreground_mass"], row["correlation"]) == (70, 0.25, 2.5, 0.4)
+    end = {"peaks_in_a_corner": [[0, 1], [0, 0]], "foreground_mass": [[1, 2], [3, 8]], "correlation": 0.4}
+    cost = {"training_seconds": 9.0, "parameters": 7}
+    for attention in (end, {"start": {"correlation": 0.1}, "end": end, "alive": True}):  # as the first trainings had it
+        file.write_text(json.dumps(result | cost | {"attention": attention, "losses": [0.5, 0.25]}))
+        row = read_trainings(tmp_path).iloc[0]
+        assert (row["Dice"], row["corners"], row["foreground_mass"], row["correlation"]) == (70, 0.25, 2.5, 0.4)
+        assert row["losses"] == "0.500 0.250"
+    assert row["alive"] and row["correlation_at_start"] == 0.1
 
 
 def test_the_figure_has_a_panel_per_regime_and_leaves_an_empty_group_out(tmp_path):

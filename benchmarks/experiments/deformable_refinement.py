@@ -16,6 +16,7 @@ elastix (Klein et al., 2010): B-splines of `--spacing` mm, Mattes mutual informa
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from zlib import crc32
 
 import numpy as np
@@ -109,7 +110,9 @@ def deformed_points(
         settings[name] = [value]
     parameters.AddParameterMap(settings)
     _, found = itk.elastix_registration_method(*images, parameter_object=parameters, number_of_threads=1)
-    field = itk.array_from_image(itk.transformix_deformation_field(images[1], found))  # D H W 3
+    with TemporaryDirectory() as folder:  # transformix writes the field, wherever it is
+        made = itk.transformix_deformation_field(images[1], found, output_directory=folder)
+        field = itk.array_from_image(made)  # D H W 3
     return points + sampled(np.moveaxis(field, -1, 0), points, spacing)
 
 

@@ -15,7 +15,7 @@ from fusion_methods import AGAIN, BASELINE, CONTROLS, METHODS
 from fusion_phantoms import REGIMES
 from scipy import stats
 
-from nnunet_xmodal.evaluation.statistics import compare_pair
+from nnunet_xmodal.evaluation.statistics import compare_pair, holm
 
 TRAINING = ["regime", "seed", "fold"]
 COLUMNS = [*TRAINING, "method", "steps", "case", "Dice"]
@@ -25,6 +25,8 @@ REGIMES_AHEAD = 2
 """Regimes in which a default has to be ahead, interval and all."""
 CANDIDATES = 2
 """Methods that are confirmed on fresh seeds."""
+STOCK = "nnU-Net"
+SIGNIFICANT = 0.05
 
 
 def read_results(root: Path) -> pd.DataFrame:
@@ -51,19 +53,24 @@ def read_trainings(root: Path) -> pd.DataFrame:
 
     Columns: regime, seed, fold, method, steps, Dice (mean over cases), training_seconds, parameters, and of attention
     maps at the end of training: corners (share that peaks in one), foreground_mass (median, 1 = uniform), correlation
-    (of the pairs); NaN for one encoder.
+    (of the pairs), correlation_at_start, alive; NaN for one encoder. And losses, of the training by epoch, which say
+    whether it was still falling.
     """
     rows = []
     for file in _result_files(root):
         result = json.loads(file.read_text())
-        attention = result["attention"]
+        attention, losses = result["attention"], result.get("losses", [])
         row = {name: result[name] for name in (*TRAINING, "method", "steps")}
         row["Dice"] = float(np.mean(list(result["dice"].values())))
         row |= {name: result[name] for name in ("training_seconds", "parameters")}
+        row["losses"] = " ".join(f"{loss:.3f}" for loss in losses)
         if attention:
-            row["corners"] = float(np.mean(attention["peaks_in_a_corner"]))
-            row["foreground_mass"] = float(np.median(attention["foreground_mass"]))
-            row["correlation"] = attention["correlation"]
+            end = attention.get("end", attention)  # results of the first trainings have no more than the end
+            row["corners"] = float(np.mean(end["peaks_in_a_corner"]))
+            row["foreground_mass"] = float(np.median(end["foreground_mass"]))
+            row["correlation"] = end["correlation"]
+            row["correlation_at_start"] = attention.get("start", {}).get("correlation")
+            row["alive"] = attention.get("alive")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -76,9 +83,15 @@ def write_table(results: pd.DataFrame, file: Path) -> None:
 def differences(results: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
     """Return per regime and method what it gains on the baseline, over the trainings that both have.
 
-    Columns: regime, method, trainings, Dice, baseline_Dice, gain, low, high (95 %), p (Wilcoxon), and per_training, the
-    list of gains by training.
+    Columns: regime, method, trainings, Dice, baseline_Dice, gain, low, high (95 %), p (Wilcoxon) and p_holm (over all
+    regimes and methods), and per_training, the list of gains by training.
+
+    Raises:
+        ValueError: for trainings of several lengths.
     """
+    lengths = sorted(set(results["steps"].tolist()))
+    if len(lengths) > 1:
+        raise ValueError(f"lengths are not to be mixed, and there are {', '.join(map(str, lengths))} steps.")
     rows = []
     for regime, of_regime in results.groupby("regime", sort=False):
         wide = of_regime.pivot(index=["seed", "fold", "case"], columns="method", values="Dice")
@@ -104,7 +117,8 @@ def differences(results: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame
                     "per_training": per_training.tolist(),
                 }
             )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table["p"])) if rows else table
 
 
 def over_trainings(gains: pd.DataFrame) -> pd.DataFrame:
@@ -143,9 +157,22 @@ def candidates(gains: pd.DataFrame, number: int = CANDIDATES) -> list[str]:
 
 
 def passes(gains: pd.DataFrame, method: str) -> bool:
-    """Tell whether the rule makes a method a default: ahead in enough regimes, behind by more than MARGIN in none."""
+    """Tell whether the rule makes a method a default: ahead in enough regimes, behind by more than MARGIN in none.
+
+    Who was not measured in a regime does not pass: nobody knows that it is not behind there.
+    """
     of_method = gains[gains["method"] == method]
-    return bool((of_method["low"] > 0).sum() >= REGIMES_AHEAD and (of_method["gain"] >= -MARGIN).all())
+    measured = of_method["regime"].nunique() == gains["regime"].nunique()
+    ahead = (of_method["low"] > 0).sum() >= REGIMES_AHEAD
+    return bool(measured and ahead and (of_method["gain"] >= -MARGIN).all())
+
+
+def recommended(results: pd.DataFrame) -> str:
+    """Say which of plain streams and stock nnU-Net is ahead of the other by the rule, or that neither is."""
+    streams, stock = differences(results, STOCK), differences(results)
+    if not streams.empty and passes(streams, BASELINE):
+        return f"{BASELINE} over {STOCK}"
+    return f"{STOCK} over {BASELINE}" if passes(stock, STOCK) else f"neither {BASELINE} nor {STOCK} over the other"
 
 
 def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int]) -> str:
@@ -171,7 +198,7 @@ def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int])
         if seeds is choose:
             parts.append(f"Candidates: {', '.join(candidates(gains))}.")
             continue
-        parts.append(f"By the rule: {_verdicts(gains)}.")
+        parts.append(f"By the rule: {_verdicts(gains)}; {recommended(of_seeds)}.")
         if np.isfinite(noise):
             parts.append(
                 f"With the noise of trainings in the intervals: {_verdicts(with_training_noise(gains, noise))}."
@@ -199,7 +226,10 @@ def _markdown(gains: pd.DataFrame) -> str:
         for regime in regimes:
             row = gains[(gains["method"] == method) & (gains["regime"] == regime)]
             cells.append(
-                "".join(f"{r.gain:+.1f} [{r.low:+.1f}, {r.high:+.1f}] ({r.trainings})" for r in row.itertuples())
+                "".join(
+                    f"{r.gain:+.1f}{'*' * (r.p_holm < SIGNIFICANT)} [{r.low:+.1f}, {r.high:+.1f}] ({r.trainings})"
+                    for r in row.itertuples()
+                )
             )
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
