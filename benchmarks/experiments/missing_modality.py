@@ -1,7 +1,7 @@
 """Validation cases of every fold without a stream: left out, made by CMFT, or set to zero for stock nnU-Net.
 
-    python benchmarks/experiments/missing_modality.py -d 501 -c 2d -tr nnUNetTrainerCSADDropout \\
-        --cmft nnUNetTrainerCMFT -o missing
+    python benchmarks/experiments/missing_modality.py -d 501 -c 2d -tr nnUNetTrainerAnyStreams \\
+        --cmft nnUNetTrainerCMFTPaired -o missing
 
 Every case is predicted by the models of the fold that it was validated in, CMFT's included, with nnUNetXModal_predict:
 
@@ -148,9 +148,9 @@ def main() -> None:
     parser.add_argument("-c", default="2d", help="configuration (default: 2d)")
     parser.add_argument("-p", default="nnUNetPlans", help="plans")
     parser.add_argument("-f", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="folds (default: all five)")
-    parser.add_argument("-tr", nargs="+", default=["nnUNetTrainerCSADDropout"], help="trainers with stream dropout")
+    parser.add_argument("-tr", nargs="+", default=["nnUNetTrainerAnyStreams"], help="trainers with stream dropout")
     parser.add_argument("--stock", default="nnUNetTrainer", help="trainer without ('' for none)")
-    parser.add_argument("--cmft", default="nnUNetTrainerCMFT", help="trainer that makes a stream ('' for none)")
+    parser.add_argument("--cmft", default="nnUNetTrainerCMFTPaired", help="trainer that makes a stream ('' for none)")
     parser.add_argument("--cmft_c", help="its configuration (default: that of -c)")
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument("-o", type=Path, required=True, help="folder of the predictions")
