@@ -7,11 +7,13 @@ from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.mm_former import MMFormer
 from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
+from nnunet_xmodal.trainers.base.incomplete_cases import TrainsOnIncompleteCases
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 
-class nnUNetTrainermmFormer(XModalTrainer):
-    """Transformers within and between streams, of which any may lack: `nnUNetXModal_predict --allow_missing`.
+class nnUNetTrainermmFormer(TrainsOnIncompleteCases, XModalTrainer):
+    """Transformers within and between streams, of which any may lack: in training, and `nnUNetXModal_predict
+    --allow_missing`.
 
     Attributes:
         stream_dropout: probability with which a stream is dropped in training; with 0.5 every subset but the empty one

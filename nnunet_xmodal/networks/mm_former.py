@@ -9,7 +9,7 @@ import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 
 from nnunet_xmodal.networks.blocks.modal_transformers import ModalTransformers
-from nnunet_xmodal.networks.blocks.present_streams import without_absent_channels, zero_where_absent
+from nnunet_xmodal.networks.blocks.present_streams import other_where_absent, without_absent_channels, zero_where_absent
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import unused_heads_without_gradient
@@ -19,7 +19,7 @@ class MMFormer(MultiStreamUNet):
     """MultiStreamUNet whose bottleneck is ModalTransformers', and in training a decoder that all streams share.
 
     That decoder segments each stream from its own features alone, be it dropped or not: what a stream's encoder finds
-    must do without the others.
+    must do without the others. A stream that a sample does not have says what the network says, and learns nothing.
 
     Args:
         patch_size: of the plans, for the learned positions of the bottleneck.
@@ -55,10 +55,11 @@ class MMFormer(MultiStreamUNet):
         """Return the logits; see the class."""
         if not self.training:
             return super().forward(x, present)
-        if present is not None:
-            x = without_absent_channels(x, present, self.encoder.stream_channels)
-        elif self.stream_dropout is not None:
-            present = self.stream_dropout(x, len(self.encoder.stream_channels))
+        given = present
+        if self.stream_dropout is not None:
+            present = self.stream_dropout(x, len(self.encoder.stream_channels), given)
+        if given is not None:
+            x = without_absent_channels(x, given, self.encoder.stream_channels)
         check_input(x, self.input_channels, self.total_stride, self.training)
         features = self.encoder.stream_features(x)
         of_each = [self.of_each(levels) for levels in features]
@@ -67,4 +68,8 @@ class MMFormer(MultiStreamUNet):
                 [zero_where_absent(level, present[:, stream]) for level in levels]
                 for stream, levels in enumerate(features)
             ]
-        return self.decoder(self.encoder.fuse(features, present)), of_each
+        logits = self.decoder(self.encoder.fuse(features, present))
+        if given is not None:
+            finest = (logits[0] if isinstance(logits, list) else logits).detach()
+            of_each = [other_where_absent(one, given[:, stream], finest) for stream, one in enumerate(of_each)]
+        return logits, of_each

@@ -97,9 +97,28 @@ def test_mmformer_segments_dropped_streams_alone_and_fuses_without_them(make_une
     assert not present.all()
     torch.manual_seed(3)
     logits, of_each = network(x)
+    network.stream_dropout = None
     torch.testing.assert_close(logits, network(x, present)[0])
     for ours, levels in zip(of_each, network.encoder.stream_features(x), strict=True):
         torch.testing.assert_close(ours, network.of_each(levels))
+
+
+def test_mmformer_drops_among_the_streams_of_a_sample_and_an_absent_one_says_what_all_say(make_unet_arguments):
+    options = {"patch_size": (16, 16), "dropout": 0.0, "stream_dropout": StreamDropout(0.9)}
+    network = MMFormer(**make_unet_arguments([[0], [1], [2]]), **options)
+    x, given = torch.randn(2, 3, 16, 16), torch.tensor([[True, True, False], [False, False, True]])
+    torch.manual_seed(3)
+    present = network.stream_dropout(x, 3, given)
+    assert not (present & ~given).any() and not torch.equal(present, given)
+    torch.manual_seed(3)
+    logits, of_each = network(x, given)
+    network.stream_dropout = None
+    torch.testing.assert_close(logits, network(x, present)[0])
+    for stream, ours in enumerate(of_each):
+        for sample in range(2):
+            assert torch.equal(ours[sample], logits[sample]) is not given[sample, stream].item()
+    of_each[2][0].sum().backward()
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in network.parameters())
 
 
 def count(module):

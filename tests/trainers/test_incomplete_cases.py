@@ -59,7 +59,7 @@ def batch_of(trainer, cases):
 
 
 def test_trainers_that_take_incomplete_cases_are_those_that_others_name():
-    usual = {"nnUNetTrainerAnyStreams", "nnUNetTrainerZeroFill", "nnUNetTrainerCMFTUnpaired"}
+    usual = {f"nnUNetTrainer{name}" for name in ("AnyStreams", "mmFormer", "ZeroFill", "CMFTUnpaired")}
     assert {name for name in TAKING if not name.endswith("Dropout")} == {*usual, "nnUNetTrainerAnyStreamsDistilled"}
     assert set(TAKING) >= {name for name in trainers.TRAINERS if name.endswith("Dropout")}
     assert all(name in FOR_INCOMPLETE_CASES for name in usual)
@@ -101,7 +101,7 @@ def test_what_an_absent_channel_holds_teaches_nothing(make, name):
 @pytest.mark.parametrize("name", ["nnUNetTrainerMultiStream", "nnUNetTrainerCMFTPaired", "nnUNetTrainerStream0"])
 def test_trainers_that_need_everything_name_those_that_do_not(make, name):
     trainer = make(name)
-    sentence = r"needs every channel, and 3 cases lack some \(first has no T1c\): train nnUNetTrainerAnyStreams, any"
+    sentence = r"needs every channel, and 3 cases lack some \(first has no T1c\): train nnUNetTrainerAnyStreams, nnUNetTrainermm"
     with pytest.raises(XModalError, match=f"{name} {sentence}"):
         trainer.get_tr_and_val_datasets()
     complete = [{"train": ["whole_0"], "val": ["whole_1"]}]

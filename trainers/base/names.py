@@ -7,8 +7,8 @@ _LENGTH = re.compile(r"_(?P<epochs>[1-9]\d*)epochs(?:_(?P<iterations>[1-9]\d*)it
 
 
 FOR_INCOMPLETE_CASES = (
-    "nnUNetTrainerAnyStreams, any trainer whose name ends in Dropout, nnUNetTrainerZeroFill or, to make missing "
-    "streams, nnUNetTrainerCMFTUnpaired"
+    "nnUNetTrainerAnyStreams, nnUNetTrainermmFormer, nnUNetTrainerZeroFill, any trainer whose name ends in Dropout "
+    "or, to make missing streams, nnUNetTrainerCMFTUnpaired"
 )
 """Trainers that take cases which lack channels, in words."""
 

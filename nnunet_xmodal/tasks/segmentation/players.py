@@ -15,6 +15,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.shapley import MOST_PLAYERS
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
+from nnunet_xmodal.networks.zero_filled_unet import ZeroFilledUNet
 from nnunet_xmodal.numerics import unwrapped
 
 STREAMS, CHANNELS = "streams", "channels"
@@ -70,12 +71,14 @@ def players_of(predictor: nnUNetPredictor, of: str | None = None) -> Players:
             f"predictions of each case, and {MOST_PLAYERS} are the most: group channels into streams, and take --of "
             f"{STREAMS}."
         )
-    knows = getattr(unwrapped(predictor.network), "stream_dropout", None) is not None
+    network = unwrapped(predictor.network)
+    knows = getattr(network, "stream_dropout", None) is not None
+    zero_filled = isinstance(network, ZeroFilledUNet)  # has learnt from 0 in the place of what is absent
     return Players(
         names=tuple("+".join(names[channel] for channel in group) for group in channels),
         channels=channels,
         streams=tuple(map(tuple, streams)) if knows and streams is not None else (),
-        means=tuple(_mean(predictor, channel) for channel in range(len(names))),
+        means=tuple(0.0 if zero_filled else _mean(predictor, channel) for channel in range(len(names))),
     )
 
 

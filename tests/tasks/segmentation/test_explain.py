@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 from organ_scans import ORGAN, image_of, noise, voxels, write
 from PIL import Image
+from torch import nn
 
 from nnunet_xmodal.commands.explain import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.explain import explain
+from nnunet_xmodal.networks.zero_filled_unet import ZeroFilledUNet
 from nnunet_xmodal.tasks.segmentation import explanation_files
 from nnunet_xmodal.tasks.segmentation.players import players_of
 
@@ -151,3 +153,25 @@ def test_seven_players_are_too_many():
     predictor = SimpleNamespace(plans_manager=SimpleNamespace(plans={}), dataset_json={"channel_names": names})
     with pytest.raises(XModalError, match="7 channels take 128 predictions of each case, and 6 are the most"):
         players_of(predictor)
+
+
+@pytest.mark.parametrize("zero_filled, means", [(False, (0.25, 7.0)), (True, (0.0, 0.0))])
+def test_absent_channels_hold_what_the_network_has_learnt(make_unet_arguments, zero_filled, means):
+    """Where images are not normalised the training's mean is not 0."""
+    arguments = {name: value for name, value in make_unet_arguments([[0, 1]]).items() if name != "streams"}
+    predictor = SimpleNamespace(
+        network=ZeroFilledUNet(n_channels=2, **arguments) if zero_filled else nn.Identity(),
+        dataset_json={"channel_names": {"0": "PET", "1": "T2"}},
+        trainer_name="nnUNetTrainer",
+        plans_manager=SimpleNamespace(
+            plans={},
+            foreground_intensity_properties_per_channel={
+                "0": {"mean": 1.25, "min": 1.0, "max": 2.0},
+                "1": {"mean": 7.0, "min": 0.0, "max": 9.0},
+            },
+        ),
+        configuration_manager=SimpleNamespace(
+            normalization_schemes=["RescaleTo01Normalization", "NoNormalization"],
+        ),
+    )
+    assert players_of(predictor).means == means
