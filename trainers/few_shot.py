@@ -152,6 +152,14 @@ class nnUNetTrainerPANetLite(_Lite, nnUNetTrainerPANet):
     """SSL-PANet on EfficientNet-Lite0."""
 
 
+class nnUNetTrainerRPNetLite(_Lite, nnUNetTrainerRPNet):
+    """RP-Net on EfficientNet-Lite0."""
+
+
+class nnUNetTrainerCRAPNetLite(_Lite, nnUNetTrainerCRAPNet):
+    """CRAPNet on EfficientNet-Lite0."""
+
+
 class nnUNetTrainerCRTPOneSuperpixel(_OneSuperpixelInWindows, nnUNetTrainerCRTP):
     """CRTPNet as it was trained here at first."""
 

@@ -8,9 +8,11 @@ from nnunet_xmodal.errors import XModalError
 MARK = "@"
 
 
-def _named(names: str) -> tuple[str, ...]:
-    return tuple(PREFIX + name for name in names.split())
+def _named(names: str, backbone: str = "") -> tuple[str, ...]:
+    return tuple(PREFIX + name + backbone for name in names.split())
 
+
+_FEW_SHOT = "CRTP CRBase CRMask ALP PANet RPNet CRAPNet"
 
 GROUPS = {
     "fusion": (
@@ -22,7 +24,9 @@ GROUPS = {
     ),
     "attention": (PREFIX, *_named("FA SA RSA DualAttention AG")),
     "registration": _named("AttentionReg AttentionRegLabel FeatureReg CorrespondenceReg DVNet MSReg"),
-    "few_shot": _named("CRTP CRBase CRMask ALP PANet RPNet CRAPNet"),
+    "few_shot": _named(_FEW_SHOT),
+    "few_shotR18": _named(_FEW_SHOT, "R18"),
+    "few_shotLite": _named(_FEW_SHOT, "Lite"),
 }
 """Group → trainers; nnU-Net's own is among those of segmentation."""
 

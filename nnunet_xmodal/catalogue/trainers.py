@@ -239,7 +239,7 @@ TRAINERS = (
     _rival(
         _named("mmFormer"),
         what="transformers within and between streams, of which any may "
-        "[lack](documentation/how-to/missing_modality.md)",
+        "[lack](documentation/how-to/incomplete_cohorts.md), in training too",
         paper="mmFormer",
     ),
     _rival_of_one(
@@ -254,14 +254,14 @@ TRAINERS = (
         page="methods/rivals.md",
     ),
     _few_shot(
-        _named("RPNet", "RPNetR18"),
-        what="masks that are refined in rounds; on ResNet-18",
+        _named("RPNet", "RPNetR18", "RPNetLite"),
+        what="masks that are refined in rounds; on ResNet-18, on EfficientNet-Lite0",
         paper="RP-Net",
         page="methods/rivals.md",
     ),
     _few_shot(
-        _named("CRAPNet", "CRAPNetR18"),
-        what="cycle-resemblance attention before local prototypes; on ResNet-18",
+        _named("CRAPNet", "CRAPNetR18", "CRAPNetLite"),
+        what="cycle-resemblance attention before local prototypes; on ResNet-18, on EfficientNet-Lite0",
         paper="CRAPNet",
         page="methods/rivals.md",
     ),

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 from nnunet_xmodal.networks.blocks.cross_reference import CrossReference
 from nnunet_xmodal.networks.blocks.cross_reference_transformer import CrossReferenceTransformer
+from nnunet_xmodal.networks.blocks.cycle_resemblance import CycleResemblance
 from nnunet_xmodal.networks.blocks.local_prototypes import ClassPrototypes, LocalPrototypes
+from nnunet_xmodal.networks.blocks.recurrent_mask import RecurrentPrototypes
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 
 SIZE = (64, 64)
@@ -19,6 +21,8 @@ METHODS = {
     "ALPNet": (LocalPrototypes, None),
     "CR": (LocalPrototypes, partial(CrossReference, reduction=2)),
     "CRTPNet": (LocalPrototypes, partial(CrossReferenceTransformer, reduction=2)),
+    "RP-Net": (partial(RecurrentPrototypes, 8), None),
+    "CRAPNet": (LocalPrototypes, CycleResemblance),
 }
 
 

@@ -101,7 +101,7 @@ def test_what_an_absent_channel_holds_teaches_nothing(make, name):
 @pytest.mark.parametrize("name", ["nnUNetTrainerMultiStream", "nnUNetTrainerCMFTPaired", "nnUNetTrainerStream0"])
 def test_trainers_that_need_everything_name_those_that_do_not(make, name):
     trainer = make(name)
-    sentence = r"needs every channel, and 3 cases lack some \(first has no T1c\): train nnUNetTrainerAnyStreams, nnUNetTrainermm"
+    sentence = r"needs every channel, and 3 cases lack some \(first has no T1c\): train nnUNetTrainerAnyStreams, nnUN"
     with pytest.raises(XModalError, match=f"{name} {sentence}"):
         trainer.get_tr_and_val_datasets()
     complete = [{"train": ["whole_0"], "val": ["whole_1"]}]
