@@ -1,6 +1,7 @@
 """What the pages name exists: files of the repository, other pages, pictures."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ PLACES = [
 """From where pages name source files."""
 
 SOURCE = re.compile(r"`((?:[\w.]+/)*\w+\.py)`")
-LINK = re.compile(r"\]\(([^)#\s]+)")
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?")
+HEADING = re.compile(r"^#+ (.+?) *$", re.MULTILINE)
 FOLDER = re.compile(r"`((?:nnunet_xmodal|trainers|planners|tests|benchmarks)/(?:\w+/)*)`")
 
 
@@ -30,9 +32,20 @@ def test_every_file_that_a_page_names_exists(page):
         assert any((place / name).exists() for place in PLACES), f"{name} does not exist"
     for name in re.findall(r"(?:python |`)(benchmarks/[\w/]+\.py)", text):
         assert (ROOT / name).is_file(), f"{name} does not exist"
-    for link in LINK.findall(text):
+    for link, place in LINK.findall(text):
         if not re.match(r"[a-z]+:", link):
-            assert (page.parent / link).exists(), f"the link {link} leads nowhere"
+            target = page.parent / link if link else page
+            assert target.exists(), f"the link {link} leads nowhere"
+            if place and target.suffix == ".md":
+                assert place in places_of(target), f"{link} has no #{place}"
+
+
+def places_of(page):
+    """What can stand behind the # of a link to a page, for headings as this project has them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in HEADING.findall(text))
+    ascii_ones = (unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode() for title in titles)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in ascii_ones}
 
 
 def test_every_page_is_in_the_sites_navigation():

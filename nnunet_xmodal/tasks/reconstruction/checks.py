@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
 from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.files.soft_masks import inside_mask
-from nnunet_xmodal.physics.measured_field import angle_to_nearest
+from nnunet_xmodal.physics.dipole import forward
+from nnunet_xmodal.physics.measured_field import FieldGeometry, angle_to_nearest
 
 LARGEST_SUSCEPTIBILITY = 10.0
 """ppm, of the 99th percentile of |χ| inside the mask: tissue is within ±0.3, blood and calcium within a few."""
@@ -19,6 +21,10 @@ REFUSED_FROM = 8.0
 """How many times as large or small as the training's deviation a field is taken for one in another unit."""
 TOLD_FROM = 2.5
 """How many times as large or small a field gets a remark."""
+OF_MAP = 3.0
+"""How many times as large or small as the field that its map makes a training's field may be."""
+ALIKE, UNLIKE = 0.5, 0.2
+"""Correlation of a field with that of its map from which on they are compared, and below which it is told."""
 TOLD_ANGLE = 10.0
 """Degrees between a main field and the nearest of the training from which on it is told."""
 
@@ -118,6 +124,50 @@ def check_like_training(field: np.ndarray, mask: np.ndarray, case: str, deviatio
         raise XModalError(f"{said}: say its unit with --field_unit, --B0 and --TE, or train on such fields.")
     if factor >= TOLD_FROM:
         remark(f"{said}: look whether unit, B0 and TE are its own, and whether the background field is removed.")
+
+
+def check_field_of_map(
+    field: np.ndarray, susceptibility: np.ndarray, mask: np.ndarray, geometry: FieldGeometry, case: str, unit: str
+) -> None:
+    """Compare a training case's field with the one that its map makes: another unit or sign is told by their ratio.
+
+    Sources outside the map add to the field; they change the fit little, as they have nothing to do with it.
+
+    Args:
+        field, susceptibility: `(z, y, x)` in ppm.
+        mask: `(z, y, x)` bool, where they are compared.
+        geometry: spacing and direction along the axes.
+        unit: that the field was read in.
+
+    Raises:
+        XModalError: for a field of the opposite sign, and from a factor of OF_MAP on. Where both have nothing to do
+            with each other there is a remark.
+    """
+    chi = torch.from_numpy(np.asarray(susceptibility, np.float32))[None, None]
+    made = forward(chi, *geometry)[0, 0].numpy()[mask]
+    measured = np.asarray(field, np.float32)[mask]
+    if not made.any() or not measured.any():
+        return
+    made, measured = made - made.mean(), measured - measured.mean()
+    product, square = float(made @ measured), float(made @ made)
+    correlation = product / (square * float(measured @ measured)) ** 0.5
+    said = f"the field of {case}, read as {unit},"
+    if correlation <= -ALIKE:
+        raise XModalError(
+            f"{said} is that of its susceptibility map with the opposite sign (correlation {correlation:.2f}): negate "
+            "the fields in nnUNet_raw and preprocess again."
+        )
+    factor = product / square
+    if correlation >= ALIKE and not 1 / OF_MAP < factor < OF_MAP:
+        raise XModalError(
+            f"{said} is {factor:.3g} times the one that its susceptibility map makes: say its unit with --field_unit, "
+            "--B0 and --TE when planning."
+        )
+    if abs(correlation) < UNLIKE:
+        remark(
+            f"{said} has little in common with the one that its susceptibility map makes (correlation "
+            f"{correlation:.2f}): look whether both are of one head, and where its main field points."
+        )
 
 
 def tell_of_angle(direction: Sequence[float], trained: Sequence[Sequence[float]] | None, case: str) -> None:

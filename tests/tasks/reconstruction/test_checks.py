@@ -6,8 +6,16 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.phantoms.heads import susceptibility_phantom
+from nnunet_xmodal.physics.dipole import field_direction
+from nnunet_xmodal.physics.measured_field import FieldGeometry
 from nnunet_xmodal.physics.units import one_ppm_in
-from nnunet_xmodal.tasks.reconstruction.checks import check_field, check_mask, check_susceptibility, first_fault
+from nnunet_xmodal.tasks.reconstruction.checks import (
+    check_field,
+    check_field_of_map,
+    check_mask,
+    check_susceptibility,
+    first_fault,
+)
 
 JSON = {"channel_names": {"0": "field"}, "file_ending": ".nii.gz"}
 
@@ -58,3 +66,30 @@ def test_the_first_fault_counts_the_others():
     assert first_fault([lambda: None]) is None
     assert first_fault([lambda: None, lambda: fails("a")]) == "a is broken."
     assert first_fault([lambda: fails("a"), lambda: fails("b")]) == "a is broken. (1 other cases have faults, too.)"
+
+
+@pytest.mark.parametrize(
+    "factor, sentence",
+    [
+        (16.0, "read as ppm, is 1.* times the one that its susceptibility map makes: say its unit with --field_unit"),
+        (0.02, "read as ppm, is 0.0198 times the one"),
+        (-1.0, "with the opposite sign"),
+    ],
+)
+def test_a_field_is_compared_with_that_of_its_map(factor, sentence, capsys):
+    phantom = susceptibility_phantom(np.random.default_rng(0), (24, 32, 32), (6, 5, 5))
+    geometry = FieldGeometry((6.0, 5.0, 5.0), tuple(field_direction(phantom.direction_cosines)))
+    compared = phantom.susceptibility, phantom.mask > 0, geometry, "anna", "ppm"
+    check_field_of_map(phantom.field, *compared)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(XModalError, match=sentence):
+        check_field_of_map(factor * phantom.field, *compared)
+
+
+def test_a_field_of_another_head_is_told(capsys):
+    phantom = susceptibility_phantom(np.random.default_rng(0), (24, 32, 32), (6, 5, 5))
+    geometry = FieldGeometry((6.0, 5.0, 5.0), tuple(field_direction(phantom.direction_cosines)))
+    field = np.random.default_rng(1).normal(0, 0.01, phantom.field.shape)
+    check_field_of_map(field, phantom.susceptibility, phantom.mask > 0, geometry, "anna", "ppm")
+    assert "little in common" in capsys.readouterr().err
+    check_field_of_map(0 * field, phantom.susceptibility, phantom.mask > 0, geometry, "anna", "ppm")
