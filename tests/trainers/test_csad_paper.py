@@ -1,12 +1,17 @@
 """The settings of the paper's training (Zhang et al., Cross-Modal Self-Attention Distillation, 2020, Sec. IV-A)."""
 
+import numpy as np
 import pytest
 import torch
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
+from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES
 
 
 @pytest.fixture
@@ -22,6 +27,35 @@ def test_the_loss_optimiser_and_lengths_are_the_papers(make):
     assert loss.distillation_loss.scale == "positions" and trainer.network.distillation.amgb.normalisation == "sum"
     assert isinstance(trainer.optimizer, torch.optim.SGD)
     assert (trainer.num_epochs, trainer.batch_size, trainer.enable_deep_supervision) == (100, 2, False)
+
+
+def test_sgd_has_momentum_and_a_rate_that_decays_to_nothing(make):
+    trainer = make()
+    (group,) = trainer.optimizer.param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.01, 0.9, 0, False)
+    rates = []
+    for epoch in (0, 50, 99):
+        trainer.lr_scheduler.step(epoch)
+        rates.append(group["lr"])
+    assert rates == pytest.approx([0.01, 0.01 * 0.5**0.9, 0.01 * 0.01**0.9])
+
+
+def test_augmentation_is_rotation_zoom_shift_and_blur(make):
+    trainer = make()
+    rotation, dummy_2d, loaded, mirrored = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert rotation == pytest.approx((-np.pi / 12, np.pi / 12))
+    assert mirrored is None and trainer.inference_allowed_mirroring_axes is None
+    patch = trainer.configuration_manager.patch_size
+    transforms = trainer.get_training_transforms(
+        patch, rotation, None, mirrored, dummy_2d, use_mask_for_norm=[False] * 2, foreground_labels=[1, 2]
+    ).transforms
+    (spatial,) = [transform for transform in transforms if isinstance(transform, SpatialTransform)]
+    assert (spatial.p_rotation, spatial.p_scaling, spatial.scaling, spatial.p_elastic_deform) == (1, 1, (0.85, 1.15), 0)
+    assert spatial.random_crop and spatial.patch_center_dist_from_border == [side // 2 for side in patch]
+    inner = [getattr(transform, "transform", transform) for transform in transforms]
+    changing = [transform for transform in inner if type(transform) in CHANGE_INTENSITIES]
+    assert [type(transform) for transform in changing] == [GaussianBlurTransform]
+    assert not any(isinstance(transform, MirrorTransform) for transform in inner)
 
 
 def test_patches_lie_at_random_places(make):

@@ -5,8 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import padded, sre, surface_points
-from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
+from nnunet_xmodal.tasks.registration.mind import MIND
+from nnunet_xmodal.tasks.registration.mutual_information import MutualInformation
+from nnunet_xmodal.tasks.registration.perturbations import fixed_perturbations, random_perturbations
 from nnunet_xmodal.tasks.registration.surroundings import amid, voxels_around
 from nnunet_xmodal.tasks.registration.turning_point import matrix_about
 
@@ -61,3 +64,18 @@ def test_nothing_is_gained_unless_the_moving_image_is_cut_before_it_is_moved(mak
         gained[cut] = 1 - np.mean(after) / np.mean(before)
     assert gained[False] < 0.03
     assert gained[True] > 0.15  # the same training reads the black wedges of what was cut
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [MutualInformation(threads=1), MIND()], ids=["mutual information", "MIND"])
+def test_what_has_not_learnt_gains_nothing_either(method):
+    generator = torch.Generator().manual_seed(0)
+    before, after = [], []
+    for start in range(24):
+        batch = batch_of_noise(generator, cut=False)
+        points = batch["points"][0].double()
+        base = rigid_transform.matrix(fixed_perturbations(str(start), points, (4.0, 20.0), 1))[0]
+        found = method(batch["data"][0, 0], batch["moving"][0, 0], SPACING, base).matrix
+        before.append(sre(base[None], points[None])[0].item())
+        after.append(sre(found[None], points[None])[0].item())
+    assert 1 - np.mean(after) / np.mean(before) < 0.03
