@@ -14,6 +14,7 @@ from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.process_group import kill_group, of_its_own
+from nnunet_xmodal.crossval.share_of_cores import VARIABLE, share_of
 from nnunet_xmodal.crossval.supervised import START
 from nnunet_xmodal.files.training_log import lines_of, log_files, parse_training_log
 
@@ -99,7 +100,7 @@ def _run_wave(jobs: Sequence[Job], slots: Sequence[Slot], table: LiveTable) -> d
                 if _would_race(job, running):
                     continue
                 waiting.remove(job)
-                running.append(_start(job, free.pop(0)))
+                running.append(_start(job, free.pop(0), len(slots)))
                 table.started(job)
             table.refresh()
             sleep(_POLL)
@@ -116,10 +117,12 @@ def _would_race(job: Job, running: Sequence[_Running]) -> bool:
     return any((run.job.dataset, run.job.configuration) == shared and run.is_starting for run in running)
 
 
-def _start(job: Job, slot: Slot) -> _Running:
+def _start(job: Job, slot: Slot, trainings: int) -> _Running:
     environment = dict(os.environ)
     if slot is not None:
         environment["CUDA_VISIBLE_DEVICES"] = slot
+    elif trainings > 1:
+        environment[VARIABLE] = str(share_of(trainings))
     began = time()
     process = subprocess.Popen(
         [*_SUPERVISOR, json.dumps(job.as_dict())],

@@ -28,6 +28,7 @@ from nnunet_xmodal.crossval.fold_lock import locked
 from nnunet_xmodal.crossval.job import Job, executable
 from nnunet_xmodal.crossval.job_start import JobStart, set_aside_outdated_results, start_of
 from nnunet_xmodal.crossval.process_group import of_its_own, stop_group, tie_groups
+from nnunet_xmodal.crossval.share_of_cores import on_share
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.temporary import sweep
 
@@ -84,7 +85,7 @@ def _start(command: list[str], log: TextIO) -> subprocess.Popen:
     print(f"\n{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(command)}", file=log, flush=True)
     discovery.register()
     return subprocess.Popen(
-        [executable(command[0]), *command[1:]],
+        on_share([executable(command[0]), *command[1:]]),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ from nnunet_xmodal.crossval import local
 from nnunet_xmodal.crossval.job import Job
 
 TRAIN = """\
-import json, os, sys, time, zipfile
+import json, multiprocessing, os, sys, time, zipfile
 from datetime import datetime
 from pathlib import Path
 
@@ -32,7 +32,8 @@ folder = model / f"fold_{fold}"
 
 def event(what):
     line = dict(what=what, trainer=trainer, configuration=configuration, fold=fold, flags=flags,
-                gpu=os.environ.get("CUDA_VISIBLE_DEVICES"), time=time.monotonic(), pid=os.getpid())
+                gpu=os.environ.get("CUDA_VISIBLE_DEVICES"), cores=multiprocessing.cpu_count(),
+                time=time.monotonic(), pid=os.getpid())
     with open(os.environ["EVENTS"], "a") as file:
         print(json.dumps(line), file=file)
 

@@ -13,6 +13,7 @@ from fast_ones import one_fast_in
 
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, run_locally
+from nnunet_xmodal.crossval.share_of_cores import VARIABLE, on_share, share_of
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.files.temporary import _HOST
 
@@ -99,6 +100,31 @@ def test_as_many_at_once_as_slots_each_with_its_own_gpu(run, fake_training, make
     for event in sorted(fake_training.events, key=lambda event: event["time"]):
         on[event["gpu"]].append(event["what"])
     assert all(whats == ["begins", "trains", "ends"] * (len(whats) // 3) for whats in on.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slots", [[None], [None] * 2, [None] * 3, ["0", "1"]])
+def test_trainings_at_once_without_a_gpu_share_the_cores(run, fake_training, make_job, slots):
+    run([make_job(0)], slots=slots)
+    shared = len(slots) > 1 and None in slots
+    assert {event["cores"] for event in fake_training.events} == {share_of(len(slots)) if shared else os.cpu_count()}
+    assert {event["what"] for event in fake_training.events} == {"begins", "trains", "ends"}
+
+
+def test_shares_are_whole_cores_and_one_at_least(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert [share_of(trainings) for trainings in (1, 2, 3, 9)] == [8, 4, 2, 1]
+
+
+def test_what_is_no_script_of_python_is_run_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, "2")
+    script = tmp_path / "nnUNetv2_train"
+    for first_line, wrapped in (("#!/bin/sh", False), ("#!/usr/bin/python3", True)):
+        script.write_text(f"{first_line}\n")
+        command = on_share([str(script), "501"])
+        assert command[-2:] == [str(script), "501"] and (len(command) > 2) is wrapped
+    monkeypatch.delenv(VARIABLE)
+    assert on_share([str(script)]) == [str(script)]
 
 
 @pytest.mark.slow
