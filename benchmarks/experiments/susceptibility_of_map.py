@@ -6,9 +6,10 @@
         --tikhonov 0.03 --tv 2e-4 --predicted QSM=maps_qsm FA=maps_fa
 
 `heads` writes test cases only: the head turned about its axes, the field computed on the map's grid, both averaged over
-blocks of 2³ voxels, noise of 0.002 ppm. `measure` compares what `nnUNetXModal_predict` made of them, and division in
-k-space with the parameters that were chosen elsewhere, with the map. All of them are counted from their mean inside the
-mask beforehand: fields do not tell it, and a measured map has been counted from whatever its makers chose.
+blocks of 2³ voxels, noise of 0.002 ppm. `measure` compares what `nnUNetXModal_predict` made of them, and inversions with
+the parameters that were chosen elsewhere, with the map; `--figure` shows the first case. All of them are counted from
+their mean inside the mask beforehand: fields do not tell it, and a measured map has been counted from whatever its
+makers chose.
 
 `halves` writes training cases: the head in eight positions on the map's own grid, its field computed on one twice as
 fine. The label of six is the lower half of the brain, that of two, in other positions, the upper half; between them
@@ -29,6 +30,7 @@ from scipy.spatial.transform import Rotation
 from torch.nn import functional as F
 
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes
 from nnunet_xmodal.evaluation.reconstruction import reconstruction_quality
 from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.geometry.bounding_box import bounding_box
@@ -47,6 +49,7 @@ TRAINED = 6
 GAP = 16
 """Slices between the halves: half a patch of ReconstructionPlanner."""
 _FACTOR = 2
+_WINDOW, _ERROR_WINDOW = (-0.1, 0.1), (-0.05, 0.05)  # ppm
 
 
 Reconstruct = Callable[[Path, str, np.ndarray], np.ndarray]
@@ -132,10 +135,16 @@ def measure(args: argparse.Namespace) -> None:
     for file in sorted((args.folder / "targetsTs").glob("*.nii.gz")):
         case = file.name.removesuffix(".nii.gz")
         mask = _array(args.folder / "labelsTs" / file.name) > 0
-        for name, method in methods:
-            found, true = (from_mean(volume, mask) for volume in (method(args.folder, case, mask), _array(file)))
-            quality = reconstruction_quality(found, true, mask)
-            rows.append({"method": name, "case": case, **quality})
+        true = from_mean(_array(file), mask)
+        found = {name: from_mean(method(args.folder, case, mask), mask) for name, method in methods}
+        if args.figure and not rows:
+            shown = [ShownVolume("reference, ppm", true, *_WINDOW)]
+            for name, volume in found.items():
+                shown.append(ShownVolume(name, volume, *_WINDOW))
+                shown.append(ShownVolume(f"{name}, error", volume - true, *_ERROR_WINDOW))
+            draw_planes(shown, mask, sitk.ReadImage(str(file)).GetSpacing()[::-1], args.figure)
+        for name, volume in found.items():
+            rows.append({"method": name, "case": case, **reconstruction_quality(volume, true, mask)})
     table = pd.DataFrame(rows)
     print(table.pivot(index="case", columns="method", values="RMSE_percent").round(1).to_string())
     print(table.drop(columns="case").groupby("method", sort=False).agg(["mean", "std"]).round(3).to_string())
@@ -180,6 +189,7 @@ def main(words: Iterable[str] | None = None) -> None:
     of_folder.add_argument("--tkd", type=float, help="threshold")
     of_folder.add_argument("--tikhonov", type=float, help="λ")
     of_folder.add_argument("--tv", type=float, help="α in ppm")
+    of_folder.add_argument("--figure", type=Path, metavar="PNG", help="of the first case: maps and their errors")
     of_folder.set_defaults(job=measure)
     args = parser.parse_args(words)
     args.job(args)
