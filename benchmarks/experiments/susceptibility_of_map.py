@@ -6,10 +6,10 @@
         --tikhonov 0.03 --tv 2e-4 --predicted QSM=maps_qsm FA=maps_fa
 
 `heads` writes test cases only: the head turned about its axes, the field computed on the map's grid, both averaged over
-blocks of 2³ voxels, noise of 0.002 ppm. `measure` compares what `nnUNetXModal_predict` made of them, and inversions with
-the parameters that were chosen elsewhere, with the map; `--figure` shows the first case. All of them are counted from
-their mean inside the mask beforehand: fields do not tell it, and a measured map has been counted from whatever its
-makers chose.
+blocks of 2³ voxels, noise of 0.002 ppm. `measure` compares with the map what `nnUNetXModal_predict` made of them, and
+inversions with the parameters that were chosen elsewhere; `--figure` shows the first case. All are counted from their
+mean inside the mask beforehand: fields do not tell it, and a measured map has been counted from whatever its makers
+chose.
 
 `halves` writes training cases: the head in eight positions on the map's own grid, its field computed on one twice as
 fine. The label of six is the lower half of the brain, that of two, in other positions, the upper half; between them
