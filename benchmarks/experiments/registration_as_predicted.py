@@ -2,19 +2,21 @@
 
     python benchmarks/experiments/registration_as_predicted.py -d 961 --first nnUNetTrainerCorrespondenceReg_20epochs \\
         --second nnUNetTrainerCorrespondenceRegStage2_15epochs -o as_predicted.csv
+    python benchmarks/experiments/registration_as_predicted.py -d 961 --new 962 --first … --second …
 
 The final validation of trainers looks from one grid; prediction looks from four shifted ones as well, takes the mean,
 and tells from how far they lie apart how sure it is. Here the networks of each fold do both on its validation cases,
 whose truth is known: from the validation's own starts (`within`, `from 8 mm`, `from 16 mm`); from starts farther away
 than any of the training (`beyond`); and with the moving image of another case (`other case`), which no transform makes
-right. `one_grid` and `after` are mm of the organ's surface from its place, by the last network.
+right. `one_grid` and `after` are mm of the organ's surface from its place, by the last network. With `--new`, all folds
+together register all cases of another dataset, preprocessed alike, which none of them has seen.
 
 Every line of the second table is a threshold of the disagreement in mm: the share of warnings where the result is
 within `--failure` mm, beyond it, and of another case. As at prediction, who moves the centre farther than the
 training's 20 mm is warned as well; the line of an infinite threshold is that alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,48 +34,50 @@ from nnunet_xmodal.tasks.registration.disagreement import disagreement
 from nnunet_xmodal.tasks.registration.perturbations import fixed_perturbations
 from nnunet_xmodal.tasks.registration.steps import SHIFTS
 from nnunet_xmodal.tasks.registration.surroundings import FARTHEST
-from nnunet_xmodal.tasks.registration.training_cases import CaseOnGrid
+from nnunet_xmodal.tasks.registration.training_cases import CaseOnGrid, RegistrationCases
 from nnunet_xmodal.trainers.registration import nnUNetTrainerAttentionReg
 
 BEYOND = (20.0, 40.0)
 """SRE in mm of starts beyond the training's."""
 THRESHOLDS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, np.inf)
 
+Stages = Sequence[Sequence[ByNetwork]]
+"""Per stage its networks, one of each fold."""
 Grids = Sequence[tuple[CaseOnGrid, CaseOnGrid, torch.Tensor]]
 """Of the fixed and of the moving image, and the centre in mm from that of the first grid."""
 
 
-def opinions(network: ByNetwork, grids: Grids, bases: torch.Tensor) -> torch.Tensor:
-    """Return what a network finds on every grid from every start, `(grids, starts, 4, 4)` about the first centre."""
+def opinions(networks: Sequence[ByNetwork], grids: Grids, bases: torch.Tensor) -> torch.Tensor:
+    """Return what every network finds on every grid from every start, `(opinions, starts, 4, 4)` about one centre."""
     found = []
-    for fixed, moving, offset in grids:
-        image = fixed.label if network.fixed_is_label else fixed.fixed
-        here = rigid_transform.about(bases, offset)
-        matrices, _ = network.of_starts(image[0], moving.moving[0], fixed.spacing.tolist(), here)
-        found.append(rigid_transform.about(matrices, -offset))
+    for network in networks:
+        for fixed, moving, offset in grids:
+            image = fixed.label if network.fixed_is_label else fixed.fixed
+            here = rigid_transform.about(bases, offset)
+            matrices, _ = network.of_starts(image[0], moving.moving[0], fixed.spacing.tolist(), here)
+            found.append(rigid_transform.about(matrices, -offset))
     return torch.stack(found)
 
 
-def register(networks: Sequence[ByNetwork], grids: Grids, bases: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Register by one network after the other.
+def register(stages: Stages, grids: Grids, bases: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Register by one stage after the other.
 
     Returns:
-        Matrices `(starts, 4, 4)`: `one_grid`, each network on the first grid alone; `after`, each from the mean over
-        all grids of the one before. And the largest `disagreement` of a network in mm, `(starts)`.
+        Matrices `(starts, 4, 4)`: `one_grid`, the mean of each stage's networks on the first grid alone; `after`, over
+        all grids. And the largest `disagreement` of a stage in mm, `(starts)`.
     """
     alone, together, largest = bases, bases, torch.zeros(len(bases))
-    for network in networks:
-        alone = opinions(network, grids[:1], alone)[0]
-        found = opinions(network, grids, together)
+    for networks in stages:
+        alone = rigid_transform.mean_se3(opinions(networks, grids[:1], alone))
+        found = opinions(networks, grids, together)
         moved = found @ rigid_transform.inverse(together)
         largest = largest.maximum(torch.tensor([disagreement(moved[:, start]) for start in range(len(bases))]))
         together = rigid_transform.mean_se3(found)
     return {"one_grid": alone, "after": together, "disagreement": largest}
 
 
-def measure(trainer: Alone, networks: Sequence[ByNetwork], counts: Callable[[str], int]) -> pd.DataFrame:
-    """Return a line per start of every validation case."""
-    cases = trainer.cases_on_grid(trainer.get_tr_and_val_datasets()[1])
+def measure(trainer: Alone, cases: RegistrationCases, stages: Stages, counts: Mapping[str, int]) -> pd.DataFrame:
+    """Return a line per start of every case, of which there are so many of every kind."""
     cut = {name: [cases.cut(name, shift) for shift in ((0.0, 0.0, 0.0), *SHIFTS)] for name in cases.identifiers}
     tables = []
     for name, on_grids in cut.items():
@@ -88,8 +92,8 @@ def measure(trainer: Alone, networks: Sequence[ByNetwork], counts: Callable[[str
             "other case": (trainer.sre_range, following),
         }
         for kind, (sre, of_moving) in kinds.items():
-            bases = rigid_transform.matrix(fixed_perturbations(name, here.points, sre, counts(kind)))
-            found = register(networks, list(zip(on_grids, cut[of_moving], offsets)), bases)
+            bases = rigid_transform.matrix(fixed_perturbations(name, here.points, sre, counts[kind]))
+            found = register(stages, list(zip(on_grids, cut[of_moving], offsets)), bases)
             known = np.nan if of_moving != name else 1.0
             left = {stage: registration_error(found[stage], here.points) for stage in ("one_grid", "after")}
             lines = {
@@ -133,6 +137,7 @@ def main() -> None:
     parser = parser_of_folds(__doc__, "nnUNetRegistrationPlans")
     parser.add_argument("--first", default="nnUNetTrainerCorrespondenceReg", help="trainer of the network")
     parser.add_argument("--second", help="trainer of the second stage (default: none)")
+    parser.add_argument("--new", metavar="DATASET", help="number or name of pairs that no fold has seen")
     parser.add_argument("--starts", type=int, default=40, help="per case, in [0, 20] mm")
     parser.add_argument("--exact_count", type=int, default=20, help="per case, at 8 and at 16 mm")
     parser.add_argument("--beyond", type=int, default=5, help="per case, beyond 20 mm and of other cases' images each")
@@ -142,13 +147,22 @@ def main() -> None:
     Alone.exact_starts = nnUNetTrainerAttentionReg.exact_starts
     Alone.sre_range = nnUNetTrainerAttentionReg.sre_range
     counts = {"within": args.starts, "from 8 mm": args.exact_count, "from 16 mm": args.exact_count}
+    counts |= {"beyond": args.beyond, "other case": args.beyond}
     discovery.register()
-    tables = []
-    for fold in args.f:
-        trainer = trainer_of_fold(Alone, CONFIGURATION, args, fold)
-        networks = [trainer.trained(name) for name in (args.first, args.second) if name]
-        tables.append(measure(trainer, networks, lambda kind: counts.get(kind, args.beyond)))
-    table = pd.concat(tables, ignore_index=True)
+    trainers = [trainer_of_fold(Alone, CONFIGURATION, args, fold) for fold in args.f]
+    names = [name for name in (args.first, args.second) if name]
+    of_folds = [[trainer.trained(name) for name in names] for trainer in trainers]
+    if args.new:
+        args.d = args.new
+        new = trainer_of_fold(Alone, CONFIGURATION, args, "all")
+        cases = new.cases_on_grid(new.get_tr_and_val_datasets()[0])
+        table = measure(new, cases, list(zip(*of_folds)), counts)
+    else:
+        tables = []
+        for trainer, networks in zip(trainers, of_folds):
+            cases = trainer.cases_on_grid(trainer.get_tr_and_val_datasets()[1])
+            tables.append(measure(trainer, cases, [[network] for network in networks], counts))
+        table = pd.concat(tables, ignore_index=True)
     if args.o:
         table.to_csv(args.o, index=False, float_format="%.4f")
     numbers = ["before", "one_grid", "after", "rotation", "Dice", "disagreement"]
