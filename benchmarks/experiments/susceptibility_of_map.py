@@ -131,7 +131,7 @@ def measure(args: argparse.Namespace) -> None:
         methods.append(("Tikhonov", _inverted(tikhonov, args.tikhonov)))
     if args.tv:
         methods.append(("TV", _inverted(total_variation, args.tv)))
-    rows = []
+    rows: list[dict] = []
     for file in sorted((args.folder / "targetsTs").glob("*.nii.gz")):
         case = file.name.removesuffix(".nii.gz")
         mask = _array(args.folder / "labelsTs" / file.name) > 0
