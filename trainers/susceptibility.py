@@ -25,19 +25,12 @@ from nnunet_xmodal.networks.multi_stream_unet import SkipAttention
 from nnunet_xmodal.networks.on_inversion import OnInversion
 from nnunet_xmodal.physics.field_inputs import FieldInputs, magnitude_channel
 from nnunet_xmodal.physics.measured_field import FieldGeometry, MeasuredField, distinct_directions, mirror_axes
-from nnunet_xmodal.tasks.reconstruction.checks import (
-    check_field,
-    check_field_of_map,
-    check_like_training,
-    check_susceptibility,
-)
+from nnunet_xmodal.tasks.reconstruction import checks
 from nnunet_xmodal.tasks.reconstruction.inversion_files import InversionFiles
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers.attention import nnUNetTrainerDualAttention, nnUNetTrainerRSA, nnUNetTrainerSA
 from nnunet_xmodal.trainers.base.patches import FieldPatches, Patches
 from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
-
-_COMPARED_WITH_MAPS = 3  # cases
 
 
 class nnUNetTrainerQSM(ReconstructionTrainer):
@@ -140,19 +133,18 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         """Check one case, and note where the main field points.
 
         Raises:
-            XModalError: for an empty mask, intensities beyond those of ppm, axes that are not at right angles, and a
-                field that its map does not make: that of the first cases is computed, units being those of a dataset.
+            XModalError: for an empty mask, intensities beyond those of ppm, axes that are not at right angles, and, in
+                the first cases, as units are a dataset's, a field that its map does not make.
         """
         super().look_at(case, data, mask, properties)
-        check_field(data[0], mask, case, self.field.one_ppm, self.field.unit)
+        field, target = data[0] / self.field.one_ppm, data[self.target.index]
+        checks.check_field(data[0], mask, case, self.field.one_ppm, self.field.unit)
         deviation = self.scales(self.plans_manager.plans, self.target)[0][0]
-        check_like_training(data[0] / self.field.one_ppm, mask, case, deviation, self.field.unit)
-        check_susceptibility(data[self.target.index], mask, case)
-        geometry = self.field.geometry(properties, data.shape[1:], self.plans_manager.transpose_forward)
-        if len(self.geometries) < _COMPARED_WITH_MAPS:
-            field, target = data[0] / self.field.one_ppm, data[self.target.index]
-            check_field_of_map(field, target, mask, geometry, case, self.field.unit)
-        self.geometries[case] = geometry
+        checks.check_like_training(field, mask, case, deviation, self.field.unit)
+        checks.check_susceptibility(target, mask, case)
+        self.geometries[case] = self.field.geometry(properties, data.shape[1:], self.plans_manager.transpose_forward)
+        if len(self.geometries) <= checks.COMPARED_WITH_MAPS:
+            checks.check_field_of_map(field, target, mask, self.geometries[case], case, self.field.unit)
 
     def as_loaded(self, dataset: nnUNetBaseDataset) -> nnUNetBaseDataset:
         """Return a dataset whose cases have the inversions of their fields behind the target."""

@@ -12,14 +12,15 @@ import runpy
 import sys
 from pathlib import Path
 
+from nnunet_xmodal.files.environment import usable_cores
+
 VARIABLE = "nnUNetXModal_cores_per_training"
 """Where the scheduler tells the share; unset for all of them."""
 
 
 def share_of(trainings: int) -> int:
     """Return how many cores each of so many trainings at once has, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // trainings)
+    return max(1, usable_cores() // trainings)
 
 
 def on_share(command: list[str]) -> list[str]:

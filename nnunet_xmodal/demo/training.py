@@ -14,10 +14,12 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from nnunet_xmodal.crossval.checkpoints import SET_ASIDE, is_intact
+from nnunet_xmodal.crossval.share_of_cores import share_of
 from nnunet_xmodal.demo.in_process import loading_in_this_thread, pools_of_threads
 from nnunet_xmodal.demo.progress import Progress, clock, printing_to
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.environment import usable_cores
 from nnunet_xmodal.processes import tied_workers
 
 if TYPE_CHECKING:
@@ -92,12 +94,7 @@ def processes_of(demo: Demo, device_type: str) -> int:
     """Return how many trainings run at once: what the demo says, else two on a CPU with several cores."""
     if demo.processes is not None:
         return demo.processes
-    return 2 if device_type == "cpu" and _cores() > 1 else 1
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 2 if device_type == "cpu" and usable_cores() > 1 else 1
 
 
 def _side_by_side(
@@ -115,7 +112,7 @@ def _side_by_side(
     workers: list[BaseProcess] = []
     for _ in range(processes):
         ours, theirs = context.Pipe()
-        arguments = (theirs, demo, device, progress.log_file, max(1, _cores() // processes))
+        arguments = (theirs, demo, device, progress.log_file, share_of(processes))
         workers.append(context.Process(target=_work, args=arguments, daemon=True))
         with tied_workers():
             workers[-1].start()

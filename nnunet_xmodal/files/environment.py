@@ -62,6 +62,11 @@ def check_numbers_of_processes() -> None:
             )
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_processes() -> int:
     """Return nnU-Net's `nnUNet_def_n_proc` where it is a positive number, else the number of cores, at most 8."""
     value = os.environ.get("nnUNet_def_n_proc", "")

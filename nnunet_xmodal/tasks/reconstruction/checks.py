@@ -23,6 +23,8 @@ TOLD_FROM = 2.5
 """How many times as large or small a field gets a remark."""
 OF_MAP = 3.0
 """How many times as large or small as the field that its map makes a training's field may be."""
+COMPARED_WITH_MAPS = 3
+"""Cases of a training whose fields are compared with those of their maps."""
 ALIKE, UNLIKE = 0.5, 0.2
 """Correlation of a field with that of its map from which on they are compared, and below which it is told."""
 TOLD_ANGLE = 10.0
