@@ -84,13 +84,14 @@ def measure(trainer: Alone, cases: RegistrationCases, stages: Stages, counts: Ma
         here = on_grids[0]
         offsets = [torch.from_numpy(here.chain.to_grid(one.chain.grid_to_physical[:3, 3])) for one in on_grids]
         following = cases.identifiers[(cases.identifiers.index(name) + 1) % len(cases.identifiers)]
-        kinds = {
+        every_kind = {
             "within": (trainer.sre_range, name),
             "from 8 mm": (8.0, name),
             "from 16 mm": (16.0, name),
             "beyond": (BEYOND, name),
             "other case": (trainer.sre_range, following),
         }
+        kinds = {kind: start for kind, start in every_kind.items() if counts[kind]}
         for kind, (sre, of_moving) in kinds.items():
             bases = rigid_transform.matrix(fixed_perturbations(name, here.points, sre, counts[kind]))
             found = register(stages, list(zip(on_grids, cut[of_moving], offsets)), bases)
