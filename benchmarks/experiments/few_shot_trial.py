@@ -6,6 +6,7 @@ Loader, step, schedule (a hundred decays over the steps), support and protocol a
 validation scans on their preprocessed grid, in %: by the protocol; and of all slices with all labels competing, by the
 best of all chunks (as nnU-Net's validation and nnUNetv2_predict), by position (as nnUNetXModal_predict) and with the
 organs' true extents (--extents), each also with --largest_component. What is in the file is not trained again.
+Trainers of `few_shot_controls.py` go by their names, too.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import time
 from pathlib import Path
 
+import few_shot_controls
 import numpy as np
 import torch
 from nnunetv2.paths import nnUNet_preprocessed
@@ -120,7 +122,8 @@ def trial(name: str, dataset: str, number: int, steps: int) -> dict:
     plans, described = (read_json(preprocessed / f"{part}.json") for part in ("nnUNetFewShotPlans", "dataset"))
     torch.manual_seed(number)
     np.random.seed(number)
-    trainer = getattr(trainers, name)(plans, "2d", number, described, torch.device("cpu"))
+    trainer_class = getattr(few_shot_controls, name, None) or getattr(trainers, name)
+    trainer = trainer_class(plans, "2d", number, described, torch.device("cpu"))
     trainer.initialize()
     training, validation = (InMemory(part) for part in trainer.get_tr_and_val_datasets())
     fill_support(trainer.network, training, trainer.label_manager)

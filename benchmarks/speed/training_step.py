@@ -7,9 +7,12 @@
     python benchmarks/speed/training_step.py -d 502 -c 2d_b8 \\
         -tr nnUNetTrainer nnUNetTrainerCMFT nnUNetTrainerCMFTCheckpointed
     python benchmarks/speed/training_step.py -d 501 -c 2d_b8 --iso_compute -tr @fusion
+    python benchmarks/speed/training_step.py -d 961 -c 3d_fullres -p nnUNetRegistrationPlans -tr @registration
+    python benchmarks/speed/training_step.py -d 974 -c 2d -p nnUNetFewShotPlans -tr @few_shotLite
 
-Trainers take turns, so that a busy machine slows all of them; ratios of medians are to the first trainer. Data is
-random: the time of a step does not depend on it. Nothing is written outside a temporary folder.
+Trainers take turns, so that a busy machine slows all of them; ratios of medians are to the first trainer. Patches are
+random: the time of a step does not depend on them. Registrations and episodes are of the dataset's first fold, which is
+made where it is missing, with the superpixels. Nothing else is written outside a temporary folder.
 
 With --iso_compute every trainer but the first has its own widths: those at which its network needs as many operations
 for a patch as the first trainer's does at the plan's.
@@ -38,6 +41,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from nnunet_xmodal import discovery
 from nnunet_xmodal.catalogue.groups import expanded
 from nnunet_xmodal.prediction.building import building
+from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
+from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
 
 TRAINERS = ["nnUNetTrainer", "nnUNetTrainerMultiStream", "nnUNetTrainerSCFF", "nnUNetTrainerCSAD"]
 
@@ -83,6 +88,14 @@ def random_batch(trainer: nnUNetTrainer) -> dict:
         "target": targets if trainer.enable_deep_supervision else targets[0],
         "keys": [str(index) for index in range(batch)],
     }
+
+
+def batch_of(trainer: nnUNetTrainer) -> dict:
+    """Return a batch for a step: of patches a random one, of registrations and episodes the loader's next one."""
+    if not isinstance(trainer, (RegistrationTrainer, FewShotTrainer)):
+        return random_batch(trainer)
+    training, _ = trainer.get_dataloaders()
+    return next(training)
 
 
 class _Kept:
@@ -194,7 +207,7 @@ def main() -> None:
     folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(args.d)
     device = torch.device(args.device)
     with tempfile.TemporaryDirectory() as results:
-        os.environ["nnUNet_results"] = results
+        os.environ |= {"nnUNet_results": results, "nnUNet_n_proc_DA": "0"}  # batches are made in this process
         args.tr = expanded(args.tr)
         shares = dict.fromkeys(args.tr, 1.0)
         if args.iso_compute:
@@ -202,7 +215,7 @@ def main() -> None:
             for name in args.tr[1:]:
                 shares[name] = share_of_widths(make_trainer(name, folder, args, torch.device("cpu")), operations)
         trainers = {name: make_trainer(name, folder, args, device, share) for name, share in shares.items()}
-        batches = {name: random_batch(trainer) for name, trainer in trainers.items()}
+        batches = {name: batch_of(trainer) for name, trainer in trainers.items()}
         memory = {name: saved_activations(trainer, batches[name]) for name, trainer in trainers.items()}
         peak = {}
         for name, trainer in trainers.items():

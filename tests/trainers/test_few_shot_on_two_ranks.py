@@ -9,12 +9,13 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_xmodal import trainers
+from nnunet_xmodal.catalogue.groups import GROUPS
 from nnunet_xmodal.tasks.few_shot.episodes import EpisodeLoader
 from nnunet_xmodal.tasks.few_shot.support import fill_support
 from nnunet_xmodal.tasks.few_shot.validation import METRIC
 
 SIZE, SLICES = (64, 64), 3
-TRAINER = "nnUNetTrainerCRTPR18"
+TRAINERS = GROUPS["few_shotR18"]
 
 
 class InMemory:
@@ -34,13 +35,14 @@ class InMemory:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINERS)
 def test_both_ranks_learn_the_same_and_share_the_protocol(
-    make_trainer, make_plans, nnunet_folders, on_two_ranks, monkeypatch
+    name, make_trainer, make_plans, nnunet_folders, on_two_ranks, monkeypatch
 ):
-    monkeypatch.setattr(trainers.nnUNetTrainerCRTPR18, "weights", None)
+    monkeypatch.setattr(getattr(trainers, name), "weights", None)
     plans = make_plans(channels=1, patch_size=SIZE, batch_size=1)
     plans["configurations"]["2d"]["architecture"]["arch_kwargs"] = {"size": list(SIZE), "chunks": 3, "shots": 1}
-    trainer = make_trainer(TRAINER, plans)
+    trainer = make_trainer(name, plans)
     start = trainer.network.state_dict()
     torch.save(start, nnunet_folders / "start.pth")
     cases = [

@@ -8,6 +8,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_xmodal.catalogue.groups import GROUPS
 from nnunet_xmodal.tasks.registration.loader import FixedStartsLoader, RegistrationLoader
 from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
 from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
@@ -30,10 +31,13 @@ class InMemory:
 
 
 @pytest.mark.slow
-def test_both_ranks_learn_the_same_and_share_the_validation(make_trainer, make_plans, nnunet_folders, on_two_ranks):
+@pytest.mark.parametrize("name", GROUPS["registration"])
+def test_both_ranks_learn_the_same_and_share_the_validation(
+    name, make_trainer, make_plans, nnunet_folders, on_two_ranks
+):
     plans = make_plans(dimensions=3, patch_size=GRID)
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"] = {"grid": list(GRID)}
-    trainer = make_trainer("nnUNetTrainerAttentionReg", plans)
+    trainer = make_trainer(name, plans)
     start = trainer.network.state_dict()
     torch.save(start, nnunet_folders / "start.pth")
     on_two_ranks(__file__, nnunet_folders, trainer)

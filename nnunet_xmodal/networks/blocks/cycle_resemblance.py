@@ -60,7 +60,7 @@ class CycleResemblance(nn.Module):
 
     Shape: support features `(B, S, C, h, w)`, query features `(B, C, h', w')` and support mask, which is not read →
     both maps. `exists`, `(B, S)` bool, leaves shots out of the mean. With `pair`, `(N,)`, results are about the support
-    and query of this number.
+    and query of this number, whose attention is computed once for all that are about them: no mask has a part in it.
     """
 
     def __init__(self, channels: int, blocks: int = 2) -> None:
@@ -77,7 +77,6 @@ class CycleResemblance(nn.Module):
         pair: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both maps with what they took; see the class."""
-        support, query = of_pairs(support, query, pair)
         shots = support.shape[1]
         ours = support.flatten(0, 1).flatten(2)  # B·S C hw
         theirs = query.flatten(2).repeat_interleave(shots, 0)  # B·S C h'w'
@@ -86,7 +85,8 @@ class CycleResemblance(nn.Module):
         counted = torch.ones(support.shape[:2], device=query.device) if exists is None else exists.float()
         share = (counted / counted.sum(1, keepdim=True).clamp(min=1)).to(query.dtype)  # B S
         mean = torch.einsum("bs,bscn->bcn", share, theirs.unflatten(0, (-1, shots)))
-        return ours.unflatten(0, (-1, shots)).unflatten(3, support.shape[3:]), mean.unflatten(2, query.shape[2:])
+        ours, mean = ours.unflatten(0, (-1, shots)).unflatten(3, support.shape[3:]), mean.unflatten(2, query.shape[2:])
+        return of_pairs(ours, mean, pair)
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
         """Count the numbers in the outputs of its convolutions for one support and query map; nnU-Net plans by it."""

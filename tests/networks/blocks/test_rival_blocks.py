@@ -181,3 +181,11 @@ def test_every_shot_meets_the_query_alone():
     pair = torch.tensor([1, 0, 1])
     of_pairs = block(support, query, torch.ones(3, 3, 2, 2), pair=pair)
     torch.testing.assert_close(of_pairs[0], block(support, query, torch.ones(2, 3, 2, 2))[0][pair])
+
+
+def test_episodes_of_one_pair_share_its_attention():
+    """Eight superpixels of a pair of slices ask for the same walks."""
+    block, images = CycleResemblance(4), []
+    block.of_query[0].register_forward_hook(lambda module, inputs, output: images.append(len(output)))
+    block(torch.randn(2, 1, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.ones(8, 1, 3, 3), pair=torch.arange(8) % 2)
+    assert images == [2]

@@ -1,0 +1,12 @@
+"""Trainers that ask where the lead of a few-shot method comes from; in `few_shot_trial.py` by name, in no package."""
+
+from nnunet_xmodal.trainers.few_shot import nnUNetTrainerCRTPLite
+
+
+class nnUNetTrainerAdamLocalLite(nnUNetTrainerCRTPLite):
+    """ALPNet's network, trained as CRTPNet: Adam, the query alone transformed, no cross-reference.
+
+    What CRTPNet is ahead of it by is the cross-reference's, what it is ahead of ALPNet by is the training's.
+    """
+
+    cross_reference = None
