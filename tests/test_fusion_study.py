@@ -71,6 +71,30 @@ def test_too_few_cases_for_a_regime_are_an_error():
         folds_of(REGIMES["aligned"], [str(index) for index in range(100)])
 
 
+def test_a_dataset_of_the_user_is_a_regime_under_a_number_that_no_phantom_has(tmp_path):
+    from argparse import ArgumentTypeError
+
+    from fusion_phantoms import REGIMES
+    from fusion_study import dataset_name, regime_and_folder
+
+    for name in ("Dataset501_Gliomas", "Dataset101_Gliomas"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").touch()
+    regime, source = regime_and_folder(f"gliomas={tmp_path}/Dataset501_Gliomas")
+    assert regime == "gliomas" and dataset_name(regime, 3, source) == "Dataset501_Gliomas"
+    assert len({dataset_name(known, seed) for known in REGIMES for seed in range(100)}) == 100 * len(REGIMES)
+    for wrong in ("aligned=Dataset501_Gliomas", "gliomas=Dataset101_Gliomas", "gliomas=Dataset502_Nothing", "gliomas"):
+        with pytest.raises(ArgumentTypeError, match=wrong.split("=")[0]):
+            regime_and_folder(wrong.replace("=", f"={tmp_path}/"))
+
+
+def test_dice_of_a_case_is_the_mean_of_the_labels_that_it_has():
+    from fusion_study import mean_dice
+
+    metrics = {"(1, 2)": {"Dice": 0.8}, "2": {"Dice": 0.6}, "3": {"Dice": float("nan")}}
+    assert mean_dice(metrics) == pytest.approx(70)
+
+
 def test_controls_have_the_pairs_of_csad_with_targets_that_say_nothing_of_the_sample():
     from fusion_controls import CSADShuffled, CSADUniform
 

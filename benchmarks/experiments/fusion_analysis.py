@@ -45,7 +45,9 @@ def read_results(root: Path) -> pd.DataFrame:
 
 
 def _result_files(root: Path) -> list[Path]:
-    return [file for regime in REGIMES for file in sorted((root / "results" / regime).glob("*.json"))]
+    """Of all regimes, those of the phantoms first."""
+    others = sorted({folder.name for folder in (root / "results").glob("*")} - set(REGIMES))
+    return [file for regime in (*REGIMES, *others) for file in sorted((root / "results" / regime).glob("*.json"))]
 
 
 def read_trainings(root: Path) -> pd.DataFrame:

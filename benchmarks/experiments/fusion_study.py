@@ -5,10 +5,11 @@
     python benchmarks/experiments/fusion_study.py table -o study --choose 1 2 3 --confirm 11 12 13
 
 `prepare` writes each regime's phantoms of each seed as a dataset of its own, 300 cases in five folds, and plans a
-narrow 2d configuration. `train` trains in this process, on one thread, what has no result yet; several calls with other
-`--part K N` share it. A training leaves one small JSON file below `results/`, written when all of it is done, and an
-interrupted training starts again. `table` prints the tables of `fusion_analysis.py`, from that folder or from the CSV
-file that `--csv` wrote of it.
+narrow 2d configuration. With `--data gliomas=nnUNet_raw/Dataset501_Glioma2Mod` a dataset of nnU-Net's is a regime, too,
+in the folds that nnU-Net makes; its Dice is the mean over the labels that a case has. `train` trains in this process,
+on one thread, what has no result yet; several calls with other `--part K N` share it. A training leaves one small JSON
+file below `results/`, written when all of it is done, and an interrupted training starts again. `table` prints the
+tables of `fusion_analysis.py`, from that folder or from the CSV file that `--csv` wrote of it.
 
 The rule, written down before the first training that is reported. Baseline is concatenation (MultiStream). On the
 seeds of the choice every method is measured; the two candidates (no controls) with the highest mean difference over all
@@ -23,6 +24,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 from itertools import product
 from pathlib import Path
@@ -40,20 +42,23 @@ VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 CONFIGURATION = "2d"
 
 
-def dataset_name(regime: str, seed: int) -> str:
-    """Return the dataset's name; its number holds regime and seed, for seeds from 0 to 99."""
-    return f"Dataset{list(REGIMES).index(regime) + 1}{seed:02d}_{regime}"
+def dataset_name(regime: str, seed: int, source: Path | None = None) -> str:
+    """Return a dataset's name; that of phantoms has a number of regime and seed, for seeds from 0 to 99."""
+    return source.name if source else f"Dataset{list(REGIMES).index(regime) + 1}{seed:02d}_{regime}"
 
 
-def prepare(root: Path, regime: str, seed: int) -> None:
-    """Write, plan and preprocess a regime's phantoms, unless that was done before."""
+def prepare(root: Path, regime: str, seed: int, source: Path | None = None) -> None:
+    """Write a regime's phantoms, or link a dataset's files, plan and preprocess them, unless that was done before."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
-    name = dataset_name(regime, seed)
+    name = dataset_name(regime, seed, source)
     done = root / "nnUNet_preprocessed" / name / "prepared"
     if done.exists():
         return
-    write_study_dataset(root / "nnUNet_raw" / name, REGIMES[regime], CASES, seed)
+    if source is None:
+        write_study_dataset(root / "nnUNet_raw" / name, REGIMES[regime], CASES, seed)
+    else:
+        shutil.copytree(source, root / "nnUNet_raw" / name, copy_function=os.symlink)
     number = int(name[7:10])
     api.extract_fingerprint_dataset(number, num_processes=1)
     api.plan_experiment_dataset(number)
@@ -66,8 +71,9 @@ def prepare(root: Path, regime: str, seed: int) -> None:
         plans["plans_name"] = plans_name
         (done.parent / f"{plans_name}.json").write_text(json.dumps(plans))
     api.preprocess_dataset(number, next(iter(WIDTHS)), (CONFIGURATION,), num_processes=[1])
-    cases = sorted(path.name.split(".")[0] for path in (done.parent / "gt_segmentations").iterdir())
-    (done.parent / "splits_final.json").write_text(json.dumps(folds_of(REGIMES[regime], cases)))
+    if source is None:
+        cases = sorted(path.name.split(".")[0] for path in (done.parent / "gt_segmentations").iterdir())
+        (done.parent / "splits_final.json").write_text(json.dumps(folds_of(REGIMES[regime], cases)))
     done.touch()
 
 
@@ -86,7 +92,7 @@ def result_file(root: Path, regime: str, seed: int, fold: int, method: str, step
     return root / "results" / regime / f"{method.replace(' ', '_')}_seed{seed}_fold{fold}_{steps}steps.json"
 
 
-def train(root: Path, regime: str, seed: int, fold: int, name: str, steps: int) -> None:
+def train(root: Path, regime: str, seed: int, fold: int, name: str, steps: int, source: Path | None = None) -> None:
     """Train and validate one fold, from random numbers that only seed, fold and draw decide; skip what is finished."""
     import torch
 
@@ -94,7 +100,7 @@ def train(root: Path, regime: str, seed: int, fold: int, name: str, steps: int) 
     if file.is_file():
         return
     method = METHODS[name]
-    preprocessed = root / "nnUNet_preprocessed" / dataset_name(regime, seed)
+    preprocessed = root / "nnUNet_preprocessed" / dataset_name(regime, seed, source)
     plans = json.loads((preprocessed / f"{method.plans}.json").read_text()) | {"continue_training": False}
     dataset_json = json.loads((preprocessed / "dataset.json").read_text())
     for generator in (torch.manual_seed, np.random.seed, random.seed):
@@ -115,7 +121,7 @@ def train(root: Path, regime: str, seed: int, fold: int, name: str, steps: int) 
     trainer.perform_actual_validation()
     output = Path(trainer.output_folder)
     per_case = json.loads((output / "validation" / "summary.json").read_text())["metric_per_case"]
-    dice = {Path(case["reference_file"]).name.split(".")[0]: 100 * case["metrics"]["1"]["Dice"] for case in per_case}
+    dice = {Path(case["reference_file"]).name.split(".")[0]: mean_dice(case["metrics"]) for case in per_case}
     attention = output / "attention.json"
     result = {
         "regime": regime,
@@ -141,12 +147,37 @@ def train(root: Path, regime: str, seed: int, fold: int, name: str, steps: int) 
     )
 
 
+def mean_dice(metrics: dict) -> float:
+    """Return the mean over the labels of a case, in percent; of what neither prediction nor reference has there is
+    none.
+    """
+    return float(100 * np.nanmean([of_label["Dice"] for of_label in metrics.values()]))
+
+
+def regime_and_folder(text: str) -> tuple[str, Path]:
+    """Return NAME and FOLDER of `NAME=FOLDER`, a dataset in nnU-Net's raw format."""
+    name, _, folder = text.partition("=")
+    if not name.isalnum() or name in REGIMES:
+        raise argparse.ArgumentTypeError(f"{text}: NAME is letters and digits, and none of {', '.join(REGIMES)}.")
+    source = Path(folder).resolve()
+    if not (source / "dataset.json").is_file():
+        raise argparse.ArgumentTypeError(f"{text}: {folder or 'FOLDER'} has no dataset.json.")
+    if not re.match(r"Dataset[5-9]\d\d_", source.name):
+        raise argparse.ArgumentTypeError(
+            f"{text}: call it Dataset500_… to Dataset999_…, the phantoms have numbers below."
+        )
+    return name, source
+
+
 def main() -> None:
     """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["prepare", "train", "table"])
     parser.add_argument("-o", dest="root", type=Path, required=True, metavar="FOLDER", help="of the study")
-    parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
+    parser.add_argument("--regimes", nargs="+", help=f"default: {', '.join(REGIMES)} and those of --data")
+    parser.add_argument(
+        "--data", nargs="+", type=regime_and_folder, default=[], metavar="NAME=FOLDER", help="raw datasets as regimes"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], help="of phantoms and trainings")
     parser.add_argument("--folds", nargs="+", type=int, default=[0])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
@@ -158,7 +189,12 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, metavar="FILE", help="of the gains, a PNG")
     parser.add_argument("--known", type=Path, metavar="FILE", help="a table of before: not trained again, but shown")
     args = parser.parse_args()
-    root = args.root.resolve()
+    root, of_users = args.root.resolve(), dict(args.data)
+    known_regimes = [*REGIMES, *of_users]
+    args.regimes = args.regimes or known_regimes
+    for regime in args.regimes:
+        if regime not in known_regimes:
+            parser.error(f"--regimes {regime}: there are {', '.join(known_regimes)}; --data adds others.")
     if args.what == "table":
         from fusion_analysis import differences, read_results, read_trainings, report, write_table
 
@@ -192,7 +228,7 @@ def main() -> None:
     if args.what == "prepare":
         with pools_of_threads():
             for regime, seed in product(args.regimes, args.seeds):
-                prepare(root, regime, seed)
+                prepare(root, regime, seed, of_users.get(regime))
         return
     # planning would fail with this value
     os.environ["nnUNet_n_proc_DA"] = "0"
@@ -206,7 +242,7 @@ def main() -> None:
         jobs = [job for job in jobs if job not in known]
     with pools_of_threads(), loading_in_this_thread():
         for seed, fold, regime, name in jobs[args.part[0] :: args.part[1]]:
-            train(root, regime, seed, fold, name, args.steps)
+            train(root, regime, seed, fold, name, args.steps, of_users.get(regime))
 
 
 if __name__ == "__main__":
