@@ -117,6 +117,20 @@ def test_every_method_has_a_trainer_and_widths():
         assert method.plans in WIDTHS and method.trainer_class().__name__ == method.trainer
 
 
+def test_trainers_and_groups_are_methods_too_and_none_comes_twice():
+    from fusion_methods import METHODS, STOCK, method_of, named
+
+    from nnunet_xmodal.catalogue.groups import GROUPS
+
+    assert sorted(named(["@fusion", "SCFF", "nnUNetTrainer"])) == sorted(named(["@fusion"])) and STOCK in named(
+        ["@fusion"]
+    )
+    assert [method_of(name).trainer for name in named(["@fusion", "SCFF"])] == list(GROUPS["fusion"])
+    assert method_of("SCFF") is METHODS["SCFF"] and method_of("HSCNet").plans == METHODS["SCFF"].plans
+    with pytest.raises(AttributeError, match="Nonsense"):
+        named(["nnUNetTrainerNonsense"])
+
+
 def test_gains_are_paired_by_case_and_their_unit_is_the_case_within_a_regime():
     from fusion_analysis import differences
 
@@ -168,6 +182,12 @@ def test_controls_are_no_candidates():
 
     better = {"CSAD uniform": [(3, 2, 4)], "SCFF": [(2, 1, 3)], "CSAD": [(1, 0, 2)], "StreamGates": [(0, -1, 1)]}
     assert candidates(gains(**better)) == ["SCFF", "CSAD"]
+
+
+def test_the_fields_trainers_are_no_candidates():
+    from fusion_analysis import candidates
+
+    assert candidates(gains(HSCNet=[(3, 2, 4)], SCFF=[(1, 0, 2)], CSAD=[(0, -1, 1)])) == ["SCFF", "CSAD"]
 
 
 def test_who_lacks_a_regime_is_no_candidate():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fusion_methods import AGAIN, BASELINE, CONTROLS, METHODS
+from fusion_methods import AGAIN, BASELINE, CONTROLS, METHODS, STOCK
 from fusion_phantoms import REGIMES
 from scipy import stats
 
@@ -25,7 +25,6 @@ REGIMES_AHEAD = 2
 """Regimes in which a default has to be ahead, interval and all."""
 CANDIDATES = 2
 """Methods that are confirmed on fresh seeds."""
-STOCK = "nnU-Net"
 SIGNIFICANT = 0.05
 
 
@@ -152,10 +151,12 @@ def with_training_noise(gains: pd.DataFrame, noise: float) -> pd.DataFrame:
 
 
 def candidates(gains: pd.DataFrame, number: int = CANDIDATES) -> list[str]:
-    """Return the methods with the highest mean gain over all trainings; no controls, none that lacks a regime."""
+    """Return the methods with the highest mean gain over all trainings; no controls, none that lacks a regime, none of
+    the field's.
+    """
     regimes = gains.groupby("method")["regime"].nunique()
     ranked = [method for method in over_trainings(gains)["method"] if regimes[method] == regimes.max()]
-    return [method for method in ranked if method not in CONTROLS][:number]
+    return [method for method in ranked if method in METHODS and method not in CONTROLS][:number]
 
 
 def passes(gains: pd.DataFrame, method: str) -> bool:

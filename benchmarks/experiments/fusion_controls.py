@@ -1,10 +1,12 @@
-"""Controls of the fusion study: CSAD whose targets say nothing about the other stream of the same sample."""
+"""Of the fusion study alone: SCFF in its other reading, and controls, CSAD whose targets say nothing about the other
+stream of the same sample.
+"""
 
 import torch
 
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths, LogMaps
-from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD
+from nnunet_xmodal.trainers.csad import nnUNetTrainerCSAD, nnUNetTrainerSCFF
 
 
 class UniformTargets(DistillationPaths):
@@ -43,3 +45,9 @@ class CSADShuffled(_ControlTrainer):
     """CSAD, distilled from other samples' maps."""
 
     paths_class = ShuffledTargets
+
+
+class SCFFSquareRoot(nnUNetTrainerSCFF):
+    """SCFF whose correlation is divided by √C̃, so that its softmax is not flat."""
+
+    correlation_scale = "sqrt"

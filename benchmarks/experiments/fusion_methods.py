@@ -1,8 +1,10 @@
 """What the fusion study compares: names, and the trainer, plans and random numbers behind each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BASELINE = "MultiStream"
+STOCK = "nnU-Net"
 AGAIN = "MultiStream again"
 """The baseline with other random numbers: what it "gains" on itself is what chance does."""
 
@@ -42,9 +44,10 @@ class Method:
 METHODS = {
     "MultiStream": Method("nnUNetTrainerMultiStream"),
     AGAIN: Method("nnUNetTrainerMultiStream", draw=500_000),
-    "nnU-Net": Method("nnUNetTrainer"),
+    STOCK: Method("nnUNetTrainer"),
     "nnU-Net wider": Method("nnUNetTrainer", "Wider"),
     "SCFF": Method("nnUNetTrainerSCFF"),
+    "SCFF sqrt": Method("SCFFSquareRoot"),
     "SCFFLevels": Method("nnUNetTrainerSCFFLevels"),
     "StreamGates": Method("nnUNetTrainerStreamGates"),
     "MultiStreamDropout": Method("nnUNetTrainerMultiStreamDropout"),
@@ -52,9 +55,32 @@ METHODS = {
     "CSAD": Method("nnUNetTrainerCSAD"),
     "CSADGradientShare": Method("nnUNetTrainerCSADGradientShare"),
     "CSADNoSCFF": Method("nnUNetTrainerCSADNoSCFF"),
+    "CSADMean": Method("nnUNetTrainerCSADMean"),
+    "CSADPLC": Method("nnUNetTrainerCSADPLC"),
+    "FA": Method("nnUNetTrainerFA"),
     "CSADPrinted": Method("nnUNetTrainerCSADPrinted"),
     "CSAD uniform": Method("CSADUniform"),
     "CSAD shuffled": Method("CSADShuffled"),
 }
-CONTROLS = (AGAIN, "nnU-Net", "nnU-Net wider", "CSADPrinted", "CSAD uniform", "CSAD shuffled")
+CONTROLS = (AGAIN, STOCK, "nnU-Net wider", "CSADPrinted", "CSAD uniform", "CSAD shuffled")
 """Methods that are measured but never chosen: what the others have to beat, and what says how far to believe them."""
+
+
+def method_of(name: str) -> Method:
+    """Return a method of the study, or the plain training of another trainer, named without nnUNetTrainer."""
+    return METHODS.get(name) or Method(f"nnUNetTrainer{name}")
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """Return the methods that words name: methods, trainers and groups of trainers such as @fusion, each once.
+
+    Raises:
+        XModalError: for a group that does not exist.
+        AttributeError: for a trainer that does not exist.
+    """
+    from nnunet_xmodal.catalogue.groups import expanded
+
+    names = [word if word in METHODS else word.removeprefix("nnUNetTrainer") or STOCK for word in expanded(words)]
+    for name in names:
+        method_of(name).trainer_class()
+    return list(dict.fromkeys(names))

@@ -32,7 +32,7 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
-from fusion_methods import METHODS, WIDTHS
+from fusion_methods import METHODS, WIDTHS, method_of, named
 from fusion_phantoms import REGIMES, folds_of, write_study_dataset
 
 CASES = 300
@@ -99,7 +99,7 @@ def train(root: Path, regime: str, seed: int, fold: int, name: str, steps: int, 
     file = result_file(root, regime, seed, fold, name, steps)
     if file.is_file():
         return
-    method = METHODS[name]
+    method = method_of(name)
     preprocessed = root / "nnUNet_preprocessed" / dataset_name(regime, seed, source)
     plans = json.loads((preprocessed / f"{method.plans}.json").read_text()) | {"continue_training": False}
     dataset_json = json.loads((preprocessed / "dataset.json").read_text())
@@ -180,7 +180,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], help="of phantoms and trainings")
     parser.add_argument("--folds", nargs="+", type=int, default=[0])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="methods, trainers or groups as @fusion")
     parser.add_argument("--steps", type=int, default=1000, help=f"of trainings and tables, n·{STEPS_PER_EPOCH}")
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("K", "N"), help="every N-th, from K")
     parser.add_argument("--choose", nargs="+", type=int, default=[1, 2], help="seeds of the choice, for the table")
@@ -233,7 +233,7 @@ def main() -> None:
     # planning would fail with this value
     os.environ["nnUNet_n_proc_DA"] = "0"
     # folds before methods: what is finished is comparable whenever it is looked at
-    jobs = list(product(args.seeds, args.folds, args.regimes, args.methods))
+    jobs = list(product(args.seeds, args.folds, args.regimes, named(args.methods)))
     if args.known:
         known = pd.read_csv(args.known)
         known = set(
