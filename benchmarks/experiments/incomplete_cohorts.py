@@ -15,8 +15,8 @@ same fold, and those of each trainer's twin, which was trained on the complete d
 trainers of --stock get what it makes of the other stream.
 
 Writes `subsets.csv` (a row per trainer, subset and label), `statistics.csv` (paired comparisons of trainers, of every
-subset and of the mean over subsets per case) and prints both as far as they are about Dice. Predictions stay in the
-output folder, and the same command goes on where it was interrupted.
+subset and of the mean over subsets per case), `subsets.png`, and prints the tables as far as they are about Dice.
+Predictions stay in the output folder, and the same command goes on where it was interrupted.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from incomplete_figure import draw
 from missing_modality import Row, predict_row
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
@@ -145,6 +146,7 @@ def measure(args: argparse.Namespace) -> None:
     table["subset"] = [keys[name][1] for name in table["model"]]
     table["model"] = [keys[name][0] for name in table["model"]]
     table["fold"] = table["case"].map(fold_of)
+    draw(table, args.o / "subsets.png")
     chosen = {name: metrics[name] for name in METRICS}
     whole = next(subset for trainer, subset in found if trainer == args.tr[0])
     mean = (
