@@ -102,6 +102,7 @@ class MSReg(nn.Module):
             nn.Linear(32, 6),
         )
         self.apply(initialised_as_published)
+        self.to(memory_format=torch.channels_last_3d)  # four fifths of the time on CPUs: pooling takes a seventh
 
     @property
     def feature_size(self) -> list[int]:
