@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_xmodal.trainers import TRAINERS
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     page for page in [*ROOT.glob("*.md"), *(ROOT / "documentation").rglob("*.md")] if page.name != "CHANGELOG.md"
@@ -52,3 +54,29 @@ def test_every_page_is_in_the_sites_navigation():
     listed = set(re.findall(r"\S+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     pages = {page.relative_to(ROOT / "documentation").as_posix() for page in (ROOT / "documentation").rglob("*.md")}
     assert pages == listed
+
+
+OF_EXPERIMENTS = {
+    name
+    for script in (ROOT / "benchmarks" / "experiments").glob("*.py")
+    for name in re.findall(r"class (nnUNetTrainer\w+)", script.read_text(encoding="utf-8"))
+}
+NAME = re.compile(r"\bnnUNetTrainer[A-Z0-9]\w*\b(?!\$)")
+STOCK_WITH_OURS = re.compile(r"^nnUNetv2_(?:train|predict) .*-tr nnUNetTrainer[A-Z]", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_trainer_that_a_page_names_exists(page):
+    text = page.read_text(encoding="utf-8")
+    written_here = set(re.findall(r"class (nnUNetTrainer\w+)", text)) | OF_EXPERIMENTS
+    for name in NAME.findall(text):
+        name = re.sub(r"_\d+epochs(_\d+its)?.*|__.*", "", name)
+        assert name in TRAINERS or name in written_here, f"{name} does not exist"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "documentation" / "how-to").glob("*.md")), ids=lambda page: page.stem)
+def test_stock_commands_are_told_first_where_our_trainers_are(page):
+    """Who copies the first block of a page into a new shell would read that nnU-Net could not find the trainer."""
+    text = page.read_text(encoding="utf-8")
+    stock, told = STOCK_WITH_OURS.search(text), re.search(r"nnUNetXModal_env|nnUNet_extTrainer=", text)
+    assert not stock or (told and told.start() < stock.start())

@@ -31,6 +31,10 @@ _qsm = partial(
     dimensions="3D",
     needs="plans of ReconstructionPlanner or ReconstructionUNetPlanner",
 )
+_EPISODES = "plans of FewShotPlanner; "
+_OF_R18 = "ImageNet's weights if they are there"
+_OF_LITE = "the extra [lite] for ImageNet's weights"
+_OF_ALL_BACKBONES = _EPISODES + "COCO's weights, for R18 ImageNet's, if they are there; for Lite the extra [lite]"
 _few_shot = partial(
     Entry,
     task="few-shot",
@@ -38,7 +42,7 @@ _few_shot = partial(
     page="methods/few_shot.md",
     streams="1",
     dimensions="3D, slice by slice",
-    needs="plans of FewShotPlanner; ImageNet's weights if they are there",
+    needs=_EPISODES + "COCO's weights if they are there",
 )
 _rival = partial(Entry, task="segmentation", page="methods/rivals.md", streams="2 or more")
 _rival_of_one = partial(_rival, streams="1 or more, as one input")
@@ -79,6 +83,7 @@ TRAINERS = (
             "CSADPrintedLateFusion",
         ),
         what="the same by the paper's letter: the distillation outweighs the segmentation, its maps collapse",
+        streams="2 or more; EarlyFusion 1 or more",
     ),
     _csad(
         _named("CSADMean"),
@@ -123,6 +128,7 @@ TRAINERS = (
         "[incomplete cohorts](documentation/how-to/incomplete_cohorts.md); with channels set to 0 at random in "
         "training: the baselines of the two rows above",
         paper="",
+        page="how-to/incomplete_cohorts.md",
         streams="1 or more",
     ),
     _csad(
@@ -204,7 +210,7 @@ TRAINERS = (
     _few_shot(
         _named("CRTPLite", "CRBaseLite", "CRMaskLite", "ALPLite", "PANetLite"),
         what="the five on EfficientNet-Lite0, whose weights come as a package",
-        needs="plans of FewShotPlanner",
+        needs=_EPISODES + _OF_LITE,
     ),
     _few_shot(
         _named(
@@ -215,11 +221,13 @@ TRAINERS = (
             "PANetOneSuperpixel",
             "PANetOneSuperpixelR18",
         ),
+        needs=_EPISODES + "COCO's weights, for R18 ImageNet's, if they are there",
         what="one superpixel per pair of slices, as in the papers, in the place of eight",
     ),
     _few_shot(
         _named("CRTPR18", "CRBaseR18", "CRMaskR18", "ALPR18", "PANetR18"),
         what="the five on a small backbone, ResNet-18",
+        needs=_EPISODES + _OF_R18,
     ),
     _rival(
         _named("HyperDenseNet"),
@@ -258,11 +266,13 @@ TRAINERS = (
         what="masks that are refined in rounds; on ResNet-18, on EfficientNet-Lite0",
         paper="RP-Net",
         page="methods/rivals.md",
+        needs=_OF_ALL_BACKBONES,
     ),
     _few_shot(
         _named("CRAPNet", "CRAPNetR18", "CRAPNetLite"),
         what="cycle-resemblance attention before local prototypes; on ResNet-18, on EfficientNet-Lite0",
         paper="CRAPNet",
         page="methods/rivals.md",
+        needs=_OF_ALL_BACKBONES,
     ),
 )
