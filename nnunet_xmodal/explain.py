@@ -26,7 +26,7 @@ def explain(request: ExplanationRequest) -> None:
     discovery.register()
     asked = request.prediction
     check_output_folder(asked.output)
-    check_apart(asked.output, asked.images)
+    check_apart(asked.output, {"-i": asked.images})
     if GRADCAM in request.what:
         captum_attr("--what gradcam")
     with trusting(asked.trust), claimed(asked.output):

@@ -25,7 +25,7 @@ def predict(request: PredictionRequest) -> None:
     """
     discovery.register()
     check_output_folder(request.output)
-    check_apart(request.output, request.images)
+    check_apart(request.output, request.folders_read)
     with (
         trusting(request.trust),
         claimed(request.output, request.part),

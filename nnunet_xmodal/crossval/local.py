@@ -100,7 +100,7 @@ def _run_wave(jobs: Sequence[Job], slots: Sequence[Slot], table: LiveTable) -> d
                 if _would_race(job, running):
                     continue
                 waiting.remove(job)
-                running.append(_start(job, free.pop(0), len(slots)))
+                running.append(_start(job, free.pop(0), min(len(slots), len(running) + len(waiting) + 1)))
                 table.started(job)
             table.refresh()
             sleep(_POLL)

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_xmodal import discovery
@@ -11,6 +11,7 @@ from nnunet_xmodal.crossval import slurm
 from nnunet_xmodal.crossval.cascade import check_previous_stages
 from nnunet_xmodal.crossval.incomplete import check_takes_incomplete_cases
 from nnunet_xmodal.crossval.job import Job, executable
+from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.crossval.live_table import LiveTable
 from nnunet_xmodal.crossval.local import NOT_STARTED, Slot, run_locally
 from nnunet_xmodal.crossval.request import CrossvalRequest
@@ -61,9 +62,21 @@ def crossval(request: CrossvalRequest) -> int:
             print(script(waves))
             return 0
         validate_again([job for wave in waves for job in wave])
+        if request.validate_best:
+            _tell_of_validated(job for wave in waves for job in wave)
         if request.executor == "slurm":
             return slurm.submit(waves, results / dataset, settings, inputs)
         return _train_here(waves, slots)
+
+
+def _tell_of_validated(jobs: Iterable[Job]) -> None:
+    """Say which folds --val_best leaves alone: nnU-Net writes nowhere whose validation a folder holds."""
+    done = [job.name for job in jobs if start_of(job) is JobStart.FINISHED]
+    if done:
+        print(
+            f"--val_best: {len(done)} folds have a validation, of whichever checkpoint, and keep it ({done[0]}, …): "
+            "rename their validation/summary.json to validate them again."
+        )
 
 
 def _ready_files(

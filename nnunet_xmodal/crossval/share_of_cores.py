@@ -35,9 +35,12 @@ def on_share(command: list[str]) -> list[str]:
 
 
 def _is_python(script: Path) -> bool:
-    """Tell whether runpy can run it: what pip installs, on Windows an archive behind a launcher."""
+    """Tell whether runpy can run it: what pip installs, on Windows an archive behind a launcher.
+
+    Where the interpreter's path has blanks or is long, pip writes it into the second line, which `sh` runs.
+    """
     with open(script, "rb") as file:
-        return script.suffix == ".exe" or b"python" in file.readline()
+        return script.suffix == ".exe" or b"python" in file.readline() + file.readline()
 
 
 def main() -> None:

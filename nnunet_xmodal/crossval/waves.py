@@ -28,7 +28,9 @@ def waves_of(request: CrossvalRequest, preprocessed: Path, results: Path) -> lis
         XModalError: for trainers, plans, configurations, preprocessed data or weights that do not exist.
     """
     for trainer in request.trainers:
-        trainer_class(trainer)
+        found = trainer_class(trainer)
+        if request.save_probabilities and not getattr(found, "saves_probabilities", True):
+            raise XModalError(f"--npz: {trainer} has no probabilities to save, leave it out.")
     previous = {
         (plans, name): configuration.previous_stage_name
         for plans, name, configuration in _configurations(request, preprocessed)

@@ -1,5 +1,6 @@
 """Folders that commands read from and write to are looked at before anything is read or written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
@@ -43,13 +44,22 @@ def check_output_folder(folder: str | Path, flag: str = "-o") -> None:
             raise XModalError(f"{flag} {folder}: {place} is a file, but a folder is written: give another one.")
 
 
-def check_apart(output: str | Path, images: str | Path) -> None:
-    """Check that results are not written among the images, for which the next call would take them.
+def check_apart(output: str | Path, read: Mapping[str, str | Path]) -> None:
+    """Check that results are not written among files that are read: the next call would take them for such, and those
+    of the same name would be lost.
+
+    Args:
+        output: folder, of the flag -o.
+        read: flag → folder; what is no folder that there is, is left to whoever reads it.
 
     Raises:
-        XModalError: where both are one folder.
+        XModalError: where the output is one of them, or their `imagesTr` or `labelsTr`.
     """
-    if Path(output).is_dir() and Path(images).is_dir() and Path(output).samefile(images):
-        raise XModalError(
-            f"-o {output} is the folder of the images, which predictions would lie among: give another one."
-        )
+    if not Path(output).is_dir():
+        return
+    for flag, folder in read.items():
+        for place in (Path(folder), *(Path(folder) / part for part in ("imagesTr", "labelsTr"))):
+            if place.is_dir() and Path(output).samefile(place):
+                raise XModalError(
+                    f"-o {output} is the folder that {flag} reads, among whose files results would lie: give another."
+                )

@@ -48,7 +48,7 @@ def read_landmarks(file: Path) -> dict[str, np.ndarray]:
 def _of_fcsv(file: Path) -> dict[str, np.ndarray]:
     points: dict[str, np.ndarray] = {}
     columns, sign = ["id", "x", "y", "z"], -1.0  # RAS, as before Slicer 4.11
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8-sig").splitlines():
         key, _, value = line.lstrip("# ").partition("=")
         if line.startswith("#"):
             if key.strip() == "CoordinateSystem":
@@ -96,6 +96,6 @@ def _centres(labels: sitk.Image) -> dict[int, np.ndarray]:
 
 def _add(points: dict[str, np.ndarray], name: str | None, xyz: list[float]) -> None:
     name = name or str(len(points))
-    if name in points:
+    if name in points or not np.isfinite(xyz).all():
         raise ValueError(name)
     points[name] = np.array(xyz)

@@ -4,6 +4,7 @@ All are rigid and in LPS millimetres, as SimpleITK's, and map points of the fixe
 transform does that resamples the moving image onto the fixed grid.
 """
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,22 @@ def read_transform(file: Path) -> np.ndarray:
     try:
         if file.suffix == ".npy":
             matrix = np.load(file, allow_pickle=False)
-        elif file.suffix == ".txt" and not file.read_text(encoding="utf-8").startswith("#Insight"):
-            matrix = np.loadtxt(file, delimiter="," if "," in file.read_text(encoding="utf-8") else None)
+        elif file.suffix == ".txt" and not file.read_text(encoding="utf-8-sig").startswith("#Insight"):
+            text = file.read_text(encoding="utf-8-sig")
+            matrix = np.loadtxt(StringIO(text), delimiter="," if "," in text else None)
+            matrix = matrix.reshape(4, 4) if matrix.size == 16 else matrix
         else:
             matrix = sitk.ReadTransform(str(file))
     except (OSError, ValueError, RuntimeError) as error:
         raise XModalError(f"{file} is neither a transform of SimpleITK nor a 4×4 matrix: replace it.") from error
+    if isinstance(matrix, sitk.Transform) and matrix.GetDimension() != 3:
+        raise XModalError(f"{file} is a transform of {matrix.GetDimension()} dimensions: give one of volumes.")
     if isinstance(matrix, np.ndarray) and matrix.shape != (4, 4):
         raise XModalError(
             f"{file} holds {'×'.join(map(str, matrix.shape))} numbers: a rigid transform is a 4×4 matrix."
         )
+    if isinstance(matrix, np.ndarray) and not np.isfinite(matrix).all():
+        raise XModalError(f"{file} holds NaN or infinity: a rigid transform is sixteen numbers.")
     if isinstance(matrix, np.ndarray) and not np.allclose(matrix[3], (0, 0, 0, 1)):
         raise XModalError(
             f"{file} has {' '.join(f'{number:g}' for number in matrix[3])} as its last row, where 0 0 0 1 belongs: "

@@ -39,7 +39,7 @@ class PredictionRequest:
         previous_stage: folder of label maps for the second stage of a cascade.
         num_parts, part_id: how many requests share the cases, and which of them this is, from 0.
         device: "cuda", "cpu" or "mps".
-        preprocessing_processes, export_processes: 0 and 0 for this process alone.
+        preprocessing_processes, export_processes: 0 in either for this process alone.
         on_device: keep results on the GPU while a case is predicted.
         max_memory: in GB (10⁹ bytes), which one process then does with; results lie on the output's disk where they
             do not fit. None for no limit.
@@ -50,7 +50,8 @@ class PredictionRequest:
         options: of the model's kind, by name, e.g. `{"roi": "masks", "margin": 5.0}`; see `tasks/*/options.py`.
 
     Raises:
-        XModalError: where neither `model` nor `dataset` and `configuration` say which model, and for no memory.
+        XModalError: where neither `model` nor `dataset` and `configuration` say which model, and for numbers that make
+            no sense.
     """
 
     images: Path
@@ -80,11 +81,13 @@ class PredictionRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_numbers()
+        if self.max_memory is not None or 0 in (self.preprocessing_processes, self.export_processes):
+            object.__setattr__(self, "preprocessing_processes", 0)
+            object.__setattr__(self, "export_processes", 0)
         if self.max_memory is not None:
             if not self.max_memory > 0:
                 raise XModalError(f"--max_memory takes gigabytes above 0, got {self.max_memory:g}.")
-            object.__setattr__(self, "preprocessing_processes", 0)
-            object.__setattr__(self, "export_processes", 0)
             object.__setattr__(self, "on_device", False)
         if self.model is not None:
             return
@@ -96,6 +99,26 @@ class PredictionRequest:
         for name, value in usual.items():
             if not getattr(self, name):
                 object.__setattr__(self, name, value)
+
+    def _check_numbers(self) -> None:
+        if not 0 < self.step_size <= 1:
+            raise XModalError(f"-step_size {self.step_size:g} is no share of a patch: take one above 0, up to 1.")
+        for flag, number, least in (
+            ("-npp", self.preprocessing_processes, 0),
+            ("-nps", self.export_processes, 0),
+            ("-num_parts", self.num_parts, 1),
+        ):
+            if number < least:
+                raise XModalError(f"{flag} {number} is too few: give {least} or more.")
+
+    @property
+    def folders_read(self) -> dict[str, Path]:
+        """Return flag → folder of everything that is read beside the model."""
+        read = {"-i": self.images}
+        if self.previous_stage is not None:
+            read["-prev_stage_predictions"] = self.previous_stage
+        texts = {name: value for name, value in self.options.items() if isinstance(value, str)}
+        return read | {f"--{name}": Path(value) for name, value in texts.items() if Path(value).is_dir()}
 
     @property
     def checking_processes(self) -> int:

@@ -119,8 +119,13 @@ def test_shares_are_whole_cores_and_one_at_least(monkeypatch):
 def test_what_is_no_script_of_python_is_run_as_it_is(monkeypatch, tmp_path):
     monkeypatch.setenv(VARIABLE, "2")
     script = tmp_path / "nnUNetv2_train"
-    for first_line, wrapped in (("#!/bin/sh", False), ("#!/usr/bin/python3", True)):
-        script.write_text(f"{first_line}\n")
+    of_a_path_with_blanks = "#!/bin/sh\n'''exec' '/my tools/bin/python3' '$0' '$@'\n' '''"
+    for head, wrapped in (
+        ("#!/bin/sh\necho", False),
+        ("#!/usr/bin/python3\nimport sys", True),
+        (of_a_path_with_blanks, True),
+    ):
+        script.write_text(f"{head}\n")
         command = on_share([str(script), "501"])
         assert command[-2:] == [str(script), "501"] and (len(command) > 2) is wrapped
     monkeypatch.delenv(VARIABLE)

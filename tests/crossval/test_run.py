@@ -8,6 +8,7 @@ import pytest
 import torch
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
+from nnunet_xmodal import trainers
 from nnunet_xmodal.commands.crossval import main, parser, request_of
 from nnunet_xmodal.crossval import run as module
 from nnunet_xmodal.crossval.job import jobs_of
@@ -17,6 +18,8 @@ from nnunet_xmodal.crossval.slots import slots_of
 from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.datasets.grouped_split import GROUPS_FILE
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
+from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 
 DATASET = "Dataset999_Tiny"
 CASES = [f"patient{index // 2}_visit{index % 2}" for index in range(12)]
@@ -83,6 +86,10 @@ def refused(run, nnunet_folders):
         (["--group-by", r"visit\d"], "--group-by finds 2 subjects in 12 cases"),
         (["-pretrained_weights", "absent.pth"], "-pretrained_weights absent.pth does not exist"),
         (["-f", "1", "-pretrained_weights", "fold_{fold}.pth"], "-pretrained_weights fold_1.pth does not exist"),
+        (
+            ["--npz", "-tr", "nnUNetTrainer", "nnUNetTrainerAttentionReg"],
+            "--npz: nnUNetTrainerAttentionReg has no",
+        ),
         (["-num_gpus", "2"], "-num_gpus 2 goes with -device cuda, not with -device cpu"),
         (["--executor", "local", "--gpus", "0"], "--gpus goes with -device cuda, not with -device cpu"),
         (["-c", "3d_cascade_fullres"], "reads predictions of 3d_lowres for every case"),
@@ -307,3 +314,22 @@ def test_folds_of_a_new_split_have_as_many_cases_of_each_pattern_of_presence(run
         XModalError, match=r"nnUNetTrainerCSAD needs every channel, and 6 cases lack some \(patient0_vi"
     ):
         run("-tr", "nnUNetTrainerCSAD")
+
+
+@pytest.mark.parametrize("flags", [[], ["--val_best"]])
+def test_folds_that_have_a_validation_keep_it_and_val_best_says_so(
+    run, nnunet_folders, write_checkpoint, write_summary, capsys, monkeypatch, flags
+):
+    monkeypatch.setattr(module, "run_locally", lambda waves, slots, table: {job: 0 for job in waves[0]})
+    results = nnunet_folders / "nnUNet_results"
+    (job,) = jobs_of(results, DATASET, ["2d"], ["nnUNetTrainer"], ["nnUNetPlans"], [0])
+    write_checkpoint(job, "final"), write_summary(job)
+    run("--executor", "local", "-f", 0, 1, *flags)
+    assert ("--val_best: 1 folds have a validation, of whichever checkpoint" in capsys.readouterr().out) == bool(flags)
+
+
+def test_few_shot_models_save_probabilities_and_others_of_their_own_task_do_not():
+    for name in trainers.TRAINERS:
+        trainer = getattr(trainers, name)
+        labels = issubclass(trainer, FewShotTrainer) or trainer.predictor_class is SegmentationPredictor
+        assert trainer.saves_probabilities == labels, name

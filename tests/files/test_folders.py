@@ -5,6 +5,7 @@ import pytest
 from nnunet_xmodal.commands import compare, demo, paste, prepare
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.folders import check_apart, check_input_folder, check_output_folder
+from nnunet_xmodal.prediction.request import PredictionRequest
 
 
 @pytest.fixture
@@ -55,10 +56,23 @@ def test_results_are_not_written_among_the_images(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "also").symlink_to(tmp_path / "in")
     for output in (tmp_path / "in", tmp_path / "also", tmp_path / "in" / ".." / "in"):
-        with pytest.raises(XModalError, match="is the folder of the images"):
-            check_apart(output, tmp_path / "in")
+        with pytest.raises(XModalError, match="is the folder that -i reads, among whose files results would lie"):
+            check_apart(output, {"-i": tmp_path / "in"})
     for output in (tmp_path / "in" / "out", tmp_path):
-        check_apart(output, tmp_path / "in")
+        check_apart(output, {"-i": tmp_path / "in", "--init": "geometry"})
+
+
+def test_results_are_not_written_among_what_flags_name_or_a_datasets_labels(tmp_path):
+    (tmp_path / "support" / "labelsTr").mkdir(parents=True)
+    options = {"support": str(tmp_path / "support"), "match": "best", "init": "geometry"}
+    request = PredictionRequest(
+        tmp_path / "in", tmp_path / "out", 1, "2d", previous_stage=tmp_path / "lowres", options=options
+    )
+    assert list(request.folders_read) == ["-i", "-prev_stage_predictions", "--support"]
+    check_apart(request.output, request.folders_read)
+    for output in (tmp_path / "support", tmp_path / "support" / "labelsTr"):
+        with pytest.raises(XModalError, match="is the folder that --support reads"):
+            check_apart(output, request.folders_read)
 
 
 def test_prepare(file, tmp_path, nnunet_folders, refused):

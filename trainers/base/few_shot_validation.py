@@ -14,6 +14,7 @@ from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 class TwoValidations(OwnTaskTrainer):
     """Validates on labels as nnU-Net does, then by the protocol; on no case that the support is of."""
 
+    saves_probabilities = True
     _not_validated: frozenset[str] = frozenset()
     network: nn.Module
 

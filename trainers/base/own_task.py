@@ -32,6 +32,7 @@ class OwnTaskTrainer(OwnSteps, XModalTrainer):
         planner, plans_name: of the plans that the trainer needs, where it needs plans of its own.
     """
 
+    saves_probabilities = False
     deep_supervision = False
     _best_ema: float | None  # set by nnU-Net
     score_name: str

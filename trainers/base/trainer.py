@@ -58,6 +58,7 @@ class XModalTrainer(nnUNetTrainer):
     deep_supervision = True
     save_every = 1  # epochs; nnU-Net's 50 loses hours when a job is killed
 
+    saves_probabilities = True  # with --npz
     takes_incomplete_cases = False
     missing: Missing = MappingProxyType({})  # what the cases of this fold lack
 

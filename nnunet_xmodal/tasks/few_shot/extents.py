@@ -1,7 +1,7 @@
 """Organs whose first and last slice are known: a table says for a case between which slices of its file one lies."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,21 @@ Extents = dict[str, dict[int, tuple[int, int]]]
 """Case → label, from 0 in the order of the network's outputs → first and last slice of its file, counted from 0."""
 
 
-def read_extents(file: Path, cases: Sequence[Case], dataset_json: dict, label_manager: LabelManager) -> Extents:
+def read_extents(file: Path, names: Collection[str], dataset_json: dict, label_manager: LabelManager) -> Extents:
     """Read a table with the columns case, label, first and last.
 
     Args:
-        cases: that are to be predicted.
+        names: of the cases that there are.
         dataset_json, label_manager: with the labels to segment, which the table calls by name or by value.
 
     Raises:
         XModalError: names the line, for a case or label that there is not, what is no slice, and an organ given twice.
     """
     outputs = _outputs(dataset_json, label_manager)
-    known = {case.name for case in cases}
     extents: Extents = {}
     for number, row in read_columns(file, COLUMNS):
         where = f"line {number} of {file}"
-        if row["case"] not in known:
+        if row["case"] not in names:
             raise XModalError(f"{where} names the case {row['case']!r}, which is not among the images: correct it.")
         if row["label"] not in outputs:
             raise XModalError(f"{where} names the label {row['label']!r}: take one of {', '.join(outputs)}.")

@@ -1,6 +1,6 @@
 """Prediction with few-shot models: supports matched by position, and supports that the model has never seen."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,15 @@ class FewShotPredictor(WholeFilesPredictor):
         Raises:
             XModalError: before anything is written, for the first faulty case, and see `use_support`.
         """
-        cases = cases_to_segment(cases_in_folder(request.images, self.dataset_json), request, self.dataset_json)
+        found = cases_in_folder(request.images, self.dataset_json)
+        cases = cases_to_segment(found, request, self.dataset_json)
         self.match = self.options.match or self.match
         if self.options.support is not None:
             check_input_folder(self.options.support)
             for line in self.use_support(Path(self.options.support), request.progress):
                 print("Support:", line)
         if self.options.extents is not None:
-            self.use_extents(Path(self.options.extents), cases)
+            self.use_extents(Path(self.options.extents), cases, [case.name for case in found])
         check_and_predict(self, cases, request)
 
     def option_in_file(self, name: str, value: Any, case: str, folder: Path) -> Any:
@@ -96,13 +97,17 @@ class FewShotPredictor(WholeFilesPredictor):
             return value
         return str(write_extents(value, case, folder))
 
-    def use_extents(self, file: Path, cases: Sequence[Case]) -> None:
+    def use_extents(self, file: Path, cases: Sequence[Case], names: Collection[str]) -> None:
         """Look for organs only where a table says that they are.
+
+        Args:
+            cases: that are predicted now.
+            names: that the table may have; of cases that were predicted before, or are by another part, too.
 
         Raises:
             XModalError: see `read_extents` and `check_extents`.
         """
-        extents = read_extents(file, cases, self.dataset_json, self.label_manager)
+        extents = read_extents(file, names, self.dataset_json, self.label_manager)
         check_extents(extents, cases, self.plans_manager)
         self.extents, self._noted = extents, {}
         configuration = self.configuration_manager.configuration

@@ -33,19 +33,20 @@ TOLD_ANGLE = 10.0
 _SHARE = 99.0  # percentile
 
 
-def check_mask(mask: Path, image: Path, dataset_json: dict) -> None:
+def check_mask(mask: Path, image: Path, dataset_json: dict, flag: str = "--mask") -> None:
     """Check that a mask lies on the grid of its image and is not empty.
 
     Args:
         mask: file whose voxels from 0.5 on are inside.
         image: file on whose grid it must lie.
         dataset_json: names nnU-Net's reader.
+        flag: that named its folder.
 
     Raises:
         XModalError: for a mask that is missing, unreadable, on another grid, or empty.
     """
     if not mask.is_file():
-        raise XModalError(f"{mask} is missing: every case needs a mask, or leave --mask out.")
+        raise XModalError(f"{mask} is missing: every case needs one in the folder of {flag}, or leave that out.")
     array, geometry = read_image(mask, dataset_json, is_label=True)
     _, reference = read_image(image, dataset_json, is_label=False)
     for name, value in geometry.items():

@@ -15,7 +15,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, window
-from nnunet_xmodal.files.folders import check_no_file
+from nnunet_xmodal.files.folders import check_apart, check_no_file
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
@@ -76,14 +76,9 @@ class ReconstructionPredictor(ImagePredictor):
         if request.save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} makes images: there are no probabilities to save.")
         output, masks = Path(request.output), self.options.mask
-        if output.resolve() == Path(request.images).resolve():
-            raise XModalError(f"-o {output} is the folder of the input images: write to another one.")
+        check_apart(output, request.folders_read)
         if masks is not None:
             check_no_file(masks)
-            if output.resolve() == Path(masks).resolve():
-                raise XModalError(
-                    f"-o {output} is the folder of the masks, which have the maps' names: write to another one."
-                )
         target = TargetChannel.of_plans(self.plans_manager.plans, self.trainer_name)
         self._target_name = channel_names_of(self.dataset_json)[target.index]
         found = cases_to_reconstruct(request.images, self.dataset_json, target, masks)

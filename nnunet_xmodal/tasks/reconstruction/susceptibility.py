@@ -79,7 +79,7 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         tell_of_angle(along.tolist(), self.plans_manager.plans["xmodal"].get("directions"), name)
         region = self._region_file(case)
         if region is not None:
-            check_mask(region, case.images[0], self.dataset_json)
+            check_mask(region, case.images[0], self.dataset_json, "--reference_region")
             if not (inside_mask(reader.read_seg(str(region))[0][0]) & mask).any():
                 raise XModalError(f"{region} has no voxel inside the mask of {case.name}: draw it within the brain.")
 

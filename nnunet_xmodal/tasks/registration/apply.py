@@ -17,6 +17,7 @@ from nnunet_xmodal.files.scan import read_volume_file
 from nnunet_xmodal.files.volume_writer import write_volume
 
 VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+_DIMENSIONS = 3
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def _jobs(request: ApplyRequest) -> list[_Job]:
     for file in sorted(request.volumes.iterdir()):
         ending = next((ending for ending in VOLUMES if file.name.endswith(ending)), None)
         if ending is None:
+            if file.name.lower().endswith(VOLUMES):
+                raise XModalError(f"{file} ends in capitals, which is passed over elsewhere: rename it.")
             continue
         name = file.name.removesuffix(ending)
         cases = [case for case in transforms if name == case or name.startswith(f"{case}_")]
@@ -118,10 +121,12 @@ def _read(job: _Job, request: ApplyRequest) -> tuple[sitk.Image, sitk.Image, sit
     volume, grid = (read_volume_file(file).image for file in (job.volume, job.grid))
     try:
         transform = sitk.ReadTransform(str(job.transform))
+        if transform.GetDimension() != _DIMENSIONS:
+            raise RuntimeError(f"of {transform.GetDimension()} dimensions")
         transform = transform.GetInverse() if request.inverse else transform
     except RuntimeError as error:
         invertible = " that has an inverse" if request.inverse else ""
         raise XModalError(
-            f"{job.transform} is no transform of SimpleITK{invertible}: register the case again."
+            f"{job.transform} is no transform of volumes of SimpleITK's{invertible}: register the case again."
         ) from error
     return volume, grid, transform

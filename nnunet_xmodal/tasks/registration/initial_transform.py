@@ -50,6 +50,7 @@ def initial_transform(
         return transform
     if kind == "geometry":
         mode = sitk.CenteredTransformInitializerFilter.GEOMETRY
+        fixed, moving = (sitk.Cast(image, sitk.sitkFloat32) for image in (fixed, moving))  # it wants both of one type
     else:
         mode = sitk.CenteredTransformInitializerFilter.MOMENTS
         fixed, moving = _above_background(fixed), _above_background(moving)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.volumes import read_volume
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.surface import surface_points
@@ -38,14 +39,13 @@ class PairErrors:
         Dice   of the fixed label and the moving one behind X, interpolated linearly, inside from ½
 
     Raises:
-        XModalError: for files that cannot be read.
+        XModalError: for files that cannot be read, and labels that show no organ.
     """
 
     def __init__(self, known: Known, dataset_json: dict) -> None:
         self.alignment: GivenAlignment | None = read_alignment(known.reference) if known.reference else None
         self.organs = [
-            None if file is None else _organ(read_volume(file, dataset_json), dataset_json)
-            for file in (known.fixed_label, known.moving_label)
+            None if file is None else _organ(file, dataset_json) for file in (known.fixed_label, known.moving_label)
         ]
 
     def of(self, before: sitk.Transform, after: sitk.Transform) -> dict[str, float]:
@@ -66,9 +66,13 @@ class PairErrors:
         return found
 
 
-def _organ(label: sitk.Image, dataset_json: dict) -> sitk.Image:
+def _organ(file: Path, dataset_json: dict) -> sitk.Image:
     """1 in the organ, 0 elsewhere, float32."""
-    organ = sitk.GetImageFromArray(is_organ(sitk.GetArrayViewFromImage(label), dataset_json).astype(np.float32))
+    label = read_volume(file, dataset_json)
+    inside = is_organ(sitk.GetArrayViewFromImage(label), dataset_json)
+    if not inside.any():
+        raise XModalError(f"{file} shows no organ, so nothing can be measured on it: draw it, or take the case out.")
+    organ = sitk.GetImageFromArray(inside.astype(np.float32))
     organ.CopyInformation(label)
     return organ
 

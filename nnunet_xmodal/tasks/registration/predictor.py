@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.evaluation.figures.checkerboard import draw_checkerboards
+from nnunet_xmodal.files.folders import check_apart
 from nnunet_xmodal.files.transform_writer import write_transform
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.files.volumes import read_volume
@@ -95,8 +96,7 @@ class RegistrationPredictor(GuardedPredictor):
         options, output, init = self.options, Path(request.output), self.options.init or "none"
         if request.save_probabilities:
             raise XModalError(f"the model of {self.trainer_name} finds transforms: there are no probabilities to save.")
-        if output.resolve() == Path(request.images).resolve():
-            raise XModalError(f"-o {output} is the folder of the input images: write to another one.")
+        check_apart(output, request.folders_read)
         steps = self._steps(request)
         if options.grad_cam:
             captum_attr("--grad_cam")

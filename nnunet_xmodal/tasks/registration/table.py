@@ -1,11 +1,13 @@
 """`registration.csv`: a row per registered case."""
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.csv_cells import as_written, row_as_text
+from nnunet_xmodal.files.tables import read_columns
 from nnunet_xmodal.tasks.registration.new_pair_errors import ERROR_COLUMNS
 
 COLUMNS = (
@@ -31,6 +33,9 @@ centre itself (LPS, mm) and what it was taken from. Then errors where the truth 
 many mm folds and shifted grids disagree, and reasons to look at a case before it is used (`doubts`)."""
 
 
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+([eE][-+]?\d+)?")
+
+
 @dataclass
 class RegistrationTable:
     """The rows of a table and their file.
@@ -44,16 +49,19 @@ class RegistrationTable:
 
     @classmethod
     def of_folder(cls, folder: Path, part: str = "") -> "RegistrationTable":
-        """Read the rows that are there already; calls that share the cases write a table each."""
+        """Read the rows that are there already, as they were written or as a spreadsheet has saved them; calls that
+        share the cases write a table each.
+
+        Raises:
+            XModalError: for a table of something else.
+        """
         file = Path(folder) / f"registration{part}.csv"
-        rows = {}
-        if file.is_file():
-            text = file.read_text(encoding="utf-8")
-            lines = text[: text.rfind("\n") + 1].splitlines()  # a last line that is cut off does not count
-            for row in csv.DictReader(lines):
-                if None not in row.values():
-                    row["case"] = as_written(row["case"])
-                    rows[row["case"]] = row
+        rows: dict[str, dict[str, str | float]] = {}
+        written = read_columns(file, ("case",)) if file.is_file() else []
+        for _, cells in written:
+            row: dict[str, str | float] = {name: _with_point(cells.get(name.lower(), "")) for name in COLUMNS}
+            row["case"] = case = as_written(cells["case"])
+            rows[case] = row
         return cls(file, rows)
 
     def add(self, row: dict[str, str | float]) -> None:
@@ -66,3 +74,8 @@ class RegistrationTable:
             writer = csv.DictWriter(stream, COLUMNS, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(row_as_text(self.rows[case]) for case in sorted(self.rows))
+
+
+def _with_point(cell: str) -> str:
+    """Return a number with the decimal point that the others have; any other text stays."""
+    return cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell

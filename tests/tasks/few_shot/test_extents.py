@@ -46,6 +46,18 @@ class TestExtents:
         found = run(tmp_path, volume, *flags, "-nps", processes)
         np.testing.assert_array_equal(found, within(volume, 3, 8))
 
+    @pytest.mark.parametrize("flags", [["--continue_prediction"], ["-num_parts", 2, "-part_id", 1]])
+    def test_a_table_may_name_cases_that_others_predict_or_that_are_done(self, label, tmp_path, flags):
+        """Of anna, who is predicted, and of bob, who comes next: one table for all calls."""
+        volume = scan(2, 4, 5, slices=9)
+        rows = [(case, label, 3, 8) for case in ("anna", "bob")]
+        run(tmp_path, volume, "--extents", table(tmp_path, rows[0]))
+        write(tmp_path / "in", "bob_0000.nii.gz", volume)
+        found = run(tmp_path, volume, "--extents", table(tmp_path, *rows), *flags)
+        np.testing.assert_array_equal(found, within(volume, 3, 8))
+        bob = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "bob.nii.gz")))
+        np.testing.assert_array_equal(bob, within(volume, 3, 8))
+
     def test_slices_are_those_of_the_file_whichever_way_it_is_stored(self, label, tmp_path):
         volume = scan(2, 4, 5, slices=9)
         run(tmp_path, volume)

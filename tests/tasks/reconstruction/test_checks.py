@@ -39,7 +39,7 @@ def test_masks(tmp_path):
         check_mask(write(tmp_path, "small.nii.gz", inside[1:]), image, JSON)
     with pytest.raises(XModalError, match="other.nii.gz has the spacing"):
         check_mask(write(tmp_path, "other.nii.gz", inside, (1.0, 1.0, 2.5)), image, JSON)
-    with pytest.raises(XModalError, match="none.nii.gz is missing: every case needs a mask"):
+    with pytest.raises(XModalError, match="none.nii.gz is missing: every case needs one in the folder of --mask"):
         check_mask(tmp_path / "none.nii.gz", image, JSON)
 
 

@@ -77,7 +77,12 @@ def test_the_longest_case_that_a_name_begins_with_is_its_case(folders):
         (lambda f: [sitk.WriteImage(image(), str(f / "volumes" / "anna.nii.gz")),
                     (f / "fixed" / "anna_0000.nii.gz").unlink()], "anna_0000.nii.gz is missing: --onto holds"),
         (lambda f: [sitk.WriteImage(image(), str(f / "volumes" / "anna.nii.gz")),
-                    (f / "transforms" / "anna.tfm").write_text("1 2 3")], "anna.tfm is no transform of SimpleITK"),
+                    (f / "transforms" / "anna.tfm").write_text("1 2 3")], "anna.tfm is no transform of volumes"),
+        (lambda f: [sitk.WriteImage(image(), str(f / "volumes" / "anna.nii.gz")),
+                    sitk.WriteTransform(sitk.Euler2DTransform(), str(f / "transforms" / "anna.tfm"))],
+         "anna.tfm is no transform of volumes"),
+        (lambda f: sitk.WriteImage(image(), str(f / "volumes" / "anna.nii.gz")) or
+         (f / "volumes" / "anna.nii.gz").rename(f / "volumes" / "anna.NII.GZ"), "anna.NII.GZ ends in capitals"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_moved_is_said_before_anything_is_written(folders, capsys, spoil, sentence):

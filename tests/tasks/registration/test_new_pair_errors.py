@@ -115,3 +115,36 @@ def test_labels_of_both_images_measure_their_dice(tmp_path):
 def test_nothing_known_nothing_told():
     same = euler_transform(np.eye(4), (0, 0, 0))
     assert PairErrors(Known(), DATASET).of(same, same) == {}
+
+
+def test_labels_without_an_organ_and_numbers_that_are_none_are_said_before_anything_is_registered(tmp_path):
+    empty = sitk.ReadImage(str(ball(tmp_path / "ball.nii.gz", (0, 0, 0)))) * 0
+    sitk.WriteImage(empty, str(tmp_path / "anna.nii.gz"))
+    with pytest.raises(XModalError, match="anna.nii.gz shows no organ, so nothing can be measured on it"):
+        PairErrors(Known(fixed_label=tmp_path / "anna.nii.gz"), DATASET)
+    broken = POINTS.copy()
+    broken[1, 2] = np.nan
+    for number, points in enumerate((broken, POINTS)):
+        write_points(tmp_path / f"anna_{number:04d}.csv", points)
+    with pytest.raises(XModalError, match="anna_0000.csv holds no landmarks"):
+        read_alignment(alignment_files(tmp_path, "anna", "--init"))
+
+
+@pytest.mark.parametrize(
+    "write, sentence",
+    [
+        (lambda file: sitk.WriteTransform(sitk.Euler2DTransform(), str(file)), "is a transform of 2 dimensions"),
+        (lambda file: np.savetxt(file, np.where(TRUTH == 12, np.nan, TRUTH)), "holds NaN or infinity"),
+    ],
+)
+def test_what_is_no_rigid_transform_of_volumes_is_said(tmp_path, write, sentence):
+    write(tmp_path / "anna.txt")
+    with pytest.raises(XModalError, match=sentence):
+        read_alignment((tmp_path / "anna.txt",))
+
+
+def test_sixteen_numbers_are_a_matrix_however_they_are_written(tmp_path):
+    numbers = [repr(float(number)) for number in TRUTH.flatten()]
+    for text in ("\ufeff" + " ".join(numbers), ",".join(numbers), "\r\n".join(numbers)):
+        (tmp_path / "anna.txt").write_text(text, encoding="utf-8", newline="")
+        np.testing.assert_allclose(read_alignment((tmp_path / "anna.txt",)).matrix, TRUTH, atol=1e-9)

@@ -1,5 +1,7 @@
 """Starts, extents, checkerboards and the table, each by itself."""
 
+import csv
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -79,3 +81,25 @@ def test_the_table_keeps_what_it_holds_and_is_sorted(tmp_path):
     again = RegistrationTable.of_folder(tmp_path)
     assert (again.rows["anna"]["tx"], again.rows["anna"]["init"]) == ("5", "") and again.rows["eve"]["init"] == "none"
     assert [path.name for path in tmp_path.iterdir()] == ["registration.csv"]
+
+
+@pytest.mark.parametrize(
+    "separator, comma, encoding", [(",", ".", "utf-8-sig"), (";", ",", "cp1252"), ("\t", ",", "utf-16")]
+)
+def test_a_table_that_a_spreadsheet_has_saved_is_the_same_table(tmp_path, separator, comma, encoding):
+    RegistrationTable.of_folder(tmp_path).add({"case": "Müller", "tx": -1.25, "warning": "a, b; c", "SRE_mm": 2.5})
+    file = tmp_path / "registration.csv"
+    expected = RegistrationTable.of_folder(tmp_path).rows
+    rows = [[cell.replace(".", comma) for cell in row] for row in csv.reader(file.read_text().splitlines())]
+    with open(file, "w", newline="", encoding=encoding) as stream:
+        csv.writer(stream, delimiter=separator, lineterminator="\r\n").writerows(rows)
+    assert RegistrationTable.of_folder(tmp_path).rows == expected
+    assert expected["Müller"]["tx"] == "-1.25" and expected["Müller"]["SRE_mm"] == "2.5"
+    file.write_text(file.read_text(encoding=encoding).rstrip())  # an editor's last line has no end
+    assert RegistrationTable.of_folder(tmp_path).rows == expected
+
+
+def test_a_table_of_something_else_is_named(tmp_path):
+    (tmp_path / "registration.csv").write_text("patient,date\nanna,1\n")
+    with pytest.raises(XModalError, match="registration.csv has no column case"):
+        RegistrationTable.of_folder(tmp_path)

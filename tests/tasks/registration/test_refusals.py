@@ -99,7 +99,7 @@ def test_axes_that_are_not_at_right_angles(make_predictor, run, write, tmp_path)
 
 def test_missing_and_superfluous_files(make_predictor, run, write, tmp_path):
     write(fixed_of(), moving_of(np.eye(4)))
-    with pytest.raises(XModalError, match="is the folder of the input images"):
+    with pytest.raises(XModalError, match="is the folder that -i reads"):
         run(make_predictor(ANSWER), "-o", tmp_path / "in")
     (tmp_path / "in" / "anna_0002.nii.gz").touch()
     with pytest.raises(XModalError, match="anna_0002.nii.gz is one channel too many"):

@@ -89,3 +89,22 @@ def test_faulty_starts_and_references(make_predictor, run, write, tmp_path, flag
     with pytest.raises(XModalError, match=sentence):
         run(make_predictor(pairs.ANSWER), *flags)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("init", ["none", "geometry", "moments"])
+def test_fixed_and_moving_images_may_be_of_two_types(make_predictor, run, write, tmp_path, init):
+    """As MR and ultrasound are: 16 bits and 8."""
+    write(sitk.Cast(pairs.fixed_of(), sitk.sitkInt16), sitk.Cast(pairs.moving_of(np.eye(4)), sitk.sitkFloat64))
+    run(make_predictor(pairs.ANSWER), "--init", init)
+    assert (tmp_path / "out" / "anna.tfm").is_file()
+
+
+@pytest.mark.parametrize("flag", ["--init", "--reference"])
+def test_given_transforms_are_not_written_over(make_predictor, run, write, tmp_path, flag):
+    write(pairs.fixed_of(), pairs.moving_of(np.eye(4)))
+    (tmp_path / "given").mkdir()
+    sitk.WriteTransform(euler_transform(np.eye(4), pairs.CENTRE), str(tmp_path / "given" / "anna.tfm"))
+    before = (tmp_path / "given" / "anna.tfm").read_bytes()
+    with pytest.raises(XModalError, match=f"given is the folder that {flag} reads"):
+        run(make_predictor(pairs.ANSWER), flag, tmp_path / "given", "-o", tmp_path / "given")
+    assert (tmp_path / "given" / "anna.tfm").read_bytes() == before
