@@ -1,5 +1,7 @@
 """Explain predictions of a segmentation model: which modality counted, and where the network looked."""
 
+from dataclasses import replace
+
 from nnunet_xmodal import discovery
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.claim import claimed
@@ -8,7 +10,7 @@ from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.predict import predictor_class
 from nnunet_xmodal.prediction.attributions import captum_attr
-from nnunet_xmodal.prediction.model import find_model
+from nnunet_xmodal.prediction.model_place import opened_model
 from nnunet_xmodal.tasks.segmentation.attention_maps import check_has_attention_maps
 from nnunet_xmodal.tasks.segmentation.explanation import Explanation
 from nnunet_xmodal.tasks.segmentation.explanation_request import ATTENTION, GRADCAM, ExplanationRequest
@@ -26,18 +28,17 @@ def explain(request: ExplanationRequest) -> None:
     discovery.register()
     asked = request.prediction
     check_output_folder(asked.output)
-    check_apart(asked.output, {"-i": asked.images})
+    check_apart(asked.output, asked.folders_read)
     if GRADCAM in request.what:
         captum_attr("--what gradcam")
-    with trusting(asked.trust), claimed(asked.output):
-        model = find_model(asked)
-        kind = predictor_class(asked.trainer)
+    with trusting(asked.trust), claimed(asked.output), opened_model(asked) as (named, model):
+        kind = predictor_class(named.trainer)
         if not issubclass(kind, SegmentationPredictor):
-            raise XModalError(f"models of {asked.trainer} do not segment: nnUNetXModal_explain explains segmentations.")
-        predictor = kind.from_request(asked)
-        check_input_folder(asked.images)
-        predictor.check(asked, model)
-        predictor.load(asked, model)
+            raise XModalError(f"models of {named.trainer} do not segment: nnUNetXModal_explain explains segmentations.")
+        predictor = kind.from_request(named)
+        check_input_folder(named.images)
+        predictor.check(named, model)
+        predictor.load(named, model)
         if ATTENTION in request.what:
             check_has_attention_maps(predictor)
-        Explanation(predictor, request).run()
+        Explanation(predictor, replace(request, prediction=named)).run()

@@ -19,12 +19,13 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser("nnUNetXModal_explain", description=description_of(__doc__))
     p.add_argument("-i", required=True, metavar="FOLDER", help="images, <case>_0000, <case>_0001, … as in training")
     p.add_argument("-o", required=True, metavar="FOLDER", help="output; made if it does not exist")
-    p.add_argument("-d", required=True, metavar="DATASET", help="name or ID of the model's dataset")
-    p.add_argument("-p", default="nnUNetPlans", help="plans (default: nnUNetPlans)")
-    p.add_argument("-tr", default="nnUNetTrainer", help="trainer (default: nnUNetTrainer)")
-    p.add_argument("-c", required=True, help="configuration, e.g. 2d")
-    folds = [0, 1, 2, 3, 4]
-    p.add_argument("-f", nargs="+", type=fold, default=folds, help="folds to average, or all (default: 0 1 2 3 4)")
+    p.add_argument("-m", type=Path, metavar="FOLDER|ZIP", help="a trained model, in the place of -d and -c")
+    p.add_argument("-d", default="", metavar="DATASET", help="name or ID of the model's dataset")
+    p.add_argument("-p", default="", help="plans (default: nnUNetPlans, or the model's)")
+    p.add_argument("-tr", default="", help="trainer (default: nnUNetTrainer, or the model's)")
+    p.add_argument("-c", default="", help="configuration, e.g. 2d")
+    folds = "folds to average, or all (default: 0 1 2 3 4, or all that the model -m has)"
+    p.add_argument("-f", nargs="+", type=fold, default=[], help=folds)
     p.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint (default: checkpoint_final.pth)")
     p.add_argument("-step_size", type=float, default=0.5, help="step of the sliding window in patches (default: 0.5)")
     p.add_argument("--disable_tta", action="store_true", help="no mirroring")
@@ -65,6 +66,7 @@ def request_of(args: argparse.Namespace) -> ExplanationRequest:
         device=args.device,
         preprocessing_processes=args.npp,
         progress=not args.disable_progress_bar,
+        model=args.m,
         trust=args.trust,
     )
     return ExplanationRequest(

@@ -10,6 +10,7 @@ from organ_scans import ORGAN, image_of, noise, voxels, write
 from PIL import Image
 from torch import nn
 
+from nnunet_xmodal.commands import export
 from nnunet_xmodal.commands.explain import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.explain import explain
@@ -87,6 +88,21 @@ def test_values_add_up_to_what_is_predicted(make_model, scan, run, run_explain, 
     assert (folder / "shapley.png").is_file() and (folder / "anna_shapley.png").is_file()
     assert {row["n"] for row in table(folder / "shapley_summary.csv")} == {"1", "0"}
     assert not list(folder.rglob(".*"))
+
+
+def test_a_model_by_its_place_is_explained_as_by_its_names(
+    make_model, scan, run_explain, nnunet_folders, tmp_path, monkeypatch
+):
+    flags = make_model(2, trainer="nnUNetTrainerAnyStreams")
+    scan()
+    by_names = table(run_explain(flags) / "shapley.csv")
+    (folder,) = (nnunet_folders / "nnUNet_results").glob("*/*")
+    export.main(["-m", str(folder), "-o", str(tmp_path / "model.zip")])
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(variable)
+    for number, place in enumerate((folder, tmp_path / "model.zip")):
+        told = run_explain(["-m", place, "-device", "cpu", "--disable_progress_bar"], output=f"by_place{number}")
+        assert table(told / "shapley.csv") == by_names
 
 
 def test_a_channel_that_the_network_does_not_read_gets_nothing(make_model, scan, run_explain):
