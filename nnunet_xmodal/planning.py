@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def plan_and_preprocess(request: PlanRequest) -> None:
             planner does not take, faulty files, and with `unlabelled` if no case is labelled; nothing is written then.
     """
     require_variables("nnUNet_raw", "nnUNet_preprocessed")
+    request = replace(request, datasets=tuple(dict.fromkeys(request.datasets)))
     check_planner(request)
     checked = {dataset: _checked(dataset, request) for dataset in request.datasets}
     with ExitStack() as outputs:

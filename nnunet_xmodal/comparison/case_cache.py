@@ -22,10 +22,11 @@ class CaseCache:
 
         Args:
             sources: told apart by path, size and time of their last change.
-            settings: anything that JSON can hold.
+            settings: anything that JSON can hold; the order of its keys counts, as that of regions does, which is that
+                of their probabilities.
         """
         stamps = [(str(source.resolve()), source.stat().st_size, source.stat().st_mtime_ns) for source in sources]
-        key = json.dumps([stamps, settings], sort_keys=True)
+        key = json.dumps([stamps, settings])
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 

@@ -11,7 +11,7 @@ from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.statistics import RESAMPLES
 from nnunet_xmodal.files.csv_cells import as_written
-from nnunet_xmodal.files.tables import read_columns
+from nnunet_xmodal.files.tables import decimal, read_columns
 
 FEWEST_UNITS = 6
 """Below these there is no interval and no p-value, as in the comparisons of models."""
@@ -58,7 +58,7 @@ def read_forecasts(folder: Path) -> dict[tuple[str, str], float]:
     for file in sorted(folder.glob(_PATTERN)):
         for line, cells in read_columns(file, ["case", "label", _FORECAST]):
             try:
-                number = float(cells[_FORECAST] or "nan")
+                number = decimal(cells[_FORECAST] or "nan")
             except ValueError as error:
                 said = cells[_FORECAST]
                 raise XModalError(f"line {line} of {file} has the forecast {said}: predict again.") from error

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.environment import require_variables
-from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
+from nnunet_xmodal.files.folders import check_apart, check_input_folder, check_output_folder
 from nnunet_xmodal.files.scan import read_volume_file
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.geometry.organ_crop import empty_grid, paste_back
@@ -28,7 +28,8 @@ def paste_folder(predictions: Path, dataset: str, output: Path, overwrite: bool 
 
     Raises:
         XModalError: before anything is written, for a dataset that was not prepared here, a folder without predictions,
-            one of a case that the dataset has not, and files that exist; later for a file that cannot be read or is no
+            one of a case that the dataset has not, an output that is the folder of the predictions, and files that
+            exist; later for a file that cannot be read or is no
             part of the whole image (see `paste_back`).
     """
     require_variables("nnUNet_raw")
@@ -40,7 +41,8 @@ def paste_folder(predictions: Path, dataset: str, output: Path, overwrite: bool 
         )
     check_input_folder(predictions)
     check_output_folder(output)
-    files = sorted(predictions.glob(f"*{FILE_ENDING}"))
+    check_apart(output, {"-i": predictions})
+    files = [file for file in sorted(predictions.glob(f"*{FILE_ENDING}")) if not file.name.startswith(".")]
     if not files:
         raise XModalError(f"the folder {predictions} holds no files that end in {FILE_ENDING}.")
     grids = {file: _grid(file, records, folder) for file in files}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
@@ -73,7 +74,9 @@ class PreparationRequest:
             raise XModalError(f"-np {self.processes} is not a positive number.")
         if self.unlabelled is not None and self.unlabelled not in SPLITS:
             raise XModalError(f"--unlabelled {self.unlabelled} is unknown: take one of {', '.join(SPLITS)}.")
-        if self.margin is not None and self.margin < 0:
+        if self.label_component is not None and self.label_component < 0:
+            raise XModalError(f"--label_component counts from 0, got {self.label_component}.")
+        if self.margin is not None and not 0 <= self.margin < inf:
             raise XModalError(f"--margin takes millimetres from 0, got {self.margin:g}.")
         if self.margin is not None and self.roi is None:
             raise XModalError("--margin is the distance around the organ of --roi: give --roi as well.")

@@ -47,6 +47,7 @@ def prepare(request: PreparationRequest) -> int:
 
 def _prepare(request: PreparationRequest, dataset: Path) -> int:
     cases, settings = cases_and_settings(request)
+    _check_apart(cases, settings, dataset)
     records = read_records(dataset)
     _check_settings(dataset, settings, records, cases, request.overwrite)
     tasks, changed = _tasks(cases, settings, dataset, records, request.overwrite)
@@ -61,6 +62,18 @@ def _prepare(request: PreparationRequest, dataset: Path) -> int:
         write_report(sorted(rows, key=lambda row: row["case"]), dataset / "prepare.csv")
         _write_dataset_json(dataset, settings, records, request.overwrite)
     return _print_outcome(dataset, cases, tasks, records, rows, changed)
+
+
+def _check_apart(cases: list[SourceCase], settings: PreparationSettings, dataset: Path) -> None:
+    """Check that nothing is made of files in the output, which it would replace."""
+    masks = [] if settings.roi is None or not Path(settings.roi).is_dir() else [Path(settings.roi)]
+    inside = dataset.resolve()
+    for file in [*masks, *(file for case in cases for file in case.inputs())]:
+        if inside in (file.resolve(), *file.resolve().parents):
+            raise XModalError(
+                f"{file} lies in the output, {dataset.name}, where what is prepared would replace it: give -o another "
+                "name."
+            )
 
 
 def _dataset_folder(name: str) -> Path:
@@ -86,7 +99,7 @@ def _check_settings(
     except ValueError as error:
         raise XModalError(f"{file} is damaged: prepare anew with --overwrite, after deleting it.") from error
     now = json.loads(json.dumps(settings.as_json()))
-    different = [name for name in now if now[name] != earlier.get(name)]
+    different = [name for name in {**now, **earlier} if now.get(name) != earlier.get(name)]
     if different and not overwrite:
         raise XModalError(
             f"{dataset} was prepared with another value of {', '.join(different)}: give another name, or --overwrite."

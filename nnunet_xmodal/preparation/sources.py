@@ -137,20 +137,26 @@ def cases_in_csv(
         row may hold nothing but a label.
 
     Raises:
-        XModalError: for a file that is no such table, a row without a case, a channel that is in no row, and two cases
-            with one name.
+        XModalError: for a file that is no such table, a row without a case, a file without a channel, no channel at
+            all, one that is in no row or wanted twice, and two cases with one name.
     """
     rows = read_columns(file, _COLUMNS)
     listed = list(dict.fromkeys(row["channel"] for _, row in rows if row["channel"]))
     for name in channels:
         if name not in listed:
             raise XModalError(f"{file} has no row of the channel {name}: it has {', '.join(listed)}.")
+        if channels.count(name) > 1:
+            raise XModalError(f"--channels names {name} twice: leave one out.")
     channels = list(channels) or listed
     by_case: dict[str, list[dict]] = {}
     for number, row in rows:
         if not row["case"]:
             raise XModalError(f"line {number} of {file} names no case.")
+        if row["file"] and not row["channel"]:
+            raise XModalError(f"line {number} of {file} has the file {row['file']} and names no channel.")
         by_case.setdefault(row["case"], []).append(row)
+    if not channels:
+        raise XModalError(f"{file} names no channel: it needs a row for every image.")
     listed_cases = [_listed(case, by_case[case], file.parent, channels, allow_missing) for case in sorted(by_case)]
     return _unique(listed_cases), channels
 

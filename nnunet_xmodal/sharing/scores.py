@@ -10,7 +10,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.labels import foreground, name_of_key
-from nnunet_xmodal.files.tables import read_columns
+from nnunet_xmodal.files.tables import decimal, read_columns
 
 Score = dict[str, Any]
 """label, metric, n (cases), mean, sd, as they are stored: Dice from 0 to 1."""
@@ -25,7 +25,7 @@ def scores_of_report(report: Path, name: str, trainer: str) -> list[Score]:
         name: of the model there; "" for the only one, or that of the trainer.
 
     Raises:
-        XModalError: for a folder without that table, and a model that it does not have.
+        XModalError: for a folder without that table, a model that it does not have, and scores that are no numbers.
     """
     file = report / "summary.csv" if report.is_dir() else report
     if not file.is_file():
@@ -39,7 +39,7 @@ def scores_of_report(report: Path, name: str, trainer: str) -> list[Score]:
         {
             "label": row["label"],
             "metric": row["metric"],
-            "n": int(float(row["n"] or 0)),
+            "n": int(_number(row["n"]) or 0),
             "mean": _number(row["mean"]),
             "sd": _number(row["sd"]),
         }
@@ -97,7 +97,7 @@ def _summary(values: np.ndarray) -> dict[str, Any]:
 
 def _number(cell: str) -> float | None:
     try:
-        number = float(cell)
-    except ValueError:
-        return None
+        number = decimal(cell or "nan")
+    except ValueError as error:
+        raise XModalError(f"{cell} is no number, where a score or a count belongs: compare anew.") from error
     return number if np.isfinite(number) else None

@@ -249,3 +249,10 @@ def test_a_missing_reference_is_named(results, table_of):
     (results.references / "c_1.nii.gz").unlink()
     with pytest.raises(XModalError, match="c_1.nii.gz is missing: it is the reference of"):
         table_of("A")
+
+
+def test_the_order_of_regions_is_another_result(tmp_path):
+    """Probabilities lie in the order of the regions in dataset.json."""
+    cache = CaseCache(tmp_path)
+    labels = {"whole": [1, 2], "core": [2]}
+    assert cache.file([], labels) != cache.file([], dict(reversed(labels.items())))

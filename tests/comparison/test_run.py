@@ -51,6 +51,18 @@ def compare(results, tmp_path, capsys, undrawn):
     return run
 
 
+@pytest.mark.parametrize("name", ["summary.md", "cases.csv", "cost.csv"])
+def test_files_of_others_are_neither_replaced_nor_taken_away(results, tmp_path, capsys, undrawn, name):
+    """As the table of a study that lies where its report shall lie."""
+    results.add("nnUNetTrainer", shift=1)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / name).write_text("mine")
+    with pytest.raises(SystemExit):
+        main([*MODELS, "-tr", "nnUNetTrainer", "-o", str(tmp_path / "study")])
+    assert f"{name} is of no report, and one would replace it: give another -o" in capsys.readouterr().err
+    assert [file.read_text() for file in (tmp_path / "study").iterdir()] == ["mine"]
+
+
 def test_two_trainers_side_by_side(results, compare):
     results.add("nnUNetTrainer", shift=1)
     results.add("nnUNetTrainerCSAD", shift=2)

@@ -56,6 +56,9 @@ def test_what_cannot_be_pasted_is_a_sentence(patients, raw, tmp_path):
     paste_folder(labels, NAME, output)
     with pytest.raises(XModalError, match=r"anna.nii.gz exists: give another folder, or --overwrite"):
         paste_folder(labels, NAME, output)
+    with pytest.raises(XModalError, match="is the folder that -i reads"):
+        paste_folder(labels, NAME, labels, overwrite=True)
+    (labels / "._anna.nii.gz").touch()  # as macOS leaves them
     assert len(paste_folder(raw / NAME / "imagesTr", NAME, output, overwrite=True)) == 6  # <case>_0000.nii.gz as well
     (labels / "anna.nii.gz").rename(labels / "nina.nii.gz")
     with pytest.raises(XModalError, match=r"nina.nii.gz is of no case that Dataset510_Prostate holds"):

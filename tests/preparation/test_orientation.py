@@ -128,3 +128,13 @@ def test_other_words_are_no_orientation(raw_dataset, code):
 
     with pytest.raises(XModalError, match="is no orientation: give three letters"):
         cases_and_settings(PreparationRequest(raw_dataset, "Dataset603_LPS", orientation=code))
+
+
+def test_a_setting_that_is_left_out_is_another_value(images, scans, tmp_path, raw, capsys):
+    scans.write(images["c"][0], tmp_path / "patients" / "c" / "t2.nii.gz")
+    prepare(tmp_path / "patients", "Dataset604_Scans", "--channels", "T2W=t2*", "--orientation", "RAS")
+    scans.write(images["d"][0], tmp_path / "patients" / "d" / "t2.nii.gz")
+    with pytest.raises(SystemExit):
+        prepare(tmp_path / "patients", "Dataset604_Scans", "--channels", "T2W=t2*")
+    assert "was prepared with another value of orientation" in capsys.readouterr().err
+    assert [file.name for file in (raw / "Dataset604_Scans" / "imagesTs").iterdir()] == ["c_0000.nii.gz"]

@@ -271,6 +271,9 @@ def test_two_processes_write_what_one_does(patients, raw):
         ((*USUAL, "--streams", "T2W"), "channel 1 (ADC) in none of them"),
         ((*USUAL, "--roi", "gland"), "--roi gland is no folder of masks"),
         ((*USUAL, "--margin", "4"), "--margin is the distance around the organ of --roi"),
+        ((*USUAL, "--roi", "lesion", "--margin", "nan"), "--margin takes millimetres from 0, got nan"),
+        ((*USUAL, "--roi", "lesion", "--margin", "inf"), "--margin takes millimetres from 0, got inf"),
+        ((*USUAL, "--label_component", "-1"), "--label_component counts from 0, got -1"),
         ((*USUAL, "--margin", "0"), "--margin is the distance around the organ of --roi"),
         ((*USUAL, "--map", "1"), "--map takes pairs"),
         (USUAL[:-2], "the label's values have no names"),
@@ -305,3 +308,14 @@ def test_settings_of_absent_cases_are_not_mixed(patients, raw, tmp_path):
                 processes=1,
             )
         )
+
+
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
+def test_nothing_is_made_of_files_of_the_output(patients, raw, capsys, flags):
+    """It would replace them, with --overwrite by their crops."""
+    run(patients, *USUAL)
+    before = {file: file.read_bytes() for file in (raw / NAME / "imagesTr").iterdir()}
+    patterns = ("--channels", "T2W={case}_0000.nii.gz", "ADC={case}_0001.nii.gz")
+    run(raw / NAME / "imagesTr", *patterns, *flags, code=2)
+    assert f"lies in the output, {NAME}, where what is prepared would replace it" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in (raw / NAME / "imagesTr").iterdir()} == before

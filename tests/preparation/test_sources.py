@@ -227,3 +227,19 @@ def test_a_folder_that_may_not_be_entered_holds_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", guarded)
     assert list(paths_by_case(tmp_path, "**/*t2w*")) == ["anna"]
     assert fingerprint_of([tmp_path / "lost+found"], {})
+
+
+@pytest.mark.parametrize(
+    "rows, channels, sentence",
+    [
+        ("a,T2W,1.nii", ["T2W", "T2W"], "--channels names T2W twice"),
+        ("a,,1.nii", [], "line 2 of .*cases.csv has the file 1.nii and names no channel"),
+        ("a,T2W,1.nii\nb,,1.nii", [], "line 3 of .*cases.csv has the file 1.nii and names no channel"),
+        ("a,,", [], "cases.csv names no channel: it needs a row for every image"),
+    ],
+)
+def test_a_table_without_a_channel_or_with_one_twice_is_a_sentence(tmp_path, rows, channels, sentence):
+    touch(tmp_path, "1.nii")
+    (tmp_path / "cases.csv").write_text(f"case,channel,file\n{rows}\n")
+    with pytest.raises(XModalError, match=sentence):
+        cases_in_csv(tmp_path / "cases.csv", channels)

@@ -20,6 +20,7 @@ from nnunet_xmodal.comparison.report import numbers, plots, tables
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.figures import figures_of
 from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
+from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import flush
 from nnunet_xmodal.files.csv_cells import table_as_text
 from nnunet_xmodal.files.temporary import temporary_folder
@@ -28,8 +29,23 @@ _SIGNIFICANT = 6  # digits of the numbers in the page; the CSV files hold all
 _TABLES = ("cases", "summary", "statistics", "presence", "detection", "reliability", "forecast", "cost")
 _LONG = 24  # characters of a name that may be broken; as in report.js
 
+REPORT = "report.html"
+
 Table = dict[str, object]
 """A table that the page's script draws: {"columns": […], "choices": […], "filter": …}, see `_column`."""
+
+
+def check_no_others(folder: Path) -> None:
+    """Check that no file of somebody else has the name of one that a report writes or takes away.
+
+    Raises:
+        XModalError: for one in a folder without a report.
+    """
+    if (folder / REPORT).is_file():
+        return
+    for name in ("summary.md", *(f"{table}.csv" for table in _TABLES)):
+        if (folder / name).exists():
+            raise XModalError(f"{folder / name} is of no report, and one would replace it: give another -o.")
 
 
 def write_report(contents: ReportContents, folder: str | Path) -> None:
@@ -38,7 +54,7 @@ def write_report(contents: ReportContents, folder: str | Path) -> None:
 
     All of them or, if something fails, none: an earlier report in the folder is never mixed with this one.
     """
-    texts = {"summary.md": tables.markdown(contents), "report.html": render(contents)}
+    texts = {REPORT: render(contents), "summary.md": tables.markdown(contents)}  # REPORT first: see check_no_others
     for name in _TABLES:
         table = getattr(contents, name)
         if table is not None:

@@ -1,5 +1,6 @@
 """What an explanation leaves: tables, bar charts, maps as NIfTI and as overlays."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ class ExplanationFiles:
             self._write_tables(explained.players)
         for heat in explained.maps:
             (self.folder / heat.kind).mkdir(exist_ok=True)
-            file = self.folder / heat.kind / f"{name}_{heat.name}.nii.gz"
+            what = re.sub(r"[\\/]", "_", heat.name)  # of a label that is called edema/necrosis
+            file = self.folder / heat.kind / f"{name}_{what}.nii.gz"
             write_volume(with_geometry(heat.volume, explained.properties), file)
         for kind in dict.fromkeys(heat.kind for heat in explained.maps):
             self._draw_maps(explained, kind)
