@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnunet_xmodal.datasets.preprocessed_cases import CasesOnDisk
 from nnunet_xmodal.datasets.presence import MISSING
@@ -40,3 +41,22 @@ class AbsenceMarked:
             data = np.array(data[:])
             data[missing] = np.nan
         return (data, *others, properties)
+
+
+class AbsenceMarkedClass:
+    """What stands for nnU-Net's class of datasets where absence is marked: its calls, and what fold `all` asks it.
+
+    Args:
+        dataset_class: nnU-Net's.
+    """
+
+    def __init__(self, dataset_class: type[nnUNetBaseDataset]) -> None:
+        self.dataset_class = dataset_class
+
+    def __call__(self, *args: Any, **kwargs: Any) -> AbsenceMarked:
+        """Return a dataset of the class, marked."""
+        return AbsenceMarked(self.dataset_class(*args, **kwargs))
+
+    def get_identifiers(self, folder: str) -> list[str]:
+        """Return the names of all cases in a folder."""
+        return self.dataset_class.get_identifiers(folder)

@@ -12,7 +12,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer
 from torch import nn
 
-from nnunet_xmodal.datasets.absence_marks import AbsenceMarked
+from nnunet_xmodal.datasets.absence_marks import AbsenceMarkedClass
 from nnunet_xmodal.datasets.presence import check_some_stream, missing_of, present_streams
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.evaluation.by_presence import add_presence
@@ -75,7 +75,7 @@ class TrainsOnIncompleteCases(_Trainer):
         """Let nnU-Net's validation, within, load cases that tell what they lack, for a network that listens."""
         predictor = partial(_Listening, self.can_be_absent, len(channel_names_of(self.dataset_json)))
         with (
-            self._with("dataset_class", partial(_marked, self.dataset_class)),
+            self._with("dataset_class", AbsenceMarkedClass(self.dataset_class)),
             stand_ins({"nnUNetPredictor": predictor}, nnunet_trainer),
         ):
             yield
@@ -117,7 +117,3 @@ class _Listening(nnUNetPredictor):
         """Take the network that is given, and tell it what is absent."""
         super().manual_initialization(*args)
         self.network = OfMarkedStreams(self.network, self.streams, self.n_channels)
-
-
-def _marked(dataset_class: type[nnUNetBaseDataset], *args: Any, **kwargs: Any) -> AbsenceMarked:
-    return AbsenceMarked(dataset_class(*args, **kwargs))
