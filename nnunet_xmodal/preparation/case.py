@@ -1,6 +1,7 @@
 """One case from its native scans to nnU-Net's files, in a process of its own."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -185,11 +186,11 @@ def _transforms(
         return {}
     from nnunet_xmodal.preparation.alignment import as_transform  # imports torch
 
+    written = {name: re.sub(r"[^A-Za-z0-9._-]+", "_", name) for name in channels}
+    alike = Counter(written.values())
+    numbers = {name: f"_{number:04d}" if alike[written[name]] > 1 else "" for number, name in enumerate(channels)}
     return {
-        name: (
-            f"{FOLDER}/transforms/{case}_{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}.tfm",
-            as_transform(matrix, reference),
-        )
+        name: (f"{FOLDER}/transforms/{case}_{written[name]}{numbers[name]}.tfm", as_transform(matrix, reference))
         for name, matrix in moved.items()
     }
 

@@ -56,3 +56,18 @@ def test_registration_is_reported_and_kept(scans, raw, tmp_path):
     assert np.linalg.norm(np.array(found) - [4.0, -3.0, 2.0]) < 0.5
     assert "moved its middle by 5." in row["note"]
     assert rows_of(raw)["anna", "T2W"]["similarity_after"] == ""
+
+
+def test_channels_whose_names_differ_by_their_brackets_have_a_transform_each(scans, raw, tmp_path):
+    fixed = scans.scan_of(scans.grid_around((40, 40, 26), (1.0, 1.0, 1.6), np.eye(3)))
+    matrices = {"b": np.eye(4), "c": np.eye(4)}
+    matrices["c"][:3, 3] = 1.0, 2.0, 3.0
+    for name in "abc":
+        scans.write(fixed, tmp_path / "p" / "anna" / f"{name}.nii.gz")
+    for name, matrix in matrices.items():
+        np.save(tmp_path / "p" / "anna" / f"{name}.npy", matrix)
+    channels = ("--channels", "T2W=a.nii.gz", "ADC(1)=b.nii.gz", "ADC[1]=c.nii.gz")
+    run(tmp_path / "p", *channels, "--transform", "ADC(1)=b.npy", "ADC[1]=c.npy")
+    for channel, shift in (("ADC(1)", (0.0, 0.0, 0.0)), ("ADC[1]", (1.0, 2.0, 3.0))):
+        transform = sitk.ReadTransform(str(raw / NAME / rows_of(raw)["anna", channel]["transform"]))
+        assert np.allclose(transform.TransformPoint((0.0, 0.0, 0.0)), shift)
