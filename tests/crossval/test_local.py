@@ -105,10 +105,16 @@ def test_as_many_at_once_as_slots_each_with_its_own_gpu(run, fake_training, make
 @pytest.mark.slow
 @pytest.mark.parametrize("slots", [[None], [None] * 2, [None] * 3, ["0", "1"]])
 def test_trainings_at_once_without_a_gpu_share_the_cores(run, fake_training, make_job, slots):
-    run([make_job(0)], slots=slots)
+    run([make_job(fold) for fold in range(len(slots))], slots=slots)
     shared = len(slots) > 1 and None in slots
     assert {event["cores"] for event in fake_training.events} == {share_of(len(slots)) if shared else os.cpu_count()}
     assert {event["what"] for event in fake_training.events} == {"begins", "trains", "ends"}
+
+
+@pytest.mark.slow
+def test_a_training_that_is_left_alone_has_all_cores(run, fake_training, make_job):
+    run([make_job(0)], slots=[None] * 2)
+    assert {event["cores"] for event in fake_training.events} == {os.cpu_count()}
 
 
 def test_shares_are_whole_cores_and_one_at_least(monkeypatch):
