@@ -90,6 +90,7 @@ def test_values_add_up_to_what_is_predicted(make_model, scan, run, run_explain, 
     assert not list(folder.rglob(".*"))
 
 
+@pytest.mark.slow
 def test_a_model_by_its_place_is_explained_as_by_its_names(
     make_model, scan, run_explain, nnunet_folders, tmp_path, monkeypatch
 ):
