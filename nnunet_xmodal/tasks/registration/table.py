@@ -57,7 +57,7 @@ class RegistrationTable:
         """
         file = Path(folder) / f"registration{part}.csv"
         rows: dict[str, dict[str, str | float]] = {}
-        written = read_columns(file, ("case",)) if file.is_file() else []
+        written = read_columns(file, COLUMNS[:4]) if file.is_file() else []  # case and shift
         for _, cells in written:
             row: dict[str, str | float] = {name: _with_point(cells.get(name.lower(), "")) for name in COLUMNS}
             row["case"] = case = as_written(cells["case"])

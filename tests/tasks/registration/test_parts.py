@@ -99,7 +99,8 @@ def test_a_table_that_a_spreadsheet_has_saved_is_the_same_table(tmp_path, separa
     assert RegistrationTable.of_folder(tmp_path).rows == expected
 
 
-def test_a_table_of_something_else_is_named(tmp_path):
-    (tmp_path / "registration.csv").write_text("patient,date\nanna,1\n")
-    with pytest.raises(XModalError, match="registration.csv has no column case"):
+@pytest.mark.parametrize("head, lacking", [("patient,date", "case"), ("case,date", "tx")])
+def test_a_table_of_something_else_is_named_before_a_row_would_replace_it(tmp_path, head, lacking):
+    (tmp_path / "registration.csv").write_text(f"{head}\nanna,1\n")
+    with pytest.raises(XModalError, match=f"registration.csv has no column {lacking}"):
         RegistrationTable.of_folder(tmp_path)
