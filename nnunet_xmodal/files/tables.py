@@ -72,6 +72,21 @@ def read_columns(file: Path, needed: Sequence[str]) -> list[tuple[int, dict[str,
     return table
 
 
+def other_columns(file: Path, ours: Sequence[str]) -> list[str]:
+    """List the columns that somebody has added to a table of ours, as they are headed there; none where there is no
+    table. Whoever writes such a table anew keeps them.
+
+    Args:
+        ours: the table's own columns, in any case.
+    """
+    if not file.is_file():
+        return []
+    known = {name.lower() for name in ours}
+    rows = read_rows(file, lambda rows: bool(rows) and len(known & set(_names(rows))) > 1)
+    added = {name.lower(): name for name in (rows[0][1] if rows else []) if name and name.lower() not in known}
+    return list(added.values())
+
+
 def _names(rows: list[Row]) -> list[str]:
     return [name.lower() for name in rows[0][1]]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.tables import decimal, read_columns, read_rows
+from nnunet_xmodal.files.tables import decimal, other_columns, read_columns, read_rows
 
 NEEDED = ("case", "file")
 TABLE = [("p1", "a b.nii"), ("p2", "ä,c.nii")]
@@ -67,3 +67,11 @@ def test_decimals():
     assert decimal("1,5") == decimal("1.5") == 1.5
     with pytest.raises(ValueError):
         decimal("1.000,5")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_beside_ours_are_named_as_they_are_headed(tmp_path, separator):
+    file = tmp_path / "table.csv"
+    assert other_columns(file, NEEDED) == []
+    file.write_text(separator.join(["File", "Looked at", "case", "", "WHO"]) + "\n")
+    assert other_columns(file, ("Case", "file")) == ["Looked at", "WHO"]

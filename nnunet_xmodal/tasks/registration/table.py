@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.csv_cells import as_written, row_as_text
-from nnunet_xmodal.files.tables import read_columns
+from nnunet_xmodal.files.tables import other_columns, read_columns
 from nnunet_xmodal.tasks.registration.new_pair_errors import ERROR_COLUMNS
 
 COLUMNS = (
@@ -42,10 +42,12 @@ class RegistrationTable:
 
     Attributes:
         rows: case → column → value.
+        added: columns that somebody has added to the table; they stay, behind ours.
     """
 
     file: Path
     rows: dict[str, dict[str, str | float]]
+    added: list[str]
 
     @classmethod
     def of_folder(cls, folder: Path, part: str = "") -> "RegistrationTable":
@@ -57,21 +59,27 @@ class RegistrationTable:
         """
         file = Path(folder) / f"registration{part}.csv"
         rows: dict[str, dict[str, str | float]] = {}
+        added = other_columns(file, COLUMNS)
         written = read_columns(file, COLUMNS[:4]) if file.is_file() else []  # case and shift
         for _, cells in written:
             row: dict[str, str | float] = {name: _with_point(cells.get(name.lower(), "")) for name in COLUMNS}
+            row |= {name: as_written(cells[name.lower()]) for name in added}
             row["case"] = case = as_written(cells["case"])
             rows[case] = row
-        return cls(file, rows)
+        return cls(file, rows, added)
 
     def add(self, row: dict[str, str | float]) -> None:
-        """Add a case and write the whole table anew, sorted by case; the file is never half a table."""
-        self.rows[str(row["case"])] = {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()}
+        """Add a case and write the whole table anew, sorted by case; the file is never half a table. A case that is
+        there already keeps what it has in columns that are not ours.
+        """
+        case = str(row["case"])
+        kept = {name: self.rows[case][name] for name in self.added if case in self.rows}
+        self.rows[case] = kept | {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()}
         write_atomically(self.file, self._write)
 
     def _write(self, name: str) -> None:
         with open(name, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, restval="", extrasaction="ignore")
+            writer = csv.DictWriter(stream, [*COLUMNS, *self.added], restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(row_as_text(self.rows[case]) for case in sorted(self.rows))
 

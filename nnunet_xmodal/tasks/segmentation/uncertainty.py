@@ -11,7 +11,7 @@ from nnunet_xmodal.evaluation.uncertainty import agreement
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.csv_cells import as_written, row_as_text
 from nnunet_xmodal.files.labels import foreground
-from nnunet_xmodal.files.tables import read_columns
+from nnunet_xmodal.files.tables import other_columns, read_columns
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.prediction.native_geometry import with_geometry
 from nnunet_xmodal.tasks.segmentation.attention_maps import map_on_case
@@ -65,13 +65,18 @@ def rows_of(found: CaseProbabilities, predictor: nnUNetPredictor, case: str) -> 
 
 
 def _add_rows(file: Path, case: str, rows: list[dict]) -> None:
-    """Add the rows of a case to the table, in the place of those that an earlier call has left."""
+    """Add the rows of a case to the table, in the place of those that an earlier call has left; what somebody has added
+    to them in columns of their own stays.
+    """
+    headings = {name.lower(): name for name in (*COLUMNS, *other_columns(file, COLUMNS))}
     kept = read_columns(file, [name.lower() for name in COLUMNS]) if file.is_file() else []
-    others = [cells for _, cells in kept if as_written(cells["case"]) != case]
+    written = [{headings[name]: cell for name, cell in cells.items() if name in headings} for _, cells in kept]
+    others = [row for row in written if as_written(row["case"]) != case]
+    before = {as_written(row["label"]): row for row in written if as_written(row["case"]) == case}
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, list(headings.values()), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows([*others, *map(row_as_text, rows)])
+    writer.writerows([*others, *(before.get(row["label"], {}) | row_as_text(row) for row in rows)])
 
     def write(name: str) -> None:
         Path(name).write_text(text.getvalue(), encoding="utf-8")

@@ -99,6 +99,23 @@ def test_a_table_that_a_spreadsheet_has_saved_is_the_same_table(tmp_path, separa
     assert RegistrationTable.of_folder(tmp_path).rows == expected
 
 
+def test_columns_that_somebody_has_added_stay(tmp_path):
+    for case in ("anna", "eve"):
+        RegistrationTable.of_folder(tmp_path).add({"case": case, "tx": 1.0})
+    file = tmp_path / "registration.csv"
+    head, *lines = file.read_text().splitlines()
+    file.write_text("\n".join([f"{head},Looked At", *(f"{line},-ok" for line in lines)]) + "\n")
+    RegistrationTable.of_folder(tmp_path).add({"case": "bob", "tx": 2.0})
+    RegistrationTable.of_folder(tmp_path).add({"case": "eve", "tx": 3.0})
+    with file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["case"], row["tx"], row["Looked At"]) for row in rows] == [
+        ("anna", "1", "'-ok"),
+        ("bob", "2", ""),
+        ("eve", "3", "'-ok"),
+    ]
+
+
 @pytest.mark.parametrize("head, lacking", [("patient,date", "case"), ("case,date", "tx")])
 def test_a_table_of_something_else_is_named_before_a_row_would_replace_it(tmp_path, head, lacking):
     (tmp_path / "registration.csv").write_text(f"{head}\nanna,1\n")

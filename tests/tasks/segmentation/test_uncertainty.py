@@ -152,6 +152,15 @@ def test_one_fold_forecasts_nothing_and_parts_and_missing_streams_have_their_row
     assert len(rows(again)) == 2 and read(folder / "uncertainty" / "anna_entropy.nii.gz").shape == (2, 8, 8)
 
 
+def test_columns_that_somebody_has_added_stay(make_model, image, run):
+    make_model()
+    file = run("out", "--uncertainty") / "uncertainty.csv"
+    head, *lines = file.read_text().splitlines()
+    file.write_text("\n".join([f"{head},Looked At", *(f"{line},yes" for line in lines)]) + "\n")
+    assert rows(run("out", "--uncertainty"))[0]["Looked At"] == "yes"
+    assert file.read_text().splitlines() == [f"{head},Looked At", *(f"{line},yes" for line in lines)]
+
+
 @pytest.mark.slow
 def test_a_temperature_changes_probabilities_and_no_label(make_model, image, run):
     folder, networks = make_model()
