@@ -64,6 +64,24 @@ def test_folds_validate_every_case_once_and_share_no_training_case():
         assert all(len(fold["val"]) == 60 and not set(fold["val"]) & set(fold["train"]) for fold in folds)
 
 
+def test_the_ranking_has_the_best_first_and_gains_over_trainings():
+    from fusion_ranking import ranking, ranking_as_markdown
+
+    of_cases = results([1.0, 2.0, 3.0])
+    trainings = of_cases.groupby(["regime", "seed", "fold", "method"], as_index=False)["Dice"].mean()
+    trainings = trainings.assign(parameters=1234, training_seconds=[10.0, 20.0] * 3)
+    table = ranking(of_cases, trainings)
+    assert list(table["method"]) == ["SCFF", "MultiStream"] and list(table["trainings"]) == [3, 3]
+    best = table.iloc[0]
+    assert best["gain"] == pytest.approx(2, abs=0.2) and best["low"] < 1 < 3 < best["high"] and best["p_holm"] < 0.01
+    assert best["Dice"] == pytest.approx(of_cases.loc[of_cases["method"] == "SCFF", "Dice"].mean())
+    head, _, first, second = ranking_as_markdown(table).splitlines()
+    assert first.startswith("| 1 | SCFF |") and first.endswith("| 1,234 | 2.0 |") and "* [" in first
+    assert second.startswith("| 2 | MultiStream |") and second.endswith("| – | 1,234 | 1.0 |")
+    with pytest.raises(ValueError, match="one regime, and there are aligned, shifted"):
+        ranking(pd.concat([of_cases, of_cases.assign(regime="shifted")]), trainings)
+
+
 def test_too_few_cases_for_a_regime_are_an_error():
     from fusion_phantoms import REGIMES, folds_of
 

@@ -241,11 +241,11 @@ def _markdown(gains: pd.DataFrame) -> str:
 def _markdown_of_trainings(table: pd.DataFrame) -> str:
     lines = ["| method | trainings | mean gain | 95 % over trainings | ahead |", "|---|--:|--:|--:|--:|"]
     lines += [
-        f"| {r.method} | {r.trainings} | {r.gain:+.1f} | {_interval(r.low, r.high)} | {r.ahead} |"
+        f"| {r.method} | {r.trainings} | {r.gain:+.1f} | {interval_as_text(r.low, r.high)} | {r.ahead} |"
         for r in table.itertuples()
     ]
     return "\n".join(lines)
 
 
-def _interval(low: float, high: float) -> str:
+def interval_as_text(low: float, high: float) -> str:
     return "–" if np.isnan(low) else f"{low:+.1f} … {high:+.1f}"

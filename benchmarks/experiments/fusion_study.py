@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--confirm", nargs="+", type=int, default=[11, 12], help="fresh seeds, for the table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="of the Dice of every case, and FILE_trainings.csv")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="of the gains, a PNG")
+    parser.add_argument("--ranking", action="store_true", help="print all methods of --regimes by their Dice")
     parser.add_argument("--known", type=Path, metavar="FILE", help="a table of before: not trained again, but shown")
     args = parser.parse_args()
     root, of_users = args.root.resolve(), dict(args.data)
@@ -210,6 +211,12 @@ def main() -> None:
                 trainings = pd.concat([pd.read_csv(known), trainings], ignore_index=True)
             trainings.to_csv(beside, index=False, float_format="%.3f")
         results = results[results["steps"] == args.steps]
+        if args.ranking:
+            from fusion_ranking import ranking, ranking_as_markdown
+
+            of_regimes = results[results["regime"].isin(args.regimes) & results["seed"].isin(args.seeds)]
+            print(ranking_as_markdown(ranking(of_regimes, read_trainings(root))))
+            return
         if args.figure:
             from fusion_figure import draw
 
