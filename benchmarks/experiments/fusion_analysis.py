@@ -248,4 +248,5 @@ def _markdown_of_trainings(table: pd.DataFrame) -> str:
 
 
 def interval_as_text(low: float, high: float) -> str:
+    """Return an interval of gains in points; a dash where there is none."""
     return "–" if np.isnan(low) else f"{low:+.1f} … {high:+.1f}"

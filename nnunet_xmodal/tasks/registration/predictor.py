@@ -113,27 +113,33 @@ class RegistrationPredictor(GuardedPredictor):
         starts = self._checked(cases, init, request.progress)
         output.mkdir(parents=True, exist_ok=True)
         for case, start in tqdm(zip(cases, starts), total=len(cases), disable=not request.progress):
-            began = perf_counter()
-            fixed, moving, label = self._images(case)
-            try:
-                registered = register(fixed, moving, label, start, steps)
-            except XModalError as error:
-                raise XModalError(f"{case.name}: {error}") from error
-            _write(case, fixed, moving, start, registered.transform, output)
-            if options.grad_cam:
-                first = steps[0]
-                assert isinstance(first, NetworkStep), "what refines comes after the networks"
-                _write_heat(case, fixed, first, registered.first_grid, output)
-            errors = PairErrors(case.known, self.dataset_json).of(start.initial, registered.transform)
-            described = {
-                "init": init,
-                "steps": " + ".join(registered.steps),
-                **errors,
-                **self._doubts(registered, start),
-            }
-            seconds = {"seconds_network": registered.seconds_network, "seconds": perf_counter() - began}
-            table.add({"case": case.name, **_numbers(registered.transform, start), **described, **errors, **seconds})
+            table.add({"init": init, **self._register(case, start, steps, output)})
         print(f"Transforms of {len(cases)} cases are in {output}; {table.file.name} describes them.")
+
+    def _register(
+        self, case: RegistrationCase, start: Start, steps: Sequence[RegistrationStep], output: Path
+    ) -> dict[str, str | float]:
+        """Write the files of a case and return its row of the table."""
+        began = perf_counter()
+        fixed, moving, label = self._images(case)
+        try:
+            registered = register(fixed, moving, label, start, steps)
+        except XModalError as error:
+            raise XModalError(f"{case.name}: {error}") from error
+        _write(case, fixed, moving, start, registered.transform, output)
+        if self.options.grad_cam:
+            first = steps[0]
+            assert isinstance(first, NetworkStep), "what refines comes after the networks"
+            _write_heat(case, fixed, first, registered.first_grid, output)
+        return {
+            "case": case.name,
+            **_numbers(registered.transform, start),
+            "steps": " + ".join(registered.steps),
+            **PairErrors(case.known, self.dataset_json).of(start.initial, registered.transform),
+            **self._doubts(registered, start),
+            "seconds_network": registered.seconds_network,
+            "seconds": perf_counter() - began,
+        }
 
     def read_result(self, case: str, output: Path) -> sitk.Euler3DTransform:
         """Read the transform of a case: fixed → moving point in physical mm."""
