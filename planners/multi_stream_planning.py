@@ -10,6 +10,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunet_xmodal.datasets.streams import Streams, channel_names_of, parse_streams, streams_of_dataset
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.planners.own_planner import OwnPlanner
+from nnunet_xmodal.planners.shared_data import shares_data
 from nnunet_xmodal.planners.sized_planning import SizedPlanning, sized_name
 
 _WIDTH_STEP = 8  # widths that are no multiple of it waste tensor cores
@@ -60,10 +61,7 @@ class MultiStreamPlanning(OwnPlanner, SizedPlanning):
         """Name the data; those preprocessed as nnU-Net's default plans do it are shared with them, and between
         pairings.
         """
-        as_stock = self.preprocessor_name == "DefaultPreprocessor" and not self.suppress_transpose
-        if configuration_name == "3d_fullres":
-            as_stock = as_stock and self.overwrite_target_spacing is None
-        if as_stock and configuration_name in ("2d", "3d_fullres"):
+        if shares_data(self, "nnUNetPlans", configuration_name):
             return f"nnUNetPlans_{configuration_name}"
         return f"{self.plans_identifier}_{configuration_name}"
 

@@ -11,8 +11,7 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import ge
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.unet_plan import check_patch_size
 from nnunet_xmodal.planners.own_planner import OwnPlanner
-
-_STOCK_DATA = ("2d", "3d_fullres")  # configurations whose preprocessed data know nothing of patch and width
+from nnunet_xmodal.planners.shared_data import shares_data
 
 if TYPE_CHECKING:
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
@@ -170,10 +169,8 @@ def sized(planner: type[ExperimentPlanner]) -> type[ExperimentPlanner]:
 
         def generate_data_identifier(self, configuration_name: str) -> str:
             usual = super().generate_data_identifier(configuration_name)
-            as_usual = self.preprocessor_name == "DefaultPreprocessor" and not self.suppress_transpose
-            if configuration_name == "3d_fullres":
-                as_usual = as_usual and self.overwrite_target_spacing is None
-            if as_usual and configuration_name in _STOCK_DATA and usual.startswith(f"{self.plans_identifier}_"):
+            named_by_plans = usual == f"{self.plans_identifier}_{configuration_name}"
+            if named_by_plans and shares_data(self, self._unsized_name, configuration_name):
                 return f"{self._unsized_name}_{configuration_name}"
             return usual
 

@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         type=float,
         metavar="MM",
-        help="three numbers in mm, for 3d_fullres only",
+        help="three numbers in mm, for 3d_fullres and what follows from it, which 2d does",
     )
     p.add_argument("-overwrite_plans_name", help="name of the plans instead of the planner's own")
     p.add_argument(

@@ -150,18 +150,13 @@ def test_pairings_share_the_data_of_nnunets_plans(written):
 
 
 @pytest.mark.parametrize(
-    "options, shared",
-    [
-        ({"overwrite_target_spacing": [2.0, 1.0, 1.0]}, {"2d": True, "3d_fullres": False}),
-        ({"preprocessor_name": "MyPreprocessor"}, {"2d": False, "3d_fullres": False}),
-    ],
+    "options", [{"overwrite_target_spacing": [2.0, 1.0, 1.0]}, {"preprocessor_name": "MyPreprocessor"}]
 )
-def test_data_that_are_preprocessed_otherwise_are_not_shared(written, options, shared):
+def test_data_that_are_preprocessed_otherwise_are_not_shared(written, options):
     written()
     made = plan(**options)["configurations"]
-    for name, is_shared in shared.items():
-        expected = "nnUNetPlans" if is_shared else "nnUNetXModalPlans"
-        assert made[name]["data_identifier"] == f"{expected}_{name}"
+    for name in ("2d", "3d_fullres"):
+        assert made[name]["data_identifier"] == f"nnUNetXModalPlans_{name}"
     if "overwrite_target_spacing" in options:
         assert made["3d_fullres"]["spacing"] == [2.0, 1.0, 1.0]
 

@@ -126,10 +126,33 @@ def test_plans_have_a_name_of_their_own_and_share_the_data(plan):
     for configuration in ("2d", "3d_fullres"):
         assert plans["configurations"][configuration]["data_identifier"] == f"nnUNetPlans_{configuration}"
     assert plan(base_width=16, plans_name="mine")["configurations"]["2d"]["data_identifier"] == "nnUNetPlans_2d"
-    other = plan(base_width=16, overwrite_target_spacing=[2.0, 1.0, 1.0])["configurations"]
-    assert other["2d"]["data_identifier"] == "nnUNetPlans_2d"
-    assert other["3d_fullres"]["data_identifier"] == "nnUNetWidth16Plans_3d_fullres"
     assert sized_name("mine", (96, 64), None) == "minePatch96x64"
+
+
+@pytest.mark.parametrize("planner, options", [("XModalPlanner", {}), ("ExperimentPlanner", {"base_width": 16})])
+@pytest.mark.parametrize("spacing", [[2.0, 1.0, 1.0], [1.0, 2.0, 1.0]])
+def test_another_spacing_has_data_of_its_own_in_2d_too(plan, planner, options, spacing):
+    """nnU-Net takes the spacing of slices, and which axis counts them, from that of 3d_fullres."""
+    plans = plan(planner, overwrite_target_spacing=spacing, **options)
+    for configuration in ("2d", "3d_fullres"):
+        identifier = plans["configurations"][configuration]["data_identifier"]
+        assert identifier == f"{plans['plans_name']}_{configuration}"
+
+
+@pytest.mark.parametrize("planner, options", [("XModalPlanner", {}), ("ExperimentPlanner", {"base_width": 16})])
+@pytest.mark.parametrize("name, value", [("spacing", [1.0, 1.5]), ("normalization_schemes", ["CTNormalization"] * 2)])
+def test_data_of_other_plans_are_not_replaced_where_they_are_others(
+    plan, nnunet_folders, planner, options, name, value
+):
+    plan()
+    file = nnunet_folders / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json"
+    usual = json.loads(file.read_text())
+    assert plan(planner, **options)["configurations"]["2d"]["data_identifier"] == "nnUNetPlans_2d"
+    usual["configurations"]["2d"][name] = value
+    file.write_text(json.dumps(usual))
+    made = plan(planner, **options)
+    assert made["configurations"]["2d"]["data_identifier"] == f"{made['plans_name']}_2d"
+    assert made["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetPlans_3d_fullres"
 
 
 def test_a_low_resolution_is_planned_with_the_patch(plan):
