@@ -39,6 +39,7 @@ def explain(request: ExplanationRequest) -> None:
         check_input_folder(named.images)
         predictor.check(named, model)
         predictor.load(named, model)
+        predictor.follow_axes(named, model)
         if ATTENTION in request.what:
             check_has_attention_maps(predictor)
         Explanation(predictor, replace(request, prediction=named)).run()

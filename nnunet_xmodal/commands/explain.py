@@ -10,8 +10,10 @@ from pathlib import Path
 from nnunet_xmodal.commands.argument_types import fold, positive
 from nnunet_xmodal.commands.field_flags import description_of
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
+from nnunet_xmodal.prediction.options import add_options, given_options
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.segmentation.explanation_request import WHAT, ExplanationRequest
+from nnunet_xmodal.tasks.segmentation.options import OrganOptions
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument(
         "--level", nargs="+", type=positive, default=[2], metavar="N", help="Grad-CAM's, from 1, fine (default: 2)"
     )
+    add_options(p, [OrganOptions])
     return p
 
 
@@ -68,6 +71,7 @@ def request_of(args: argparse.Namespace) -> ExplanationRequest:
         progress=not args.disable_progress_bar,
         model=args.m,
         trust=args.trust,
+        options=given_options(vars(args), [OrganOptions]),
     )
     return ExplanationRequest(
         prediction,

@@ -50,3 +50,9 @@ def voxels(file):
 
 def probabilities(file):
     return np.load(file)["probabilities"]
+
+
+def turn_files(folder, code):
+    """Store every image below a folder along other axes."""
+    for file in sorted(folder.rglob("*.nii.gz")):
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), code), str(file))

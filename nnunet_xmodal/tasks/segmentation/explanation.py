@@ -48,13 +48,14 @@ class Explanation:
         """Check every image, explain one case after the other, and write tables and figures.
 
         Raises:
-            XModalError: before anything is written, for faulty images and missing references.
+            XModalError: before anything is written, for faulty images and masks of the organ, and missing references.
         """
         asked, dataset_json = self.asked, self.dataset_json
         cases = [self._with_reference(case) for case in cases_in_folder(asked.images, dataset_json)]
         cases = cases_to_segment(cases, asked, dataset_json)
         doing = f"Checking {len(cases)} cases"
         check_cases(cases, dataset_json, asked.checking_processes, asked.progress, doing=doing)
+        self.predictor.crop(cases, asked)
         files = ExplanationFiles(asked.output, self.predictor)
         by_name = {case.name: case for case in cases}
         for prepared in tqdm(self._preprocessed(cases), "Explaining", len(cases), disable=not asked.progress):

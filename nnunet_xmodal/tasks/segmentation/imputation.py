@@ -51,6 +51,9 @@ class Imputation:
         self.predictor.configuration_name = self._configuration(checkpoint)
         self._check_channels(predictor.dataset_json)
         self.predictor.initialize_from_trained_model_folder(str(self.folder), self.folds, checkpoint)
+        # files are those of the model that reads what is made, which may be called in memory
+        ending = predictor.dataset_json["file_ending"]
+        self.predictor.dataset_json = {**self.predictor.dataset_json, "file_ending": ending}
         axes = recorded_axes(self.predictor.dataset_json)
         if axes is not None:
             turn_as_trained(self.predictor, axes)
@@ -133,7 +136,7 @@ class Imputation:
                 f"{', '.join(ours)}: name a model of the same dataset."
             )
         endings = {of_model["file_ending"], dataset_json["file_ending"]}
-        if len(endings) > 1 or not endings <= set(HOLD_FLOATS):
+        if not endings <= set(HOLD_FLOATS):
             raise XModalError(
                 f"--impute writes floating-point numbers, but the files end in {' and '.join(sorted(endings))}: "
                 f"convert the dataset to one of {', '.join(HOLD_FLOATS)}."

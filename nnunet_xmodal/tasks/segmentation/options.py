@@ -9,7 +9,32 @@ _LACKING, _ORGAN, _SURE = "cases that lack channels", "within an organ", "how su
 
 
 @dataclass(frozen=True)
-class SegmentationOptions:
+class OrganOptions:
+    """Options of what takes place within an organ; None stands for "not given"."""
+
+    roi: str | None = option(
+        "Segmentation: masks <case>.nii.gz of any model, on any grid, that images are cropped to; predictions lie on "
+        "the whole image.",
+        metavar="FOLDER",
+        group=_ORGAN,
+    )
+    roi_label: Sequence[int] | None = option(
+        "segmentation: values of the organ in the masks (default: all from 0.5 on)",
+        nargs="+",
+        type=int,
+        metavar="N",
+        group=_ORGAN,
+    )
+    margin: float | None = option(
+        "segmentation: around the organ on every side (default: as the training images were cropped, else 0)",
+        type=float,
+        metavar="MM",
+        group=_ORGAN,
+    )
+
+
+@dataclass(frozen=True)
+class SegmentationOptions(OrganOptions):
     """Options of models that segment; None stands for "not given"."""
 
     attention_maps: bool | None = option(
@@ -42,23 +67,4 @@ class SegmentationOptions:
         "file; for any model that normalises by z-scores. With --allow_missing: of the cases of which it can",
         metavar="FOLDER",
         group=_LACKING,
-    )
-    roi: str | None = option(
-        "Segmentation: masks <case>.nii.gz of any model, on any grid, that images are cropped to; predictions lie on "
-        "the whole image.",
-        metavar="FOLDER",
-        group=_ORGAN,
-    )
-    roi_label: Sequence[int] | None = option(
-        "segmentation: values of the organ in the masks (default: all from 0.5 on)",
-        nargs="+",
-        type=int,
-        metavar="N",
-        group=_ORGAN,
-    )
-    margin: float | None = option(
-        "segmentation: around the organ on every side (default: as the training images were cropped, else 0)",
-        type=float,
-        metavar="MM",
-        group=_ORGAN,
     )

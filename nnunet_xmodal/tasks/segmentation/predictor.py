@@ -56,7 +56,7 @@ class SegmentationPredictor(WholeFilesPredictor):
     _saves_probabilities = True
 
     def check(self, request: PredictionRequest, model: Path) -> None:
-        """Check that a cascade's first stage and the organ's masks are given where they are needed.
+        """Check that a cascade's first stage and the organ's masks are given where they are needed, and only there.
 
         Raises:
             XModalError: see there.
@@ -66,6 +66,11 @@ class SegmentationPredictor(WholeFilesPredictor):
             raise XModalError(
                 f"{request.configuration} is the second stage of a cascade: predict {previous} first and give its "
                 "output folder with -prev_stage_predictions."
+            )
+        if previous is None and request.previous_stage is not None:
+            raise XModalError(
+                f"{request.configuration} is no second stage of a cascade and reads no prediction of a first: leave "
+                "-prev_stage_predictions out."
             )
         for folder in (request.previous_stage, self.options.roi):
             if folder is not None:
@@ -100,9 +105,10 @@ class SegmentationPredictor(WholeFilesPredictor):
             partial = cases_to_segment(partial_cases(request.images, self.dataset_json), request, self.dataset_json)
             return predict_partial_cases(self, partial, request, self.options, self._roi)
         cases = cases_to_segment(cases_in_folder(request.images, self.dataset_json), request, self.dataset_json)
-        check_and_predict(self, cases, request, lambda: self._crop(cases, request), self.sums_probabilities)
+        check_and_predict(self, cases, request, lambda: self.crop(cases, request), self.sums_probabilities)
 
-    def _crop(self, cases: list[Case], request: PredictionRequest) -> None:
+    def crop(self, cases: list[Case], request: PredictionRequest) -> None:
+        """Let these cases be cropped as they are read, where the request names an organ; see `crop_to_organ`."""
         if self._roi is not None:
             crop_to_organ(self, cases, self._roi, request.checking_processes, request.progress)
 

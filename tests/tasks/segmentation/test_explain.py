@@ -5,8 +5,10 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from organ_scans import ORGAN, image_of, noise, voxels, write
+import SimpleITK as sitk
+from organ_scans import ORGAN, image_of, noise, turn_files, voxels, write
 from PIL import Image
 from torch import nn
 
@@ -14,6 +16,7 @@ from nnunet_xmodal.commands import export
 from nnunet_xmodal.commands.explain import parser, request_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.explain import explain
+from nnunet_xmodal.geometry.resampling import same_grid
 from nnunet_xmodal.networks.zero_filled_unet import ZeroFilledUNet
 from nnunet_xmodal.tasks.segmentation import explanation_files
 from nnunet_xmodal.tasks.segmentation.players import players_of
@@ -88,6 +91,39 @@ def test_values_add_up_to_what_is_predicted(make_model, scan, run, run_explain, 
     assert (folder / "shapley.png").is_file() and (folder / "anna_shapley.png").is_file()
     assert {row["n"] for row in table(folder / "shapley_summary.csv")} == {"1", "0"}
     assert not list(folder.rglob(".*"))
+
+
+def test_cases_are_turned_as_the_model_was_trained(make_model, scan, run, run_explain, tmp_path):
+    """The same numbers of the same patient, however the files are stored; maps lie on their grid."""
+    model = make_model(2, xmodal={"orientation": "LPS"})
+    scan()
+    write(image_of(SLICE), tmp_path, "gt", "anna.nii.gz")
+    flags = ["--gt", tmp_path / "gt", "--what", "shapley", "gradcam"]
+    expected = run_explain(model, *flags)
+    turn_files(tmp_path / "in", "RAI")
+    turn_files(tmp_path / "gt", "RAI")
+    found = run_explain(model, *flags, output="turned")
+    assert table(found / "shapley.csv") == table(expected / "shapley.csv")
+    given = sitk.ReadImage(str(tmp_path / "in" / "anna_0000.nii.gz"))
+    for ours in (found / "gradcam").iterdir():
+        heat = sitk.ReadImage(str(ours))
+        assert same_grid(heat, given)
+        back = sitk.GetArrayFromImage(sitk.DICOMOrient(heat, "LPS"))
+        assert np.allclose(back, voxels(expected / "gradcam" / ours.name), atol=1e-6)
+
+
+def test_within_an_organ_volumes_are_those_that_are_predicted_there(make_model, scan, run, run_explain, tmp_path):
+    model = make_model(2)
+    scan()
+    write(image_of(SLICE), tmp_path, "masks", "anna.nii.gz")
+    flags = ["--roi", tmp_path / "masks", "--margin", 3]
+    rows = table(run_explain(model, *flags) / "shapley.csv")
+    predicted = voxels(run(model, "out", "--disable_tta", *flags) / "anna.nii.gz")
+    whole = voxels(run(model, "whole", "--disable_tta") / "anna.nii.gz")
+    assert not np.array_equal(predicted, whole)
+    for value, label in ((1, "edema"), (2, "tumour")):
+        (volume,) = {float(row["with_all"]) for row in rows if row["label"] == label}
+        assert volume == pytest.approx((predicted == value).sum() * 1.0 * 1.3 * 2.5 / 1000)
 
 
 @pytest.mark.slow

@@ -273,6 +273,22 @@ def test_what_is_made_stands_in_for_what_is_missing(make_predictor, make_cmft, i
         assert np.array_equal(probabilities(tmp_path, case), probabilities(tmp_path, case, "ever"))
 
 
+def test_images_in_memory_are_files_of_another_ending_and_make_the_same(make_predictor, make_cmft, images, tmp_path):
+    """`Model` writes .nii, whatever the images of the training were."""
+    predictor, model = make_predictor("nnUNetTrainerMultiStream"), make_cmft()
+    images("anna", [0, 3])
+    run(predictor, tmp_path, "--impute", model, "-f", 0)
+    expected = probabilities(tmp_path, "anna")
+    for file in (tmp_path / "in").iterdir():
+        sitk.WriteImage(sitk.ReadImage(str(file)), str(file).removesuffix(".gz"))
+        file.unlink()
+    shutil.rmtree(tmp_path / "out")
+    predictor.dataset_json = {**predictor.dataset_json, "file_ending": ".nii"}
+    run(predictor, tmp_path, "--impute", model, "-f", 0)
+    assert (tmp_path / "out" / "anna.nii").is_file()
+    assert np.array_equal(probabilities(tmp_path, "anna"), expected)
+
+
 def test_with_both_flags_what_cannot_be_made_is_left_out(make_predictor, make_cmft, images, tmp_path, plans):
     model = make_cmft()
     plans["xmodal"]["streams"] = [[0], [3], [1, 2]]

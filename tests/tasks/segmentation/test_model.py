@@ -142,6 +142,16 @@ def test_the_second_stage_of_a_cascade_in_memory(make_model, scans, run, tmp_pat
             model(images)
 
 
+def test_a_first_stage_is_refused_by_a_model_that_has_none(model, scans, run, tmp_path):
+    flags, folder = model
+    scans(cases=["anna"])
+    with pytest.raises(XModalError, match="is no second stage of a cascade .* leave -prev_stage_predictions out"):
+        run(flags, "out", "-prev_stage_predictions", tmp_path / "masks", *QUICK)
+    with pytest.raises(XModalError, match="is no second stage of a cascade"):
+        Model.load(folder)(images_of("anna", tmp_path), previous_stage=read(tmp_path / "masks" / "anna.nii.gz"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_full_disk_is_no_answer(model, scans, tmp_path, full_disk):
     scans(cases=["anna"])
     images = images_of("anna", tmp_path)

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from fast_ones import one_fast_in
-from organ_scans import (
-    voxels,
-)
+from organ_scans import turn_files, voxels
 
 from nnunet_xmodal.geometry.resampling import same_grid
-
-
-def turn_files(folder, code):
-    for file in sorted(folder.rglob("*.nii.gz")):
-        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(file)), code), str(file))
 
 
 @pytest.mark.parametrize("code, roi", one_fast_in(3, product(["RAI", "PSR"], [False, True])))
