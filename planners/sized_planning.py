@@ -193,10 +193,10 @@ def _levels(
     """Sides that the levels of nnU-Net's network divide, not below `patch`, and its strides and kernels."""
     _, strides, kernels, fitted, _ = get_pool_and_conv_props(spacing, patch, smallest_side, 999999)
     fitted = [int(side) for side in fitted]
-    if len(strides) < 2:
+    if len(strides) < 3:  # nnU-Net's loss gives the coarsest output of several no weight, and two levels have one
         raise XModalError(
-            f"--patch {_words(patch)} is too small for a U-Net: nnU-Net halves sides of at least "
-            f"{2 * smallest_side} voxels."
+            f"--patch {_words(patch)} is too small for a U-Net: nnU-Net's needs a side of at least "
+            f"{4 * smallest_side} voxels that it can halve twice."
         )
     check_patch_size(fitted, strides)
     return fitted, (strides, kernels)

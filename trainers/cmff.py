@@ -8,7 +8,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.streams import Streams
-from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.losses.sum_over_branches import SumOverBranches
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.blocks.mask_guided_attention import MaskGuidedAttention
@@ -73,16 +72,6 @@ class nnUNetTrainerCMFF(XModalTrainer):
     def _some_weights(self) -> torch.Tensor:
         """A copy of the first convolution of a branch."""
         return next(self.plain_network.branches.parameters()).detach().cpu().clone()
-
-    def train_step(self, batch: dict) -> dict:
-        """Train on one batch; return the loss.
-
-        Raises:
-            XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
-        """
-        result = super().train_step(batch)
-        check_finite({"loss": float(result["loss"])}, self.current_epoch)
-        return result
 
     def _build_loss(self) -> nn.Module:
         return SumOverBranches(super()._build_loss())

@@ -12,17 +12,16 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.losses.dice_wbce import DiceAndWeightedBCE
 from nnunet_xmodal.trainers.base.augmentation import CHANGE_INTENSITIES, AugmentationSettings, without
-from nnunet_xmodal.trainers.base.own_steps import OwnSteps
 from nnunet_xmodal.trainers.base.paper_settings import PaperSettings
+from nnunet_xmodal.trainers.base.unclipped_steps import UnclippedSteps
 from nnunet_xmodal.trainers.csad import nnUNetTrainerCSADPrinted
 
 _NOT_IN_THE_PAPER = ({*CHANGE_INTENSITIES} - {GaussianBlurTransform}) | {MirrorTransform}
 
 
-class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
+class nnUNetTrainerCSADPaper(PaperSettings, UnclippedSteps, nnUNetTrainerCSADPrinted):
     """SGD, Dice + β·WBCE + α·L_CSAD, batches of two, 100 epochs, rotation, zoom, shift and blur, 256×256.
 
     The distillation is the printed reading. Patches at random places, gradients as they come: nnU-Net draws a third of
@@ -51,7 +50,6 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
     rotation = 15.0
     zoom = (0.85, 1.15)
     slice_size = (256, 256)
-    largest_gradient: float | None = None
 
     def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
         """Add to the plans the size of the slices that 2d networks read."""
@@ -70,15 +68,8 @@ class nnUNetTrainerCSADPaper(PaperSettings, OwnSteps, nnUNetTrainerCSADPrinted):
 
     def train_step(self, batch: dict) -> dict:
         """Train on one batch as nnU-Net does, without clipping."""
-        check_batch(batch)
-        data, target = batch["data"].to(self.device), batch["target"]
-        target = [t.to(self.device) for t in target] if isinstance(target, list) else target.to(self.device)
         self.loss.share = self.distillation_share()
-        with self.mixed_precision():
-            loss = self.loss(self.network(data), target)
-        self.descend(loss, self.optimizer)
-        self.end_step()
-        return {"loss": loss.detach().cpu().numpy()}
+        return super().train_step(batch)
 
     def _build_loss(self) -> nn.Module:
         segmentation_loss = DiceAndWeightedBCE(

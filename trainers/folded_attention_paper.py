@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batchgeneratorsv2.transforms.intensity.brightness import (
-    BrightnessAdditiveTransform,
-)
+import torch.distributed as dist
+from batchgeneratorsv2.transforms.intensity.brightness import BrightnessAdditiveTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
@@ -23,6 +23,7 @@ from nnunet_xmodal.trainers.base.schedule import EpochSchedule, milestones
 BEST_LOSS = "checkpoint_best_loss.pth"
 
 _NOT_IN_THE_PAPER = (*CHANGE_INTENSITIES, MirrorTransform)
+_WHERE_PATCHES_LIE = (SpatialTransform, Convert2DTo3DTransform)
 
 
 class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
@@ -87,15 +88,16 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> ComposeTransforms:
         """Return the paper's transforms of training patches."""
-        kept = []
-        for transform in without(super().get_training_transforms(*args, **kwargs), _NOT_IN_THE_PAPER):
-            kept.append(transform)
+        kept = without(super().get_training_transforms(*args, **kwargs), _NOT_IN_THE_PAPER)
+        # slices of anisotropic patches are channels from the first to the last of these
+        last = max(index for index, each in enumerate(kept) if isinstance(each, _WHERE_PATCHES_LIE))
+        kept.insert(last + 1, BrightnessAdditiveTransform(0, cls.shift, synchronize_channels=False))
+        for transform in kept:
             if isinstance(transform, SpatialTransform):
                 transform.p_rotation = transform.p_scaling = 0
                 transform.p_elastic_deform = 0.5
                 transform.elastic_deform_scale = cls.elastic_scale
                 transform.elastic_deform_magnitude = cls.elastic_magnitude
-                kept.append(BrightnessAdditiveTransform(0, cls.shift, synchronize_channels=False))
         return ComposeTransforms(kept)
 
     def on_epoch_end(self) -> None:
@@ -106,9 +108,11 @@ class nnUNetTrainerFAPaper(PaperSettings, nnUNetTrainerFALiteral):
         super().on_epoch_end()
 
     def on_train_end(self) -> None:
-        """End the training with the weights of the lowest validation loss."""
+        """End the training with the weights of the lowest validation loss; without checkpoints with the last ones."""
         best = Path(self.output_folder) / BEST_LOSS
-        if best.is_file():
+        if self.is_ddp:
+            dist.barrier()  # the first rank may still be writing it
+        if best.is_file() and not self.disable_checkpointing:
             weights = read_checkpoint(best, self.device)["network_weights"]
             self.plain_network.load_state_dict(weights)
         super().on_train_end()

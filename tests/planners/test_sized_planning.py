@@ -172,7 +172,7 @@ def test_a_patch_beyond_the_images_is_told(plan, capsys):
     [
         ({"patch": (100, 128, 128)}, r"--patch 100 128 128 cannot be halved .* in 3d .*: take --patch 112 128 128"),
         ({"patch": (100, 90)}, r"--patch 100 90 cannot be halved .* in 2d .*: take --patch 112 96"),
-        ({"patch": (7, 7, 7)}, "--patch 7 7 7 is too small for a U-Net: nnU-Net halves sides of at least 8 voxels"),
+        ({"patch": (12, 12, 12)}, "--patch 12 12 12 is too small for a U-Net: .* a side of at least 16 voxels"),
         ({"patch": (256, 256, 256)}, r"by nnU-Net's reckoning a batch of 2 needs \d+(\.\d)? GB, and 8 GB are planned"),
         ({"patch": (128,)}, "--patch takes three positive numbers Z Y X, or two for 2d, Y X, and got 128:"),
         ({"patch": (128, 0, 128)}, "three positive numbers"),

@@ -132,6 +132,31 @@ def test_trains_and_validates_on_labels_regions_and_an_ignore_label(make, name, 
     assert all(len(result[key]) == foreground for key in ("tp_hard", "fp_hard", "fn_hard"))
 
 
+@pytest.mark.parametrize("name", one_fast_in(4, TRAINERS))
+def test_two_levels_are_trained(make_trainer, make_plans, name):
+    """Images of less than 16 voxels are planned so; nnU-Net gives the only output a weight of 0 of 0."""
+    plans = make_plans(channels=channels_for(name), widths=(4, 8), patch_size=(8, 8))
+    if name == "nnUNetTrainerAG":
+        with pytest.raises(XModalError, match="attention gates need at least three levels, the plans have 2"):
+            make_trainer(name, plans)
+        return
+    trainer = make_trainer(name, plans)
+    trainer.network.train()
+    assert np.isfinite(trainer.train_step(batch_for(trainer))["loss"])
+    assert all(torch.isfinite(parameter).all() for parameter in trainer.network.parameters())
+
+
+@pytest.mark.parametrize("name", one_fast_in(4, TRAINERS))
+def test_a_loss_that_turns_nan_stops_the_training(make, name):
+    trainer = make(name)
+    trainer.network.train()
+    with torch.no_grad():
+        for parameter in trainer.network.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(XModalError, match=r"the loss \(loss\) turned NaN or infinite in epoch 0: go on from the last"):
+        trainer.train_step(batch_for(trainer))
+
+
 @pytest.mark.parametrize("name", one_fast_in(2, TRAINERS))
 def test_deep_supervision_is_switched_both_ways(make, name):
     trainer = make(name)

@@ -45,6 +45,31 @@ def test_elastic_deformation_and_intensity_shift_are_all_augmentation():
     assert BrightnessAdditiveTransform.__name__ in names and not {"RandomTransform", "MirrorTransform"} & names
 
 
+@pytest.mark.parametrize("dummy_2d", [True, False])
+def test_a_channel_is_shifted_as_a_whole(dummy_2d):
+    """The paper's own patch, 32×160×128, is so anisotropic that nnU-Net augments its slices as channels."""
+    patch = (8, 32, 32)
+    transforms = trainers.nnUNetTrainerFAPaper.get_training_transforms(
+        patch, (0.0, 0.0), None, None, dummy_2d, use_mask_for_norm=[False, False]
+    )
+    shifted = transforms(image=torch.zeros(2, *patch), segmentation=torch.zeros(1, *patch, dtype=torch.int16))["image"]
+    inner = shifted[:, 2:-2, 8:-8, 8:-8]
+    assert all(float(channel.max() - channel.min()) < 1e-5 for channel in inner)
+    assert float(abs(inner).min()) > 0 and float(inner[0, 0, 0, 0]) != float(inner[1, 0, 0, 0])
+
+
+def test_without_checkpoints_an_earlier_trainings_weights_stay_where_they_are(trainer, monkeypatch):
+    monkeypatch.setattr(trainers.nnUNetTrainerFAPaper.__mro__[1], "on_train_end", lambda self: None, raising=False)
+    Path(trainer.output_folder).mkdir(parents=True, exist_ok=True)
+    trainer.save_checkpoint(str(Path(trainer.output_folder) / BEST_LOSS))
+    with torch.no_grad():
+        next(trainer.network.parameters()).add_(1)
+    before = next(trainer.network.parameters()).clone()
+    trainer.disable_checkpointing = True
+    trainer.on_train_end()
+    assert torch.equal(next(trainer.network.parameters()), before)
+
+
 def test_missed_foreground_costs_more_than_missed_background(trainer):
     target = torch.zeros(1, 1, 4, 4)
     target[..., :2] = 1

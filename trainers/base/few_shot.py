@@ -15,7 +15,6 @@ from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
 from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.datasets.turned_cases import TurnedCases
 from nnunet_xmodal.losses.few_shot import EpisodeLoss
-from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.networks.resnet_backbone import ResNetBackbone
 from nnunet_xmodal.prediction.building import builder
@@ -233,7 +232,7 @@ class FewShotTrainer(NotedSight, TwoValidations, OwnTaskTrainer):
             "segmentation": terms.segmentation.item(),
             "alignment": terms.alignment.item(),
         }
-        check_finite(losses, self.current_epoch)
+        self.check_losses(losses)
         return losses
 
     def validation_step(self, batch: dict) -> dict:

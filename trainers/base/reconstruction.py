@@ -18,7 +18,6 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import inside
 from nnunet_xmodal.files.trusted_names import locate
 from nnunet_xmodal.losses.dipole_inversion import mean_inside
-from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet, SkipAttention
 from nnunet_xmodal.networks.qsm_unet import QSMUNet
 from nnunet_xmodal.networks.rescaled import Rescaled
@@ -258,7 +257,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         self.descend(losses["loss"], self.optimizer)
         self.end_step()
         values = {name: value.item() for name, value in losses.items()}
-        check_finite(values, self.current_epoch)
+        self.check_losses(values)
         return values
 
     def validation_step(self, batch: dict) -> dict:

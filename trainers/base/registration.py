@@ -14,7 +14,6 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.geometry.surface import sre
-from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.losses.surface_displacement import SurfaceDisplacement
 from nnunet_xmodal.networks.attention_reg import AttentionReg
 from nnunet_xmodal.prediction.building import refuse_stock_prediction
@@ -166,7 +165,7 @@ class RegistrationTrainer(OwnTaskTrainer):
         self.end_step()
         self.lr_scheduler.advance()
         losses = {"loss": loss.item()}
-        check_finite(losses, self.current_epoch)
+        self.check_losses(losses)
         return losses
 
     def on_validation_epoch_start(self) -> None:

@@ -16,7 +16,6 @@ from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.trusted_checkpoints import read_checkpoint
-from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.networks.blocks.cbam import CBAM
 from nnunet_xmodal.networks.checkpointed import Checkpointed
 from nnunet_xmodal.networks.cmff_unet import CMFFUNet
@@ -191,7 +190,7 @@ class SynthesisTrainer(OwnTaskTrainer):
         check_batch(batch)
         losses = {name: value.item() for name, value in self.generators_step(*self.real_images(batch)).items()}
         self.end_step()
-        check_finite(losses, self.current_epoch)
+        self.check_losses(losses)
         return losses
 
     def on_train_epoch_start(self) -> None:

@@ -1,5 +1,6 @@
 """What every trainer of this project adds to nnU-Net's."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.files.trusted_checkpoints import guard_pretrained_weights, only_weights, read_checkpoint
 from nnunet_xmodal.files.trusted_plans import check_plans
 from nnunet_xmodal.files.trusted_properties import guard_properties
+from nnunet_xmodal.losses.finite import FiniteLosses
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.export import WRITERS
@@ -82,7 +84,11 @@ class XModalTrainer(nnUNetTrainer):
         plans.setdefault("continue_training", False)
         self.set_up(plans, configuration, dataset_json)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.enable_deep_supervision = self.deep_supervision
+        # of a network with two levels there is one output, and nnU-Net gives the last one no weight
+        self.enable_deep_supervision = (
+            self.deep_supervision and len(self.configuration_manager.pool_op_kernel_sizes) > 2
+        )
+        self._finite_losses = FiniteLosses()
         for name in SETTINGS:
             setattr(self, name, getattr(type(self), name, getattr(self, name)))
 
@@ -179,9 +185,19 @@ class XModalTrainer(nnUNetTrainer):
         return dataset_tr, dataset_val
 
     def train_step(self, batch: dict) -> dict:
-        """Train on one batch, once it is checked; return the loss."""
+        """Train on one batch, once it is checked; return the loss.
+
+        Raises:
+            XModalError: for NaN in the batch, which names the case, and for a loss that is NaN or infinite.
+        """
         check_batch(batch)
-        return super().train_step(batch)
+        result = super().train_step(batch)
+        self.check_losses({"loss": float(result["loss"])})
+        return result
+
+    def check_losses(self, losses: Mapping[str, float]) -> None:
+        """Stop a training whose losses, by name, are no numbers any more; see `FiniteLosses`."""
+        self._finite_losses.check(losses, self.current_epoch, scaled=self.grad_scaler is not None)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Switch deep supervision, where the trainer has any."""

@@ -1,7 +1,6 @@
 """Steps of a segmenter whose gradients are not clipped."""
 
 from nnunet_xmodal.datasets.batch_check import check_batch
-from nnunet_xmodal.losses.finite import check_finite
 from nnunet_xmodal.trainers.base.own_steps import OwnSteps
 
 
@@ -26,5 +25,5 @@ class UnclippedSteps(OwnSteps):
             loss = self.loss(self.network(data), target)
         self.descend(loss, self.optimizer)
         self.end_step()
-        check_finite({"loss": loss.item()}, self.current_epoch)
+        self.check_losses({"loss": loss.item()})
         return {"loss": loss.detach().cpu().numpy()}
