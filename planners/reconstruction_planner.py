@@ -259,6 +259,13 @@ class ReconstructionUNetPlanner(ReconstructionPlanner):
         # nnU-Net begins with a patch as large as the image; its estimate counts the target's channel as an input
         patch = np.array(self.patch_for(median_shape))
         plan = ExperimentPlanner.get_plans_for_configuration(self, spacing, patch, *rest)
+        fitted = [int(side) for side in plan["patch_size"]]
+        if self.patch is not None and fitted != list(self.patch):
+            raise XModalError(
+                f"--patch {' '.join(map(str, self.patch))} is none that nnU-Net's network can halve at a spacing of "
+                f"{' '.join(f'{mm:g}' for mm in np.round(spacing, 3))} mm within {self.UNet_vram_target_GB:g} GB: take "
+                f"--patch {' '.join(map(str, fitted))}, or other sides."
+            )
         return plan | {
             "median_image_size_in_voxels": list(median_shape),
             "batch_size": max(_SMALLEST_BATCH, min(_BATCH_SIZE, plan["batch_size"])),

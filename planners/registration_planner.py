@@ -82,8 +82,14 @@ class RegistrationPlanner(UnchangedImages):
         extents = dict(self.label_extents())
         boxes = (1 + 2 * _MARGIN) * np.array(list(extents.values()))  # cases 3, in mm
         if self.overwrite_target_spacing is None:
-            needed = boxes.max(0) / self.grid
-            return 1 / (1 / needed - 1 / (2 * self._smallest_image()))
+            needed, smallest = boxes.max(0) / self.grid, self._smallest_image()
+            if (needed >= smallest).any():  # a step as long as the image: the margin would need twice of it, and more
+                raise XModalError(
+                    f"the label's bounding box takes steps of {' '.join(f'{mm:.3g}' for mm in needed)} mm of the grid "
+                    f"{' '.join(map(str, self.grid))}, and the flattest image has "
+                    f"{' '.join(f'{mm:.3g}' for mm in smallest)} mm: leave flat images out, or give a finer --grid."
+                )
+            return 1 / (1 / needed - 1 / (2 * smallest))
         spacing = np.array(self.overwrite_target_spacing)
         too_large = [case for case, box in zip(extents, boxes) if (box > spacing * self.grid).any()]
         if too_large:

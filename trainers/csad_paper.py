@@ -66,6 +66,16 @@ class nnUNetTrainerCSADPaper(PaperSettings, UnclippedSteps, nnUNetTrainerCSADPri
             network.encoder.slice_size = tuple(size)
         return network
 
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Load a checkpoint, and read slices of the size that its model does."""
+        super().load_checkpoint(filename_or_checkpoint)
+        size = self.my_init_kwargs["plans"].get("xmodal", {}).get("slice_size")
+        if size is None:
+            self.plans_manager.plans["xmodal"].pop("slice_size", None)
+        elif len(self.configuration_manager.patch_size) == len(size):
+            self.plans_manager.plans["xmodal"]["slice_size"] = size
+        self.plain_network.encoder.slice_size = None if size is None else tuple(size)
+
     def train_step(self, batch: dict) -> dict:
         """Train on one batch as nnU-Net does, without clipping."""
         self.loss.share = self.distillation_share()

@@ -48,6 +48,12 @@ def in_native_geometry(
     return native.transpose(0, *(axis + 1 for axis in plans.transpose_backward))
 
 
+def crop_of_case(properties: dict, plans: PlansManager) -> tuple[slice, ...]:
+    """Return nnU-Net's crop along the axes of an array as the case's reader returns it."""
+    box = properties["bbox_used_for_cropping"]
+    return tuple(slice(*box[axis]) for axis in plans.transpose_backward)
+
+
 def with_geometry(array: np.ndarray, properties: dict) -> sitk.Image:
     """Return a volume `(z, y, x)` as an image that lies where the case lies.
 

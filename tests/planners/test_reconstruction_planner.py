@@ -1,6 +1,7 @@
 """Plans for reconstruction: physical units stay, patches fit, and the target is named."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -130,6 +131,18 @@ def test_what_is_known_about_the_field(plan):
 def test_what_cannot_be_planned_is_a_sentence(plan, options, message):
     with pytest.raises(XModalError, match=message):
         plan(**options)
+
+
+@pytest.mark.parametrize(
+    "patch, image",
+    [((36, 36, 36), (2.0, 1.0, 1.0)), ((12, 100, 100), (2.0, 1.0, 1.0)), ((64, 64, 64), (10.0, 0.5, 0.5))],
+)
+def test_a_patch_that_nnunets_network_cannot_have_is_told_with_one_that_it_can(plan, patch, image):
+    options = {"planner": "ReconstructionUNetPlanner", "images": [((80, 400, 400), image)]}
+    with pytest.raises(XModalError, match="none that nnU-Net's network can halve .*: take --patch") as refused:
+        plan(patch=patch, **options)
+    proposed = tuple(map(int, re.search(r"take --patch (\d+) (\d+) (\d+)", str(refused.value)).groups()))
+    assert tuple(plan(patch=proposed, **options)["configurations"]["3d_fullres"]["patch_size"]) == proposed
 
 
 def test_an_empty_mask_is_named_before_planning(tmp_path):

@@ -123,6 +123,13 @@ def test_a_name_and_a_spacing_of_the_users(plan, nnunet_folders, capsys):
         ({"labels": {"background": 0, "bone": 7}}, "the label of small is empty"),
         ({"labels": {"background": 0, "zone": 2}}, "the label of small is empty"),
         ({"grid": (2, 96, 96)}, "at least 4×8×8 voxels .* is 2×96×96: plan with a larger --grid"),
+        (
+            {
+                "cases": {**CASES, "flat": ((3, 64, 64), (1.0, 1.0, 1.0), (2, 20, 20))},
+                "grid": (8, 32, 32),
+            },
+            "takes steps of 10.2 1.8 2.74 mm .* the flattest image has 3 64 64 mm: leave flat images out",
+        ),
         ({"cases": {"flat": ((1, 64, 64), (3.0, 1.0, 1.0), (1, 20, 20))}}, "flat has 1×64×64 voxels"),
         (
             {"cases": {"one": ((20, 64, 64), (3.0, 1.0, 1.0), (1, 20, 20))}},

@@ -111,6 +111,21 @@ def test_the_plans_say_so_and_models_from_before_keep_their_size(make):
     assert old.encoder.stream_features(torch.randn(1, 2, 16, 16))[0][0].shape[2:] == (16, 16)
 
 
+def test_a_checkpoint_is_read_as_it_was_trained(make, tmp_path):
+    """Also where it is validated by itself or goes on; one of before knows of no size."""
+    file = str(tmp_path / "checkpoint_final.pth")
+    trainer = make()
+    trainer.save_checkpoint(file)
+    again = make()
+    again.load_checkpoint(file)
+    assert again.network.encoder.slice_size == (256, 256)
+    del trainer.plans_manager.plans["xmodal"]["slice_size"]
+    trainer.save_checkpoint(file)
+    again.load_checkpoint(file)
+    assert again.network.encoder.slice_size is None
+    assert "slice_size" not in again.plans_manager.plans["xmodal"]
+
+
 def test_3d_patches_stay_as_they_are(make):
     trainer = make(3)
     assert "slice_size" not in trainer.plans_manager.plans["xmodal"]

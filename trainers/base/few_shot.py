@@ -185,6 +185,13 @@ class FewShotTrainer(NotedSight, TwoValidations, OwnTaskTrainer):
         if usual is not None:
             self.plans_manager.plans["xmodal"]["stored_axes"] = usual
 
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Load a checkpoint, and turn cases as its training did: a validation by itself starts no training."""
+        super().load_checkpoint(filename_or_checkpoint)
+        axes = self.my_init_kwargs["plans"].get("xmodal", {}).get("stored_axes")
+        if axes is not None:
+            self.plans_manager.plans["xmodal"]["stored_axes"] = axes
+
     def along_one_axis(self, dataset: nnUNetBaseDataset) -> TurnedCases:
         """Return the cases of a dataset as if all ran the way that most do."""
         axes = self.plans_manager.plans["xmodal"].get("stored_axes")

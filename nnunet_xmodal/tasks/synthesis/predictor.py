@@ -17,6 +17,7 @@ from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.finished import remaining_cases
 from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
+from nnunet_xmodal.prediction.native_geometry import crop_of_case
 from nnunet_xmodal.prediction.provenance import provenance_file, record_origins
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.synthesis.options import SynthesisOptions
@@ -153,10 +154,14 @@ class SynthesisPredictor(ImagePredictor):
         return all(self.configuration_manager.use_mask_for_norm[channel] for channel in self._made(given))
 
     def finished(self, images: np.ndarray, case: dict) -> np.ndarray:
-        """Return images on the scale that was asked for, with the background of those that they were made of."""
+        """Return images on the scale that was asked for, with the background of those that they were made of: 0 outside
+        nnU-Net's crop, and, where normalisation has left it out, within.
+        """
         if self.reference_intensities is not None:
             mean, sd = np.reshape(np.asarray(self.reference_intensities, np.float32), (-1, 2)).T
-            images = images * sd[:, None, None, None] + mean[:, None, None, None]
+            # outside is what all images lack, and 0 in them: whoever reads what is made crops it again
+            crop = (slice(None), *crop_of_case(case["data_properties"], self.plans_manager))
+            images[crop] = images[crop] * sd[:, None, None, None] + mean[:, None, None, None]
         if self._background_is_zero:
             files = [str(file) for file in self._sources[Path(case["ofile"]).name].values()]
             sources, _ = self.plans_manager.image_reader_writer_class().read_images(files)

@@ -126,6 +126,22 @@ def test_reference_intensities_map_what_is_inside_and_leave_the_background(predi
     assert "mapped to mean and SD 300 40 -5 2" in capsys.readouterr().out
 
 
+def test_outside_of_the_crop_there_is_nothing_where_normalisation_looks_at_all_voxels(predictor, images, tmp_path, run):
+    """Else the border would be mean tissue, and whoever reads the image next would crop it otherwise."""
+    predictor.configuration_manager.configuration["use_mask_for_norm"] = [False] * 4
+    arrays = images("anna", [0, 3])
+    run(predictor, "--reference_intensities", 300, 40)
+    box = np.argwhere((arrays[0] != 0) | (arrays[3] != 0))
+    crop = tuple(slice(first, last + 1) for first, last in zip(box.min(0), box.max(0)))
+    for channel, source in ((1, 3), (2, 0)):
+        inside = arrays[source][crop]
+        expected = np.zeros_like(arrays[source])
+        expected[crop] = (inside - inside.mean()) / inside.std() * 40 + 300
+        made = read(tmp_path / "out" / f"anna_{channel:04d}.nii.gz")
+        np.testing.assert_allclose(made, expected, rtol=1e-3, atol=1e-2)
+        assert (made == 0).any()
+
+
 def test_what_is_there_is_not_made_again(predictor, images, tmp_path, run):
     images("anna", [0, 3])
     run(predictor)

@@ -282,3 +282,14 @@ def test_every_gpu_has_episodes_of_its_own(make, monkeypatch):
 @pytest.mark.parametrize("name", SMALL)
 def test_its_predictor_knows_positions(make, name):
     assert make(name, initialize=False).predictor_class is FewShotPredictor
+
+
+def test_a_validation_by_itself_turns_cases_as_the_training_did(make, tmp_path):
+    """`--val` starts no training, which is where axes are noted."""
+    trainer, file = with_support(make("nnUNetTrainerPANetR18")), str(tmp_path / "checkpoint_final.pth")
+    trainer.plans_manager.plans["xmodal"]["stored_axes"] = "LPI"
+    trainer.save_checkpoint(file)
+    alone = make("nnUNetTrainerPANetR18")
+    assert alone.along_one_axis(None).axes is None
+    alone.load_checkpoint(file)
+    assert alone.along_one_axis(None).axes == "LPI"
