@@ -23,6 +23,7 @@ from nnunet_xmodal.datasets.checks import Case, check_cases, training_cases
 from nnunet_xmodal.datasets.foreground_check import check_some_foreground
 from nnunet_xmodal.datasets.incomplete_cases import incomplete_training_cases, missing_by_name
 from nnunet_xmodal.datasets.presence import MISSING_FILE, write_missing
+from nnunet_xmodal.datasets.split_file import check_same_split
 from nnunet_xmodal.datasets.stored_axes import axes_of_cases, most_common, tell_of_other_axes
 from nnunet_xmodal.datasets.streams import Streams, describe_streams, streams_from_command_line, streams_of_dataset
 from nnunet_xmodal.datasets.unlabelled import existing_files, partly_labelled_cases, write_empty_labels
@@ -159,6 +160,7 @@ def _checked(dataset: int, request: PlanRequest) -> tuple[list[Case], Streams | 
     check_some_foreground(existing_files(cases), dataset_json)
     _tell_of_axes(folder, cases, dataset_json)
     declared.check_raw(dataset_json, cases, **_given_options(request, declared))
+    check_same_split(Path(nnUNet_preprocessed) / folder.name, folder)
     print("Streams:", describe_streams(all_streams, names))
     return cases, streams
 

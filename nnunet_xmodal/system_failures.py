@@ -54,7 +54,10 @@ def sentence_of(error: BaseException) -> str | None:
             "(docker run --shm-size), or let one process do it all (-npp 0 -nps 0, nnUNet_n_proc_DA=0)."
         )
     if isinstance(error, RuntimeError) and str(error).startswith(_CUT_OFF):
-        return f"a preprocessed file is cut off or damaged ({str(error).strip().splitlines()[0]}): preprocess again."
+        told = str(error).strip().splitlines()[0]
+        if "predicted_next_stage" in told:
+            return f"a prediction of a cascade's first stage is cut off or damaged ({told}): validate it again, --val."
+        return f"a preprocessed file is cut off or damaged ({told}): preprocess again."
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _DISK_OF_LIBRARIES):
         return f"a file cannot be written whole ({str(error).strip().splitlines()[0]}): is there room on that disk?"
     return None

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.in_place import is_cut_json
 
 Split = Sequence[Mapping[str, Sequence[str]]]
 """Per fold the names of its training and validation cases, under "train" and "val"."""
@@ -33,6 +34,27 @@ def read_split_file(file: Path) -> list[dict[str, list[str]]]:
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise XModalError(f'{file} is no split: {way_out}; fold {number} has no list of names "{part}".')
     return split
+
+
+def check_same_split(preprocessed: Path, raw: Path) -> None:
+    """Check that a preprocessed dataset divides its cases as the raw one says: nnU-Net stops planning otherwise.
+
+    Raises:
+        XModalError: if the preprocessed dataset's folds lack or change one of the raw's, and for a file of the raw
+            dataset that is no split.
+    """
+    wanted, found = raw / "splits_final.json", preprocessed / "splits_final.json"
+    if not wanted.is_file() or not found.is_file() or is_cut_json(found):
+        return
+    theirs, ours = (
+        [{part: set(fold[part]) for part in ("train", "val")} for fold in read_split_file(file)]
+        for file in (wanted, found)
+    )
+    if ours[: len(theirs)] != theirs:
+        raise XModalError(
+            f"{found} divides the cases otherwise than {wanted}: delete the first to train by the second, or copy it "
+            "there to go on with it."
+        )
 
 
 def known_cases(folders: Sequence[Path]) -> dict[Path, set[str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_xmodal.datasets.split_file import check_split, known_cases, read_split_file
+from nnunet_xmodal.datasets.split_file import check_same_split, check_split, known_cases, read_split_file
 from nnunet_xmodal.errors import XModalError
 
 CASES = [f"c_{number:03d}" for number in range(6)]
@@ -73,3 +73,27 @@ def test_what_is_preprocessed(tmp_path):
     for name in ("a.b2nd", "a_seg.b2nd", "a.pkl", "b.npz", "b.pkl", "note.txt"):
         (tmp_path / name).touch()
     assert known_cases([tmp_path]) == {tmp_path: {"a", "b"}}
+
+
+@pytest.mark.parametrize(
+    "raw, preprocessed, fits",
+    [
+        (GOOD, [{part: cases[::-1] for part, cases in fold.items()} for fold in GOOD], True),
+        (GOOD[:3], GOOD, True),
+        (GOOD, GOOD[:3], False),
+        (changed(train=CASES[2:]), GOOD, False),
+        (None, GOOD, True),
+        (GOOD, None, True),
+    ],
+)
+def test_a_raw_split_is_that_of_the_preprocessed_dataset(tmp_path, raw, preprocessed, fits):
+    """nnU-Net ends with an assertion or an index out of range, once fingerprints are extracted."""
+    for name, split in (("raw", raw), ("preprocessed", preprocessed)):
+        (tmp_path / name).mkdir()
+        if split is not None:
+            (tmp_path / name / "splits_final.json").write_text(json.dumps(split))
+    if fits:
+        check_same_split(tmp_path / "preprocessed", tmp_path / "raw")
+    else:
+        with pytest.raises(XModalError, match="preprocessed/splits_final.json divides the cases otherwise than .*raw"):
+            check_same_split(tmp_path / "preprocessed", tmp_path / "raw")

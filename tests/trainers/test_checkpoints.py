@@ -40,6 +40,30 @@ def test_what_is_saved_is_loaded(make, checkpoint):
     assert other.current_epoch == 5
 
 
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("spacing", [3.0, 1.0], r"other plans \(spacing: \[1.0, 1.0\] → \[3.0, 1.0\]\): restore them, or train anew"),
+        ("normalization_schemes", ["CTNormalization"] * 3, "normalization_schemes: .* → .*CTNormalization"),
+        ("features_per_stage", None, r"features_per_stage: \[4, .*\] → \[8, "),
+    ],
+)
+def test_plans_that_changed_since_are_told(make, make_trainer, checkpoint, name, value, sentence):
+    """Weights of other layers ended in torch's words, and other images in none."""
+    trainer = make()
+    trainer.save_checkpoint(checkpoint)
+    plans = json.loads(json.dumps(trainer.plans_manager.plans))
+    (configuration,) = plans["configurations"].values()
+    arguments = configuration["architecture"]["arch_kwargs"]
+    doubled = [2 * width for width in arguments["features_per_stage"]]
+    (arguments if name in arguments else configuration)[name] = value or doubled
+    with pytest.raises(XModalError, match=sentence):
+        make_trainer("nnUNetTrainerCSAD", plans).load_checkpoint(checkpoint)
+    plans = json.loads(json.dumps(trainer.plans_manager.plans))
+    plans["configurations"]["2d"]["batch_size"] = 7
+    make_trainer("nnUNetTrainerCSAD", plans).load_checkpoint(checkpoint)
+
+
 def test_nothing_but_the_checkpoint_is_left(make, checkpoint):
     make().save_checkpoint(checkpoint)
     assert [path.name for path in Path(checkpoint).parent.glob("checkpoint_latest*")] == ["checkpoint_latest.pth"]

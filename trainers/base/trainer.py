@@ -16,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
+from nnunet_xmodal.datasets.case_files import check_files
 from nnunet_xmodal.datasets.presence import Missing, missing_of, named
 from nnunet_xmodal.datasets.streams import Streams, channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
@@ -36,6 +37,7 @@ from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.processes import tie_workers
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 from nnunet_xmodal.trainers.base.names import needs_every_channel, without_length
+from nnunet_xmodal.trainers.base.same_plans import changed_settings
 from nnunet_xmodal.uncaught import end_in_a_sentence
 
 SETTINGS = (
@@ -172,10 +174,12 @@ class XModalTrainer(nnUNetTrainer):
         """Return the datasets of training and validation, once their labels are checked.
 
         Raises:
-            XModalError: for cases that lack channels, with a trainer that needs all of them.
+            XModalError: for cases whose files are not there, and for cases that lack channels where the trainer needs
+                all of them.
         """
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         if self.local_rank == 0:
+            check_files([dataset_tr, dataset_val], self.configuration_manager.previous_stage_name)
             check_labels([dataset_tr, dataset_val], self.label_manager)
         self.missing = missing_of([dataset_tr, dataset_val])
         if self.missing and not self.takes_incomplete_cases:
@@ -222,7 +226,8 @@ class XModalTrainer(nnUNetTrainer):
         """Load a checkpoint of this trainer.
 
         Raises:
-            XModalError: if it is unreadable, could run code, is of another trainer, or of a network with other streams.
+            XModalError: if it is unreadable, could run code, is of another trainer, of a network with other streams, or
+                of plans with other images or layers.
         """
         self._check_checkpoint(filename_or_checkpoint)
         with only_weights():
@@ -252,8 +257,8 @@ class XModalTrainer(nnUNetTrainer):
     def _check_checkpoint(self, filename: str) -> None:
         checkpoint = read_checkpoint(filename, mmap=True, way_out="rename it to go on from an older one")
         try:
-            trainer = checkpoint["trainer_name"]
-            theirs = checkpoint["init_args"]["plans"].get("xmodal", {}).get("streams")
+            trainer, their_plans = checkpoint["trainer_name"], checkpoint["init_args"]["plans"]
+            theirs = their_plans.get("xmodal", {}).get("streams")
         except (KeyError, TypeError, AttributeError) as error:
             raise XModalError(
                 f"{filename} is no readable checkpoint ({error!r}): rename it to go on from an older one."
@@ -265,6 +270,12 @@ class XModalTrainer(nnUNetTrainer):
             raise XModalError(
                 f"{filename} was trained with the streams {theirs}, but the plans or dataset.json now say {ours}: "
                 "restore the streams, or train anew without --c."
+            )
+        changed = changed_settings(their_plans, self.plans_manager.plans, self.configuration_name)
+        if changed:
+            raise XModalError(
+                f"{filename} was trained by other plans ({'; '.join(changed)}): restore them, or train anew without "
+                "--c."
             )
 
 
