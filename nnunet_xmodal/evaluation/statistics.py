@@ -5,7 +5,8 @@ one person are not two independent observations. Units are pooled over folds and
 undefined for one model of a pair is left out for the other too, before cases are averaged: both are judged by the same.
 
 - Two models: Wilcoxon's signed-rank test (Biometrics Bulletin 1, 1945) as in `scipy.stats.wilcoxon`, zeros left out;
-  corrected by Holm (Scandinavian Journal of Statistics 6, 1979) over all pairs of models within one label and metric.
+  exact up to 50 pairs that differ, also with ties, where scipy takes a normal distribution for few of them; corrected
+  by Holm (Scandinavian Journal of Statistics 6, 1979) over all pairs of models within one label and metric.
 - Three models and more: Friedman's test (JASA 32, 1937) and the mean ranks that it is about, as Demšar (JMLR 7, 2006)
   advises.
 - Intervals: bootstrap of the units, 95 %; BCa (Efron, JASA 82, 1987) for the mean, percentiles for the median, whose
@@ -34,7 +35,7 @@ COLUMNS = (
 )  # fmt: skip
 """Of `compare_all`."""
 
-_ALL_SIGNS = 13  # pairs up to which p is exact with ties and zeros, as in scipy
+_EXACT = 50  # pairs that differ up to which p is exact, as in scipy, but with ties and zeros too
 _TOO_FEW = f"no p-value: fewer than {FEWEST_PAIRS} pairs"
 _BATCH = 1_000_000  # numbers per batch of resamples: a few MB, whatever the number of units
 _NAN = float("nan")
@@ -136,6 +137,9 @@ def compare_pair(
         statistic, p = 0.0, 1.0  # what scipy calls undefined: nothing is left of it without zeros
     else:
         statistic, p = _signed_rank(differences)
+        differ = np.count_nonzero(differences)
+        if differ < FEWEST_PAIRS:
+            note = _join(note, f"only {differ} pair{'' if differ == 1 else 's'} differ{'s' if differ == 1 else ''}")
     mean_low, mean_high = _interval(differences, np.mean, "BCa", seed)
     median_low, median_high = _interval(differences, _median, "percentile", seed)
     gains = differences if better == "higher" else -differences
@@ -236,21 +240,20 @@ def _friedman(units: pd.DataFrame, left_out: int) -> dict[str, float | int | str
 
 
 def _signed_rank(differences: np.ndarray) -> tuple[float, float]:
-    """Statistic and two-sided p-value of `scipy.stats.wilcoxon`.
+    """Statistic and two-sided p-value of `scipy.stats.wilcoxon`, exact wherever that many signs can be counted.
 
-    Up to 13 pairs with ties or zeros scipy tries all 2ⁿ signs, which takes a second each time; counting how many of
-    them lead to each sum of ranks gives the same number at once.
+    How many signs lead to each sum of ranks is counted one pair after the other, in place of trying all 2ⁿ.
     """
-    size = np.abs(differences[differences != 0])
-    if len(differences) > _ALL_SIGNS or len(np.unique(size)) == len(differences):
+    differences = differences[differences != 0]
+    if len(differences) > _EXACT:
         result = wilcoxon(differences)
         return float(result.statistic), float(result.pvalue)
-    ranks = np.rint(2 * rankdata(size)).astype(int)  # twice, so that the mean ranks of ties are whole
+    ranks = np.rint(2 * rankdata(np.abs(differences))).astype(int)  # twice, so that the mean ranks of ties are whole
     ways = np.zeros(ranks.sum() + 1)  # [sum of positive ranks]: by how many signs it is reached
     ways[0] = 1
     for rank in ranks:
         ways[rank:] += ways[:-rank].copy()
-    plus = ranks[differences[differences != 0] > 0].sum()
+    plus = ranks[differences > 0].sum()
     tail = min(ways[: plus + 1].sum(), ways[plus:].sum())
     return min(plus, ranks.sum() - plus) / 2, min(1.0, float(2 * tail / 2 ** len(ranks)))
 
