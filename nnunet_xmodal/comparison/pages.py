@@ -9,7 +9,8 @@ from urllib.parse import quote
 from nnunet_xmodal.comparison.case_table import reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Overlay
-from nnunet_xmodal.datasets.checks import files_by_channel
+from nnunet_xmodal.datasets.checks import SEVERAL_CHANNELS_IN_A_FILE, files_by_channel
+from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.viewing.case_panels import CaseFiles
@@ -49,11 +50,17 @@ def with_pages(
         predictions = {
             model.name: file for model in models if (file := model.cases[overlay.case].prediction) is not None
         }
-        probabilities = _that_fit(_probabilities(overlay.case, predictions), 1 + len(predictions), dataset_json)
-        panels = 1 + len(predictions) + len(probabilities) * len(foreground(dataset_json))
+        images_of_case = [of_case[number] for number in sorted(of_case)]
+        at_once = 1  # channels that are drawn with the first file, or not at all
+        if dataset_json["file_ending"] in SEVERAL_CHANNELS_IN_A_FILE and len(images_of_case) == 1:
+            at_once = len(channel_names_of(dataset_json))
+        probabilities = _that_fit(
+            _probabilities(overlay.case, predictions), at_once + 1 + len(predictions), dataset_json
+        )
+        left = MOST_PANELS - 1 - len(predictions) - len(probabilities) * len(foreground(dataset_json))
         files = CaseFiles(
             overlay.case,
-            images=[of_case[number] for number in sorted(of_case)][: MOST_PANELS - panels],
+            images=images_of_case[: max(0, left // at_once)],
             label_maps={reference: reference_file(references, overlay.case, models[0])} | predictions,
             probabilities=probabilities,
         )
@@ -68,10 +75,10 @@ def _probabilities(case: str, predictions: Mapping[str, Path]) -> dict[str, Path
     return {name: file for name, file in files.items() if file.is_file()}
 
 
-def _that_fit(probabilities: dict[str, Path], label_maps: int, dataset_json: dict) -> dict[str, Path]:
-    """Return all of them or, where a browser could not draw them beside an image, none."""
-    panels = label_maps + len(probabilities) * len(foreground(dataset_json))
-    return probabilities if panels < MOST_PANELS else {}
+def _that_fit(probabilities: dict[str, Path], others: int, dataset_json: dict) -> dict[str, Path]:
+    """Return all of them or, where a browser could not draw them beside so many other panels, none."""
+    panels = others + len(probabilities) * len(foreground(dataset_json))
+    return probabilities if panels <= MOST_PANELS else {}
 
 
 def check_viewable(models: Sequence[ModelResults]) -> None:

@@ -23,7 +23,8 @@ from nnunet_xmodal.comparison.overlays import overlays
 from nnunet_xmodal.comparison.pages import check_viewable, with_pages
 from nnunet_xmodal.comparison.presence import presence_of_cases, presence_table
 from nnunet_xmodal.comparison.report.contents import Overlay, ReportContents
-from nnunet_xmodal.comparison.report.html import check_no_others, write_report
+from nnunet_xmodal.comparison.report.html import write_report
+from nnunet_xmodal.comparison.report.own_files import check_no_others
 from nnunet_xmodal.comparison.request import ComparisonRequest
 from nnunet_xmodal.comparison.sources import (
     TrainedModel,

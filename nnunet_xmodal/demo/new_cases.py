@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -226,6 +227,8 @@ def _below(dice: pd.DataFrame | None, trainer: str, condition: Condition, case: 
         return ""
     of_case = dice[(dice["trainer"] == trainer) & (dice["condition"] == str(condition)) & (dice["case"] == case.name)]
     last = of_case.iloc[-1]
+    if isnan(last["Dice"]):  # of what neither reference nor prediction has there is none
+        return ""
     name = f"{last['label']} " if len(of_case) > 1 else "Dice "
     return f"{name}{100 * last['Dice']:.0f}"
 
@@ -234,7 +237,10 @@ def _shared(shares: dict[str, pd.DataFrame], trainer: str, case: Case) -> str:
     """A second line: what each modality brings to the Dice above it."""
     if trainer not in shares:
         return ""
-    last = shares[trainer][shares[trainer]["case"] == case.name].iloc[-1]
+    of_case = shares[trainer][shares[trainer]["case"] == case.name]
+    if of_case.empty:
+        return ""
+    last = of_case.iloc[-1]
     if last.iloc[2:].isna().any():  # no reference to measure with
         return ""
     return "\n" + " + ".join(f"{stream} {100 * value:.0f}" for stream, value in last.iloc[2:].items())

@@ -33,7 +33,9 @@ def shares_of_dice(dice: pd.DataFrame, conditions: Sequence[Condition], trainer:
     if len(conditions) != 3:
         return None
     of_trainer = dice[dice["trainer"] == trainer]
-    by_case = of_trainer.pivot_table(index=["case", "label"], columns="condition", values="Dice", sort=False)
+    # a table with the rows and columns that are NaN: cases that have no lesion, and nothing predicted
+    by_case = of_trainer.groupby(["case", "label", "condition"], sort=False)["Dice"].mean().unstack(sort=False)
+    by_case = by_case.reindex(columns=[str(condition) for condition in conditions])
     complete, without_first, without_second = (by_case[str(condition)].to_numpy() for condition in conditions)
     values = shapley_values(np.stack([np.zeros_like(complete), without_second, without_first, complete]))
     table = by_case.index.to_frame(index=False)

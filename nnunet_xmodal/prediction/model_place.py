@@ -25,7 +25,8 @@ def opened_model(request: PredictionRequest) -> Iterator[tuple[PredictionRequest
         XModalError: see `find_model`, `unpack_model` and `the_model_in`.
     """
     if request.model is None:
-        yield request, find_model(request)
+        folder = find_model(request)
+        yield replace(request, dataset=folder.parent.name), folder  # a number is no name
         return
     with ExitStack() as stack:
         place = Path(request.model)

@@ -22,7 +22,7 @@ from nnunet_xmodal.files.trusted_names import find_trainer
 from nnunet_xmodal.prediction.model_place import opened_model
 from nnunet_xmodal.sharing.card import as_markdown, make_card
 from nnunet_xmodal.sharing.request import LICENCE, USE, ExportRequest
-from nnunet_xmodal.sharing.scores import scores_of_report, scores_of_validation
+from nnunet_xmodal.sharing.scores import TRAINED_ON, scores_of_report, scores_of_validation
 from nnunet_xmodal.sharing.streams_read import streams_read_by
 
 
@@ -53,7 +53,7 @@ def export(request: ExportRequest) -> str:
             source = "nnUNetXModal_compare"
             scores = scores_of_report(request.scores, request.scored_as, named.trainer)
         else:
-            source = "validation of the folds, cases pooled"
+            source = TRAINED_ON if "all" in named.folds else "validation of the folds, cases pooled"
             scores = scores_of_validation(folder, named.folds, dataset_json)
         files = dict(_files(folder, request)) | _plans_with_axes(folder, plans, dataset_json, work)
         trainer = find_trainer(named.trainer, str(folder))

@@ -8,12 +8,17 @@ import numpy as np
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
+from nnunet_xmodal.files.csv_cells import as_written
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.labels import foreground, name_of_key
 from nnunet_xmodal.files.tables import decimal, read_columns
+from nnunet_xmodal.trainers.base.names import without_length
 
 Score = dict[str, Any]
 """label, metric, n (cases), mean, sd, as they are stored: Dice from 0 to 1."""
+
+TRAINED_ON = "the cases that the model was trained on (fold all)"
+"""Where the scores of a fold `all` come from."""
 
 _COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
 
@@ -22,7 +27,7 @@ def scores_of_report(report: Path, name: str, trainer: str) -> list[Score]:
     """Read the scores of one model from the summary.csv of `nnUNetXModal_compare`.
 
     Args:
-        name: of the model there; "" for the only one, or that of the trainer.
+        name: of the model there; "" for the trainer, whatever the length of its training.
 
     Raises:
         XModalError: for a folder without that table, a model that it does not have, and scores that are no numbers.
@@ -30,9 +35,13 @@ def scores_of_report(report: Path, name: str, trainer: str) -> list[Score]:
     file = report / "summary.csv" if report.is_dir() else report
     if not file.is_file():
         raise XModalError(f"{file} is missing: give the folder that nnUNetXModal_compare has written.")
-    rows = [row for _, row in read_columns(file, ("model", "label", "metric", "n", "mean", "sd"))]
+    rows = [
+        row | {key: as_written(row[key]) for key in ("model", "label", "metric")}
+        for _, row in read_columns(file, ("model", "label", "metric", "n", "mean", "sd"))
+    ]
     models = list(dict.fromkeys(row["model"] for row in rows))
-    wanted = name or (models[0] if len(models) == 1 else trainer)
+    of_trainer = [model for model in models if without_length(model) == without_length(trainer)]
+    wanted = name or (of_trainer[0] if len(of_trainer) == 1 else trainer)
     if wanted not in models:
         raise XModalError(f"{file} has no model {wanted}: name one of {', '.join(models)} with --scored_as.")
     return [

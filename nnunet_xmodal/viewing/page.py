@@ -9,6 +9,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from nnunet_xmodal.files.own_pages import GENERATOR
 from nnunet_xmodal.viewing.niivue import widget
 from nnunet_xmodal.viewing.panels import Layer, Panel
 
@@ -38,6 +39,7 @@ def render(case: str, panels: Sequence[Panel]) -> str:
     return environment.from_string(_resource("view.html.j2")).render(
         case=case,
         panels=panels,
+        generator=Markup(GENERATOR),
         style=Markup(style),
         script=Markup(script),
         # NiiVue is a module made of the page's own bytes, as are its textures

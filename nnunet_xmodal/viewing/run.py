@@ -12,6 +12,7 @@ from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_js
 from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.named_folders import name_and_folder
+from nnunet_xmodal.files.own_pages import is_own_page
 from nnunet_xmodal.viewing.case_panels import CaseFiles, panels_of
 from nnunet_xmodal.viewing.niivue import widget
 from nnunet_xmodal.viewing.page import render
@@ -27,11 +28,16 @@ def view(request: ViewRequest) -> list[Path]:
         The pages, `<case>.html`.
 
     Raises:
-        XModalError: before anything is written, for cases and files that are not there; see also `write_page`.
+        XModalError: before anything is written, for cases and files that are not there, and for a file of somebody else
+            where a page would be; see also `write_page`.
     """
     widget()  # or say what is not installed, before volumes are read
     dataset_json = _dataset_json(request)
     found = [_files_of(case, request, dataset_json["file_ending"]) for case in request.cases]
+    for files in found:
+        page = request.output / f"{files.case}.html"
+        if page.exists() and not is_own_page(page):
+            raise XModalError(f"{page} is no page of this command, and one would replace it: give another -o.")
     request.output.mkdir(parents=True, exist_ok=True)
     pages = [write_page(files, dataset_json, request.output) for files in found]
     if request.browser:

@@ -51,7 +51,7 @@ def compare(results, tmp_path, capsys, undrawn):
     return run
 
 
-@pytest.mark.parametrize("name", ["summary.md", "cases.csv", "cost.csv"])
+@pytest.mark.parametrize("name", ["report.html", "summary.md", "cases.csv", "cost.csv"])
 def test_files_of_others_are_neither_replaced_nor_taken_away(results, tmp_path, capsys, undrawn, name):
     """As the table of a study that lies where its report shall lie."""
     results.add("nnUNetTrainer", shift=1)

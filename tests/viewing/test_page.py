@@ -235,3 +235,12 @@ def test_probabilities_of_a_reader_that_turns_lie_on_the_label_map(folders):
     shown, volumes = content_of(ask(folders, "anna", labels=[str(file.parent)], probabilities=True)[0])
     label_map, _, lesion = (volumes[panel["layers"][1]["data"]] for panel in shown["panels"][2:])
     np.testing.assert_array_equal(np.asarray(lesion.dataobj), np.asarray(label_map.dataobj) == 2)
+
+
+def test_a_page_of_somebody_else_is_not_replaced_and_our_own_is(folders):
+    (page,) = ask(folders, "anna")
+    ask(folders, "anna")
+    page.write_text("<!DOCTYPE html><p>my notes on anna</p>")
+    with pytest.raises(XModalError, match="anna.html is no page of this command, and one would replace it"):
+        ask(folders, "bert", "anna")
+    assert "my notes" in page.read_text() and not (page.parent / "bert.html").exists()

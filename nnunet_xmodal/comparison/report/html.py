@@ -19,33 +19,18 @@ from markupsafe import Markup, escape
 from nnunet_xmodal.comparison.report import numbers, plots, tables
 from nnunet_xmodal.comparison.report.contents import ReportContents
 from nnunet_xmodal.comparison.report.figures import figures_of
+from nnunet_xmodal.comparison.report.own_files import REPORT, TABLES
 from nnunet_xmodal.comparison.report.scores import EXPLAINED, score_tables
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import flush
 from nnunet_xmodal.files.csv_cells import table_as_text
+from nnunet_xmodal.files.own_pages import GENERATOR
 from nnunet_xmodal.files.temporary import temporary_folder
 
 _SIGNIFICANT = 6  # digits of the numbers in the page; the CSV files hold all
-_TABLES = ("cases", "summary", "statistics", "presence", "detection", "reliability", "forecast", "cost")
 _LONG = 24  # characters of a name that may be broken; as in report.js
-
-REPORT = "report.html"
 
 Table = dict[str, object]
 """A table that the page's script draws: {"columns": […], "choices": […], "filter": …}, see `_column`."""
-
-
-def check_no_others(folder: Path) -> None:
-    """Check that no file of somebody else has the name of one that a report writes or takes away.
-
-    Raises:
-        XModalError: for one in a folder without a report.
-    """
-    if (folder / REPORT).is_file():
-        return
-    for name in ("summary.md", *(f"{table}.csv" for table in _TABLES)):
-        if (folder / name).exists():
-            raise XModalError(f"{folder / name} is of no report, and one would replace it: give another -o.")
 
 
 def write_report(contents: ReportContents, folder: str | Path) -> None:
@@ -55,7 +40,7 @@ def write_report(contents: ReportContents, folder: str | Path) -> None:
     All of them or, if something fails, none: an earlier report in the folder is never mixed with this one.
     """
     texts = {REPORT: render(contents), "summary.md": tables.markdown(contents)}  # REPORT first: see check_no_others
-    for name in _TABLES:
+    for name in TABLES:
         table = getattr(contents, name)
         if table is not None:
             # pandas writes floats so that reading them gives the same number, and NaN as nothing
@@ -69,7 +54,7 @@ def write_report(contents: ReportContents, folder: str | Path) -> None:
             flush(Path(temporary, name))
         for name in texts:
             os.replace(Path(temporary, name), folder / name)
-    for name in _TABLES:
+    for name in TABLES:
         if f"{name}.csv" not in texts:
             (folder / f"{name}.csv").unlink(missing_ok=True)
 
@@ -82,6 +67,7 @@ def render(contents: ReportContents) -> str:
     style, script = _resource("report.css") + _swatches(), _resource("report.js")
     return environment.from_string(_resource("report.html.j2")).render(
         contents=contents,
+        generator=Markup(GENERATOR),
         style=Markup(style),
         script=Markup(script),
         # nothing but this style and this script, so that not even a mistake in escaping could run anything

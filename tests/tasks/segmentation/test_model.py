@@ -187,6 +187,17 @@ def test_the_card(model, exported, capsys, tmp_path):
     assert "| edema | HD95 | 7 | 2.5 ± 1 mm |" in capsys.readouterr().out
 
 
+def test_a_model_by_the_number_of_its_dataset_is_packed_as_by_its_name(model, tmp_path):
+    """nnU-Net finds models by the folder `DatasetNNN_Name`, which stock nnU-Net makes of the zip's."""
+    flags, folder = model
+    words = [str(word) for word in flags[: flags.index("-device")]] if "-device" in flags else list(map(str, flags))
+    number = words.index("-d") + 1
+    words[number] = str(int(folder.parent.name[7:10]))
+    export.main([*words, "-o", str(tmp_path / "numbered.zip")])
+    with zipfile.ZipFile(tmp_path / "numbered.zip") as opened:
+        assert {name.split("/")[0] for name in opened.namelist()} == {folder.parent.name}
+
+
 def test_which_model_is_meant(model, make_model, by_place, nnunet_folders, tmp_path, capsys):
     make_model(trainer="nnUNetTrainerMultiStream")
     results = nnunet_folders / "nnUNet_results"
