@@ -26,7 +26,7 @@ from nnunet_xmodal.evaluation.calibration import (
 )
 from nnunet_xmodal.evaluation.metrics import Metric
 from nnunet_xmodal.files.labels import foreground
-from nnunet_xmodal.files.model_temperature import write_temperature
+from nnunet_xmodal.files.model_temperature import noted_folds, temperature_file, write_temperature
 from nnunet_xmodal.files.parallel import run_all
 
 _VERSION = 1
@@ -42,6 +42,12 @@ CALIBRATION_METRICS: Mapping[str, Metric] = {
         Metric("Brier_T", "lower", None, "", f"Brier, {_SCALED}"),
     )
 }
+
+BIN_COLUMNS = (
+    *("model", "label", "temperature", "from", "to"),
+    *("voxels", "mean_probability", "share_with_label"),
+)
+"""Of the table of bins; `temperature` is "" or "T"."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Calibration:
     Attributes:
         cases: model, case, label, then a column per metric of `metrics`.
         metrics: those of `CALIBRATION_METRICS` that were measured.
-        bins: model, label, temperature ("" or "T"), from, to, voxels, mean_probability, share_with_label; pooled cases.
+        bins: `BIN_COLUMNS`; pooled cases, no row where no reference has a label.
         temperatures: model → the one fitted on all of its cases.
     """
 
@@ -84,8 +90,8 @@ def check_calibratable(models: Sequence[ModelResults], cases: Sequence[str], tem
     """Check that every case has probabilities, and that temperatures have a model to go with.
 
     Raises:
-        XModalError: for results that are no segmentations, missing probabilities, and folders from elsewhere with
-            temperatures.
+        XModalError: for results that are no segmentations, and missing probabilities; with temperatures for folders
+            from elsewhere, for cases that the model was trained on, and for a model with a temperature of more folds.
     """
     for model in models:
         if temperature and not model.is_cross_validation:
@@ -93,6 +99,8 @@ def check_calibratable(models: Sequence[ModelResults], cases: Sequence[str], tem
                 f"--temperature is fitted on validation cases of trained models, which {model.folder} is not: leave "
                 "--folders out, or take --calibration alone."
             )
+        if temperature:
+            _check_fitted_on(model, cases)
         for case in cases:
             probabilities_of(model, case)
 
@@ -137,18 +145,42 @@ def calibrate(request: CalibrationRequest) -> Calibration:
     names = list(CALIBRATION_METRICS)[: 2 * len(found)]
     metrics = {name: CALIBRATION_METRICS[name] for name in names}
     table = pd.DataFrame(rows, columns=["model", "case", "label", *names])
-    return Calibration(table, metrics, pd.DataFrame(list(_bins(request, found))), temperatures)
+    bins = pd.DataFrame(list(_bins(request, found)), columns=list(BIN_COLUMNS))
+    return Calibration(table, metrics, bins, temperatures)
 
 
-def store_temperatures(calibration: Calibration, models: Sequence[ModelResults]) -> list[str]:
-    """Write each model's temperature into its folder; return a sentence for each."""
-    told = []
+def temperature_notes(calibration: Calibration, models: Sequence[ModelResults]) -> list[str]:
+    """Return a sentence on each model's temperature, for the report."""
+    return [
+        f"{model.name}: temperature {temperature:.3f}, stored as {temperature_file(model.folder)}."
+        for model in models
+        if (temperature := calibration.temperatures.get(model.name)) is not None
+    ]
+
+
+def store_temperatures(calibration: Calibration, models: Sequence[ModelResults]) -> None:
+    """Write each model's temperature into its folder: last, once everything that was asked for is there."""
+    cases = calibration.cases["case"].unique()
     for model in models:
         if (temperature := calibration.temperatures.get(model.name)) is not None:
-            noted = {"folds": model.folds, "cases": len(model.cases), "fitted_by": "nnUNetXModal_compare --temperature"}
-            file = write_temperature(temperature, noted, model.folder)
-            told.append(f"{model.name}: temperature {temperature:.3f}, stored as {file}.")
-    return told
+            folds = sorted({str(model.cases[case].fold) for case in cases})
+            noted = {"folds": folds, "cases": len(cases), "fitted_by": "nnUNetXModal_compare --temperature"}
+            write_temperature(temperature, noted, model.folder)
+
+
+def _check_fitted_on(model: ModelResults, cases: Sequence[str]) -> None:
+    folds = {str(model.cases[case].fold) for case in cases}
+    if "all" in folds:
+        raise XModalError(
+            f"--temperature would be fitted on cases that {model.name} was trained on (fold all), where every model is "
+            "too sure: compare the folds of a cross-validation."
+        )
+    before = {str(fold) for fold in noted_folds(model.folder)}
+    if folds < before:
+        raise XModalError(
+            f"{temperature_file(model.folder)} was fitted on the folds {' '.join(sorted(before))}, and these are "
+            f"{' '.join(sorted(folds))}: give all of them with -f, or delete the file."
+        )
 
 
 _Found = Mapping[tuple[str, str], Mapping[str, Reliability | None]]

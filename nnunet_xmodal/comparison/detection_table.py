@@ -59,8 +59,10 @@ def detection_table(
         found = {case: recall(tasks[model.name, case].target, labels) for case in cases}
         for label in labels:
             detected = {case: _detected(found[case][label]) for case in cases}
+            fold_of = {case: model.cases[case].fold for case in cases}  # others than these may share no case
             folds = [
-                pool_cases(detected[case] for case in cases if model.cases[case].fold == fold) for fold in model.folds
+                pool_cases(detected[case] for case in cases if fold_of[case] == fold)
+                for fold in dict.fromkeys(fold_of.values())
             ]
             rows.append(
                 {

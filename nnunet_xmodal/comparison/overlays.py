@@ -10,9 +10,10 @@ import pandas as pd
 from nnunet_xmodal.comparison.case_table import read_label_map, reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Overlay
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.evaluation.figures.cases import CasePanels, draw_cases, foreground_dice
 from nnunet_xmodal.files.images import read_image
+from nnunet_xmodal.files.labels import ignore_label
 
 _MOST_CHANNELS = 2  # beside the predictions, of which there may be many
 
@@ -27,7 +28,7 @@ def most_different(cases: pd.DataFrame, n: int) -> list[tuple[str, float]]:
 def overlays(
     models: Sequence[ModelResults], cases: pd.DataFrame, references: Path | None, images: Path | None, n: int
 ) -> list[Overlay]:
-    """Draw the cases on which the models differ most.
+    """Draw the cases on which the models differ most; what the reference ignores is left out, as it is in the tables.
 
     Args:
         cases: the table of cases, with a column Dice.
@@ -43,8 +44,11 @@ def _overlay(
     dataset_json = models[0].dataset_json
     truth, geometry = read_label_map(reference_file(references, case, models[0]), dataset_json)
     truth = _volume(truth)
+    ignore = ignore_label(dataset_json)
+    judged = np.ones(truth.shape, bool) if ignore is None else truth != ignore
+    truth = np.where(judged, truth, 0)
     predictions = {
-        model.name: _volume(read_label_map(prediction, dataset_json)[0])
+        model.name: np.where(judged, _volume(read_label_map(prediction, dataset_json)[0]), 0)
         for model in models
         if (prediction := model.cases[case].prediction) is not None
     }
@@ -72,7 +76,7 @@ def _most_disputed(truth: np.ndarray, predictions: Sequence[np.ndarray]) -> int:
 
 def _channels(images: Path | None, case: str, dataset_json: dict, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Read name → `(z, y, x)` of the first channels that lie on the grid of the label map."""
-    names = channel_names_of(dataset_json)
+    names = distinct_channel_names(dataset_json)
     found = {}
     for channel, name in enumerate(names[:_MOST_CHANNELS]):
         file = None if images is None else images / f"{case}_{channel:04d}{dataset_json['file_ending']}"

@@ -11,6 +11,7 @@ from nnunet_xmodal.comparison.calibration_table import (
     calibrate,
     check_calibratable,
     store_temperatures,
+    temperature_notes,
 )
 from nnunet_xmodal.comparison.case_cache import CaseCache
 from nnunet_xmodal.comparison.case_table import case_table
@@ -94,7 +95,7 @@ def _compare(request: ComparisonRequest) -> ReportContents:
         calibration = calibrate(asked)
         table = table.merge(calibration.cases, how="left", on=["model", "case", "label"])
         metrics = metrics | dict(calibration.metrics)
-        notes = notes + store_temperatures(calibration, models)
+        notes = notes + temperature_notes(calibration, models)
     detection = None
     if request.detection:
         detection = detection_table(models, cases, references, request.detection, cache, request.processes)
@@ -117,6 +118,8 @@ def _compare(request: ComparisonRequest) -> ReportContents:
     if patterns is not None:
         contents.presence = presence_table(contents, patterns)
     write_report(contents, request.output)
+    if calibration is not None:
+        store_temperatures(calibration, models)
     return contents
 
 

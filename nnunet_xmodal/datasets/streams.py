@@ -27,6 +27,16 @@ def channel_names_of(dataset_json: dict) -> list[str]:
     return [names[number] for number in numbers]
 
 
+def distinct_channel_names(dataset_json: dict) -> list[str]:
+    """Return the names of the channels with the numbers of those that share one, `CT (0)`, `CT (1)`.
+
+    nnU-Net normalises by name, so that two phases of a CT are both called CT; where names tell results apart, they
+    have to differ.
+    """
+    names = channel_names_of(dataset_json)
+    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names)]
+
+
 def parse_streams(streams: Sequence[Sequence[str | int]], channel_names: Sequence[str]) -> Streams:
     """Turn the names or indices of channels into indices.
 

@@ -8,7 +8,8 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_xmodal.datasets.streams import channel_names_of, streams_of
+from nnunet_xmodal.datasets.checks import cases_in_folder, training_cases
+from nnunet_xmodal.datasets.streams import distinct_channel_names, streams_of
 from nnunet_xmodal.demo.conditions import Condition, conditions_of
 from nnunet_xmodal.demo.progress import Progress
 from nnunet_xmodal.demo.settings import PLANS, Demo, read_json
@@ -38,28 +39,24 @@ class Case:
 def new_cases(demo: Demo) -> tuple[list[Case], list[int]]:
     """Return the cases of `imagesTs` and all folds; without such cases, those that fold 0 validates on, and [0]."""
     ending = demo.dataset_json["file_ending"]
-    first_channel = f"_0000{ending}"
-    files = sorted((demo.raw / "imagesTs").glob(f"*{first_channel}"))
-    if files:
-        names, split, folds = [path.name.removesuffix(first_channel) for path in files], "Ts", list(range(demo.folds))
+    new = demo.raw / "imagesTs"
+    if new.is_dir() and any(new.glob(f"*_0000{ending}")):
+        found = [
+            (case, demo.raw / "labelsTs" / f"{case.name}{ending}") for case in cases_in_folder(new, demo.dataset_json)
+        ]
+        folds = list(range(demo.folds))
     else:
-        names, split, folds = demo.validation_cases(0), "Tr", [0]
-    channels = range(len(channel_names_of(demo.dataset_json)))
-    cases = [
-        Case(
-            name,
-            [str(demo.raw / f"images{split}" / f"{name}_{channel:04d}{ending}") for channel in channels],
-            demo.raw / f"labels{split}" / f"{name}{ending}",
-        )
-        for name in names[: demo.cases]
-    ]
-    return cases, folds
+        validated = set(demo.validation_cases(0))
+        of_training = training_cases(demo.raw, demo.dataset_json)
+        found = [(case, Path(case.label or "")) for case in of_training if case.name in validated]
+        folds = [0]
+    return [Case(case.name, list(map(str, case.images)), label) for case, label in found[: demo.cases]], folds
 
 
 def conditions(demo: Demo) -> list[Condition]:
     """Return the conditions of the planned dataset."""
     streams = streams_of(read_json(demo.preprocessed / f"{PLANS}.json"), {}, demo.dataset_json)
-    return conditions_of(streams, channel_names_of(demo.dataset_json))
+    return conditions_of(streams, distinct_channel_names(demo.dataset_json))
 
 
 def predict(demo: Demo, progress: Progress, device: torch.device) -> None:
@@ -186,7 +183,7 @@ def _row(
     from nnunet_xmodal.evaluation.figures.cases import clearest_slice
     from nnunet_xmodal.evaluation.figures.conditions import Panel, Row
 
-    ending, names = demo.dataset_json["file_ending"], channel_names_of(demo.dataset_json)
+    ending, names = demo.dataset_json["file_ending"], distinct_channel_names(demo.dataset_json)
     images, properties = reader.read_images(case.images)  # C z y x
     truth = reader.read_seg(str(case.label))[0][0] if case.label.is_file() else None
     segmented = {

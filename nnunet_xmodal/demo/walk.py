@@ -81,7 +81,10 @@ def _claim_folder(demo: Demo) -> None:
     ours = demo.data
     record = demo.folder / "demo.json"
     if record.is_file():
-        theirs = read_json(record)["data"]
+        content = read_json(record)
+        theirs = content.get("data") if isinstance(content, dict) else None
+        if theirs is None:
+            raise XModalError(f"{record} is of no demo: take another --folder.")
         if theirs != ours:
             raise XModalError(
                 f"{demo.folder} holds a demo on {theirs}, but this one is to run on {ours}: take another --folder, "

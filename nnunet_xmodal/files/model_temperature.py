@@ -36,6 +36,19 @@ def read_temperature(model: Path) -> float:
     return float(value)
 
 
+def temperature_file(model: Path) -> Path:
+    """Return where the temperature of a model lies, or would."""
+    return model / NAME
+
+
+def noted_folds(model: Path) -> list:
+    """Return the folds that a model's temperature was fitted on; none without one, or without a note of them."""
+    file = temperature_file(model)
+    content = read_json(file) if file.is_file() else {}
+    folds = content.get("folds") if isinstance(content, Mapping) else None
+    return folds if isinstance(folds, list) else []
+
+
 def write_temperature(temperature: float, noted: Mapping[str, object], model: Path) -> Path:
     """Write the temperature of a model, and what it was fitted on; return the file."""
     file = model / NAME

@@ -55,6 +55,12 @@ def test_a_folder_of_something_else(sentence, tmp_path):
     assert "exists and is no folder of this demo: take another --folder" in sentence("--folder", tmp_path)
 
 
+@pytest.mark.parametrize("content", [{}, [], {"name": "my own"}])
+def test_a_folder_with_a_demo_of_something_else(sentence, tmp_path, content):
+    (tmp_path / "demo.json").write_text(json.dumps(content))
+    assert "demo.json is of no demo: take another --folder" in sentence("--folder", tmp_path)
+
+
 def test_a_folder_of_other_phantoms(sentence, tmp_path):
     (tmp_path / "demo.json").write_text(json.dumps({"data": "20 prostate phantoms of seed 0"}))
     expected = (

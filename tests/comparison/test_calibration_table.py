@@ -101,3 +101,40 @@ def test_without_probabilities_or_folds_it_is_a_sentence(results, add, tmp_path)
     assert not (tmp_path / "report").exists()
     with pytest.raises(XModalError, match="add --calibration"):
         request_of(parser().parse_args(["-o", "report", "--temperature"]))
+
+
+def test_a_temperature_is_stored_last_and_only_where_it_means_something(results, add, undrawn, tmp_path, monkeypatch):
+    folder = add("nnUNetTrainer", 2)
+    words = ["-o", tmp_path / "report", "-d", 900, "-c", "2d", "-tr", "nnUNetTrainer", "-np", 1, "--overlays", 0]
+
+    def ask(*folds):
+        flags = [*words, "-f", *folds, "--calibration", "--temperature"]
+        return compare(request_of(parser().parse_args([str(word) for word in flags])))
+
+    def no_report(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(XModalError, match="No space left"):
+        patched.setattr("nnunet_xmodal.comparison.run.write_report", no_report)
+        ask(0, 1, 2)
+    assert not (folder / "temperature.json").exists()
+    ask(0, 1, 2)
+    stored = (folder / "temperature.json").read_text()
+    with pytest.raises(XModalError, match="was fitted on the folds 0 1 2, and these are 0 1: give all of them with -f"):
+        ask(0, 1)
+    assert (folder / "temperature.json").read_text() == stored
+    (folder / "fold_0").rename(folder / "fold_all")
+    with pytest.raises(XModalError, match=r"cases that nnUNetTrainer was trained on \(fold all\)"):
+        ask("all")
+
+
+def test_cases_without_a_label_have_no_bins(results, add, tmp_path):
+    model = read_model("right", add("right", 1), [0])
+    for case in model.cases:
+        file = str(results.references / f"{case}.nii.gz")
+        sitk.WriteImage(0 * sitk.ReadImage(file), file)
+    request = CalibrationRequest(
+        [model], sorted(model.cases), results.references, CaseCache(tmp_path / "c"), processes=1
+    )
+    found = calibrate(request)
+    assert found.bins.empty and "label" in found.bins and found.cases["ECE"].isna().all()

@@ -46,3 +46,13 @@ def test_probabilities_of_something_else_are_named(results, tmp_path, shape):
     cache = CaseCache(tmp_path / "cache")
     with pytest.raises(XModalError, match=r"a_1\.npz holds .*\(5 other cases"):
         detection_table([model], sorted(model.cases), results.references, ["core"], cache, processes=1)
+
+
+def test_folds_that_share_no_case_are_left_out(results, tmp_path):
+    """Where one of two models has fewer folds, and --allow-missing compares what both have."""
+    folder = results.add("right", shift=0)
+    add_probabilities(results, "right", True)
+    model = read_model("right", folder, [0, 1, 2])
+    cases = sorted(case for case in model.cases if model.cases[case].fold != "2")
+    table = detection_table([model], cases, results.references, ["core"], CaseCache(tmp_path / "cache"), processes=1)
+    assert len(cases) == 4 and table["AP_mean_of_folds"].item() == 1

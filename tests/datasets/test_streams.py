@@ -3,6 +3,7 @@ import pytest
 from nnunet_xmodal.datasets.streams import (
     channel_names_of,
     describe_streams,
+    distinct_channel_names,
     parse_streams,
     streams_from_command_line,
     streams_of,
@@ -137,3 +138,9 @@ def test_channel_numbers_that_do_not_count_from_zero():
 
 def test_description_reads_as_the_command_line():
     assert describe_streams([[0, 1], [2, 3]], NAMES) == "T1+T1c | T2+FLAIR"
+
+
+def test_channels_of_one_name_are_told_apart():
+    names = {"channel_names": {"0": "CT", "1": "PET", "2": "CT"}}
+    assert distinct_channel_names(names) == ["CT (0)", "PET", "CT (2)"]
+    assert channel_names_of(names) == ["CT", "PET", "CT"]

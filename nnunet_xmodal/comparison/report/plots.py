@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from nnunet_xmodal.comparison.report.contents import Curve
 from nnunet_xmodal.comparison.report.numbers import difference_name
+from nnunet_xmodal.evaluation.figures.plain_text import plain_text
 from nnunet_xmodal.evaluation.metrics import Metric
 from nnunet_xmodal.evaluation.statistics import CaseValues
 
@@ -197,9 +198,7 @@ def shown_names(models: Sequence[str]) -> list[str]:
     short = [model.removeprefix("nnUNetTrainer").lstrip("_") or "nnU-Net" for model in models]
     if len(set(short)) < len(models):
         short = list(models)
-    wrapped = ["\n".join(_wrap(name)) for name in short]
-    # a name that begins with _ would be left out of a legend
-    return [(" " if name.startswith("_") else "") + name.replace("$", r"\$") for name in wrapped]
+    return [plain_text("\n".join(_wrap(name))) for name in short]
 
 
 def _wrap(name: str) -> list[str]:

@@ -10,6 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nnunet_xmodal.evaluation.figures.plain_text import plain_text
+
 TRUTH, PREDICTION = "#35d04f", "#ff5a36"
 _INCH = 1.75  # side of a panel
 
@@ -106,7 +108,7 @@ def _draw_row(axes: Sequence, case: CasePanels, titles: bool) -> None:
     for axis in axes:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    axes[0].set_ylabel(case.name, fontsize=7)
+    axes[0].set_ylabel(plain_text(case.name), fontsize=7)
 
 
 def _image(axis: Axes, image: np.ndarray, aspect: float) -> None:
@@ -122,4 +124,4 @@ def _contour(axis: Axes, labels: np.ndarray | None, colour: str) -> None:
 
 def _title(axis: Axes, text: str, show: bool) -> None:
     if show:
-        axis.set_title(text, fontsize=8)
+        axis.set_title(plain_text(text), fontsize=8)

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xmodal.evaluation.figures.plain_text import plain_text
 from nnunet_xmodal.files.atomic import write_atomically
 
 _FIELDS = 8  # along the longer side of a plane
@@ -49,7 +50,7 @@ def draw_checkerboards(
             board = checkerboard(a, b, (millimetres / height, millimetres / width))
             upright = {} if axis == 0 else {"origin": "lower"}  # z runs upwards
             panel.imshow(board, cmap="gray", vmin=0, vmax=1, aspect=height / width, interpolation="nearest", **upright)
-            panel.set_title(f"{name}, {plane} = {centre[axis]}", fontsize=8)
+            panel.set_title(f"{plain_text(name)}, {plane} = {centre[axis]}", fontsize=8)
             panel.set_axis_off()
     write_atomically(file, lambda name: FigureCanvasAgg(figure).print_png(name))
 

@@ -10,6 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nnunet_xmodal.evaluation.figures.plain_text import plain_text
+
 COLOURS = ("#29b6f6", "#ff7043", "#9ccc65", "#ffd54f", "#ba68c8", "#f06292")
 """Of the labels in their order; further ones begin anew."""
 
@@ -67,9 +69,20 @@ def draw_rows(rows: Sequence[Row], label_names: Mapping[int, str], file: str | B
                 left += _INCH
             if index == 0:
                 middle = left - len(panels) * _INCH / 2
-                figure.text(middle / width, 1 - 0.2 / height, heading, ha="center", va="center", size=11, weight="bold")
+                figure.text(
+                    middle / width,
+                    1 - 0.2 / height,
+                    plain_text(heading),
+                    ha="center",
+                    va="center",
+                    size=11,
+                    weight="bold",
+                )
             left += _GAP
-    handles = [Patch(facecolor="none", edgecolor=colours[v], linewidth=1.6, label=n) for v, n in label_names.items()]
+    handles = [
+        Patch(facecolor="none", edgecolor=colours[v], linewidth=1.6, label=plain_text(n))
+        for v, n in label_names.items()
+    ]
     figure.legend(
         handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0), ncols=len(handles), frameon=False, fontsize=10
     )
@@ -85,6 +98,6 @@ def _draw(axis: Axes, panel: Panel, colours: Mapping[int, str], aspect: float, w
             axis.contour(panel.labels >= value, levels=[0.5], colors=colour, linewidths=1.5)
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
-    axis.set_xlabel(panel.below, fontsize=9, labelpad=3)
+    axis.set_xlabel(plain_text(panel.below), fontsize=9, labelpad=3)
     if with_title:
-        axis.set_title(panel.title, fontsize=9 if len(panel.title) > 12 else 10, pad=4)
+        axis.set_title(plain_text(panel.title), fontsize=9 if len(panel.title) > 12 else 10, pad=4)

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xmodal.evaluation.figures.plain_text import plain_text
+
 _COLUMNS = 4
 _INCH, _TITLE = 2.3, 0.42  # side of a panel, and above it
 _CONTOUR = "#35d04f"
@@ -50,7 +52,7 @@ def draw_heat(panels: Sequence[HeatPanel], aspect: float, file: str | BinaryIO) 
         axis.imshow(strength, cmap="inferno", vmin=0, vmax=1, alpha=0.75 * strength, aspect=aspect)
         if panel.mask is not None and panel.mask.any():
             axis.contour(panel.mask, levels=[0.5], colors=_CONTOUR, linewidths=1.0)
-        axis.set_title(panel.title.replace("$", r"\$"), fontsize=7)
+        axis.set_title(plain_text(panel.title), fontsize=7)
     for axis in axes:
         axis.set_axis_off()
     figure.savefig(file)

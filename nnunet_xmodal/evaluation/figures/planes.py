@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xmodal.evaluation.figures.plain_text import plain_text
 from nnunet_xmodal.files.atomic import write_atomically
 
 _INCH = 2.2  # width of a panel
@@ -59,5 +60,7 @@ def draw_planes(volumes: Sequence[ShownVolume], mask: np.ndarray, spacing: Seque
                 origin="upper" if normal == 0 else "lower",  # z runs upwards
             )
             axis.set_axis_off()
-        axes[0].set_title(f"{volume.name}, {volume.black:.3g} to {volume.white:.3g}", fontsize=7, loc="left")
+        axes[0].set_title(
+            f"{plain_text(volume.name)}, {volume.black:.3g} to {volume.white:.3g}", fontsize=7, loc="left"
+        )
     write_atomically(file, lambda name: FigureCanvasAgg(figure).print_png(name))

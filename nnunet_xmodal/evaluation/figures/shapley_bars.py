@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xmodal.evaluation.figures.plain_text import plain_text
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of the players in their order."""
 
@@ -42,7 +44,7 @@ def draw_bars(panels: Sequence[Bars], file: str | BinaryIO, title: str = "") -> 
     figure = Figure(figsize=size, dpi=144, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title.replace("$", r"\$"), fontsize=10)
+        figure.suptitle(plain_text(title), fontsize=10)
     for panel, axis in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0]):
         _draw(axis, panel)
     figure.savefig(file)
@@ -71,9 +73,9 @@ def _draw(axis: Axes, panel: Bars) -> None:
         )
     axis.axvline(0, color=_INK, linewidth=0.8)
     axis.margins(x=0.22)
-    axis.set_yticks(rows, [name.replace("$", r"\$") for name in panel.names], fontsize=8)
+    axis.set_yticks(rows, [plain_text(name) for name in panel.names], fontsize=8)
     axis.set_ylim(len(panel.names) - 0.5, -0.5)  # the first on top
     axis.set_xlabel(panel.axis, fontsize=8)
-    axis.set_title(panel.title.replace("$", r"\$"), fontsize=9)
+    axis.set_title(plain_text(panel.title), fontsize=9)
     axis.tick_params(labelsize=8, colors=_INK)
     axis.spines[["top", "right", "left"]].set_visible(False)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_xmodal.evaluation.figures.plain_text import plain_text
 from nnunet_xmodal.files.atomic import write_atomically
 
 _INCH = 2.0  # side of a panel
@@ -48,6 +49,6 @@ def draw_synthesis(channels: Sequence[MadeChannel], mask: np.ndarray, file: str 
         titles = (f"{channel.name}, real", f"{channel.name} from {channel.made_of}", "|difference|")
         for axis, title, (image, black, white) in zip(axes, titles, shown):
             axis.imshow(np.where(mask[index], image, black), cmap="gray", vmin=black, vmax=white)
-            axis.set_title(title, fontsize=7)
+            axis.set_title(plain_text(title), fontsize=7)
             axis.set_axis_off()
     write_atomically(file, lambda name: FigureCanvasAgg(figure).print_png(name))

@@ -11,6 +11,7 @@ from nnunet_xmodal.datasets.checks import Case, cases_in_folder, check_cases, la
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground, ignore_label
+from nnunet_xmodal.files.whole_labels import rounded_labels
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 from nnunet_xmodal.prediction.turning import as_stored
 from nnunet_xmodal.prediction.whole_cases import cases_to_segment
@@ -106,5 +107,5 @@ class Explanation:
         reference = None
         if case.label is not None:
             voxels, _ = read_image(case.label, self.dataset_json, is_label=True)
-            reference = voxels[0].reshape(stored[0].shape)
+            reference = rounded_labels(voxels[0]).reshape(stored[0].shape)
         return shares_of(stored, self.labels, spacing, reference, ignore_label(self.dataset_json))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.shapley import MOST_PLAYERS
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
@@ -59,7 +59,7 @@ def players_of(predictor: nnUNetPredictor, of: str | None = None) -> Players:
         XModalError: for streams of a model without any, and for more than six players.
     """
     plans = predictor.plans_manager.plans
-    names = channel_names_of(predictor.dataset_json)
+    names = distinct_channel_names(predictor.dataset_json)
     streams = plans.get("xmodal", {}).get("streams")
     if of == STREAMS and streams is None:
         raise XModalError(f"the model of {predictor.trainer_name} has no streams: take --of {CHANNELS}.")
