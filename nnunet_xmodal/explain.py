@@ -28,7 +28,8 @@ def explain(request: ExplanationRequest) -> None:
     discovery.register()
     asked = request.prediction
     check_output_folder(asked.output)
-    check_apart(asked.output, asked.folders_read)
+    references = {} if request.references is None else {"--gt": request.references}
+    check_apart(asked.output, {**asked.folders_read, **references})
     if GRADCAM in request.what:
         captum_attr("--what gradcam")
     with trusting(asked.trust), claimed(asked.output), opened_model(asked) as (named, model):

@@ -41,8 +41,11 @@ def parser() -> argparse.ArgumentParser:
     told.add_argument("--label", nargs="+", default=[], metavar="NAME", help="of dataset.json (default: all)")
     told.add_argument(
         "--of",
-        choices=["streams", "channels"],
-        help="what Shapley values share out among, six at most (default: streams where the model has some)",
+        nargs="+",
+        default=[],
+        metavar="streams|channels|T1+T1c",
+        help="what Shapley values share out among, six at most; channels in groups of your own, all of them, as T1+T1c "
+        "T2 (default: streams where the model has some)",
     )
     told.add_argument("--gt", type=Path, metavar="FOLDER", help="references <case>.nii.gz: Shapley values of the Dice")
     told.add_argument(
@@ -77,7 +80,7 @@ def request_of(args: argparse.Namespace) -> ExplanationRequest:
         prediction,
         what=tuple(args.what),
         labels=tuple(args.label),
-        of=args.of,
+        of=tuple(args.of),
         references=args.gt,
         levels=tuple(args.level),
     )

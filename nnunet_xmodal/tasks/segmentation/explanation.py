@@ -17,6 +17,7 @@ from nnunet_xmodal.prediction.turning import as_stored
 from nnunet_xmodal.prediction.whole_cases import cases_to_segment
 from nnunet_xmodal.tasks.segmentation.explanation_files import ExplainedCase, ExplanationFiles
 from nnunet_xmodal.tasks.segmentation.explanation_maps import HeatMap, attention_heat, grad_cam_heat
+from nnunet_xmodal.tasks.segmentation.explanation_record import check_record, write_record
 from nnunet_xmodal.tasks.segmentation.explanation_request import ATTENTION, GRADCAM, SHAPLEY, ExplanationRequest
 from nnunet_xmodal.tasks.segmentation.players import Players, players_of
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
@@ -49,13 +50,16 @@ class Explanation:
         """Check every image, explain one case after the other, and write tables and figures.
 
         Raises:
-            XModalError: before anything is written, for faulty images and masks of the organ, and missing references.
+            XModalError: before anything is written, for faulty images and masks of the organ, missing references, and
+                an output that holds explanations of something else.
         """
         asked, dataset_json = self.asked, self.dataset_json
         cases = [self._with_reference(case) for case in cases_in_folder(asked.images, dataset_json)]
         cases = cases_to_segment(cases, asked, dataset_json)
         doing = f"Checking {len(cases)} cases"
         check_cases(cases, dataset_json, asked.checking_processes, asked.progress, doing=doing)
+        names = [case.name for case in cases]
+        check_record(Path(asked.output), self.request, names)
         self.predictor.crop(cases, asked)
         files = ExplanationFiles(asked.output, self.predictor)
         by_name = {case.name: case for case in cases}
@@ -63,7 +67,9 @@ class Explanation:
             data = prepared["data"]  # large cases arrive as the name of a file
             image = torch.from_numpy(np.load(data)) if isinstance(data, str) else torch.as_tensor(data)
             case = by_name[Path(prepared["ofile"]).name]
-            files.write(self._explained(case, image, prepared["data_properties"]))
+            explained = self._explained(case, image, prepared["data_properties"])
+            write_record(Path(asked.output), self.request, names)  # once the first has told that it can be
+            files.write(explained)
             if isinstance(data, str):
                 Path(data).unlink()
 

@@ -18,7 +18,8 @@ class ExplanationRequest:
         prediction: images, output and model; `output` gets the explanations.
         what: of `WHAT`.
         labels: names of dataset.json; all of them if empty.
-        of: "streams" or "channels", among which Shapley values share out; None for streams where the model has some.
+        of: "streams" or "channels", among which Shapley values share out, or groups of channels, `("T1+T1c", "T2")`;
+            empty for streams where the model has some.
         references: folder of label maps `<case><ending>`, for Shapley values of the Dice; None for none.
         levels: of the network, from 1 (fine), that Grad-CAM looks at.
 
@@ -29,7 +30,7 @@ class ExplanationRequest:
     prediction: PredictionRequest
     what: Sequence[str] = (SHAPLEY,)
     labels: Sequence[str] = ()
-    of: str | None = None
+    of: Sequence[str] = ()
     references: Path | None = None
     levels: Sequence[int] = (2,)
 
@@ -37,8 +38,8 @@ class ExplanationRequest:
         unknown = [word for word in self.what if word not in WHAT]
         if unknown or not self.what:
             raise XModalError(f"--what {' '.join(unknown) or 'is empty'}: take from {', '.join(WHAT)}.")
-        if self.of not in (None, "streams", "channels"):
-            raise XModalError(f"--of {self.of} is unknown: take streams or channels.")
+        if isinstance(self.of, str):
+            raise XModalError(f"of is a sequence of words: write ({self.of!r},).")
         for level in self.levels:
             if level < 1:
                 raise XModalError(f"--level {level}: levels count from 1, the finest.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_xmodal.datasets.streams import distinct_channel_names
+from nnunet_xmodal.datasets.streams import distinct_channel_names, streams_from_command_line
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.shapley import MOST_PLAYERS
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
@@ -49,27 +49,34 @@ class Players:
         return [not set(channels) <= absent for channels in self.streams]
 
 
-def players_of(predictor: nnUNetPredictor, of: str | None = None) -> Players:
+def players_of(predictor: nnUNetPredictor, of: Sequence[str] = ()) -> Players:
     """Return the players of a loaded model.
 
     Args:
-        of: "streams" or "channels"; None for streams where the model's plans name some, else channels.
+        of: "streams" or "channels", or every channel in a group, `("T1+T1c", "T2")`; empty for streams where the
+            model's plans name some, else channels.
 
     Raises:
-        XModalError: for streams of a model without any, and for more than six players.
+        XModalError: for streams of a model without any, for groups that lack a channel or name one that the model does
+            not read, and for more than six players.
     """
     plans = predictor.plans_manager.plans
     names = distinct_channel_names(predictor.dataset_json)
     streams = plans.get("xmodal", {}).get("streams")
-    if of == STREAMS and streams is None:
+    single = [[number] for number in range(len(names))]
+    if list(of) == [CHANNELS]:
+        groups = single
+    elif of and list(of) != [STREAMS]:
+        groups = streams_from_command_line(of, names)
+    elif of and streams is None:
         raise XModalError(f"the model of {predictor.trainer_name} has no streams: take --of {CHANNELS}.")
-    as_streams = streams is not None and of != CHANNELS
-    channels = tuple(map(tuple, streams)) if as_streams else tuple((number,) for number in range(len(names)))
+    else:
+        groups = single if streams is None else streams
+    channels = tuple(map(tuple, groups))
     if len(channels) > MOST_PLAYERS:
         raise XModalError(
-            f"exact Shapley values of {len(channels)} {STREAMS if as_streams else CHANNELS} take {2 ** len(channels)} "
-            f"predictions of each case, and {MOST_PLAYERS} are the most: group channels into streams, and take --of "
-            f"{STREAMS}."
+            f"exact Shapley values of {len(channels)} streams or channels take {2 ** len(channels)} predictions of "
+            f"each case, and {MOST_PLAYERS} are the most: group them, for example --of {'+'.join(names[:2])} …."
         )
     network = unwrapped(predictor.network)
     knows = getattr(network, "stream_dropout", None) is not None

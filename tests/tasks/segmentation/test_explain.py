@@ -162,6 +162,52 @@ def test_streams_of_several_channels_are_told_as_one_or_one_by_one(make_model, s
     assert by_stream.items() <= by_channel.items()
 
 
+def test_channels_are_shared_out_in_groups_of_ones_own(make_model, scan, run_explain, tmp_path):
+    """Of a model without streams, too."""
+    model = make_model(2, trainer="nnUNetTrainerMultiStreamDropout", streams=((0,), (1, 2)))
+    scan(channels=3)
+    names = [row["player"] for row in table(run_explain(model, "--of", "channels", output="channels") / "shapley.csv")]
+    first, second, third = dict.fromkeys(names)
+    grouped = table(run_explain(model, "--of", f"{first}+{third}", second, output="groups") / "shapley.csv")
+    assert list(dict.fromkeys(row["player"] for row in grouped)) == [f"{first}+{third}", second]
+    with pytest.raises(XModalError, match="name channel 2 .* in none of them"):
+        run_explain(model, "--of", first, second, output="fewer")
+
+
+def test_explanations_of_something_else_are_not_mixed_in(make_model, scan, run_explain, tmp_path):
+    model, other = make_model(2), make_model(2, trainer="nnUNetTrainerMultiStream")
+    scan()
+    folder = run_explain(model)
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    with pytest.raises(XModalError, match="holds explanations with the model .*nnUNetTrainer__.*: give another -o"):
+        run_explain(other)
+    for file in list((tmp_path / "in").iterdir()):
+        file.rename(file.with_name(file.name.replace("anna", "cleo")))
+    with pytest.raises(XModalError, match="holds explanations of anna, which is not among these cases"):
+        run_explain(model)
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
+    for name in ("mine", "gt"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shapley.csv").write_text("mine")
+    write(image_of(SLICE), tmp_path, "gt", "cleo.nii.gz")
+    with pytest.raises(XModalError, match="shapley.csv is of no explanation that is on record"):
+        run_explain(model, output="mine")
+    with pytest.raises(XModalError, match="is the folder that --gt reads"):
+        run_explain(model, "--gt", tmp_path / "gt", output="gt")
+    assert (tmp_path / "gt" / "shapley.csv").read_text() == (tmp_path / "mine" / "shapley.csv").read_text() == "mine"
+
+
+def test_references_that_are_nearly_whole_numbers_are_labels(make_model, scan, run_explain, tmp_path):
+    """As a header's slope of 1/255 leaves them."""
+    model = make_model(2)
+    scan()
+    write(image_of(SLICE), tmp_path, "gt", "anna.nii.gz")
+    expected = table(run_explain(model, "--gt", tmp_path / "gt") / "shapley.csv")
+    nearly = sitk.Cast(sitk.ReadImage(str(tmp_path / "gt" / "anna.nii.gz")), sitk.sitkFloat32) * 1.0000001
+    sitk.WriteImage(nearly, str(tmp_path / "gt" / "anna.nii.gz"))
+    assert table(run_explain(model, "--gt", tmp_path / "gt", output="again") / "shapley.csv") == expected
+
+
 @pytest.mark.parametrize("trainer, stages", [("nnUNetTrainer", 2), ("nnUNetTrainerCSAD", 3)])
 def test_maps_lie_where_the_case_lies(make_model, scan, run_explain, trainer, stages):
     pytest.importorskip("captum", reason="captum is not installed: pip install captum")
@@ -204,7 +250,9 @@ def test_what_cannot_be_told_is_a_sentence_and_no_folder(make_model, scan, run_e
 def test_seven_players_are_too_many():
     names = {str(number): f"M{number}" for number in range(7)}
     predictor = SimpleNamespace(plans_manager=SimpleNamespace(plans={}), dataset_json={"channel_names": names})
-    with pytest.raises(XModalError, match="7 channels take 128 predictions of each case, and 6 are the most"):
+    with pytest.raises(
+        XModalError, match="7 streams or channels take 128 .* 6 are the most: group them, for example --of M0+M1"
+    ):
         players_of(predictor)
 
 
