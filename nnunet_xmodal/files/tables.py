@@ -73,7 +73,7 @@ def read_columns(file: Path, needed: Sequence[str]) -> list[tuple[int, dict[str,
 
 
 def other_columns(file: Path, ours: Sequence[str]) -> list[str]:
-    """List the columns that somebody has added to a table of ours, as they are headed there; none where there is no
+    """Return the columns that somebody has added to a table of ours, as they are headed there; none where there is no
     table. Whoever writes such a table anew keeps them.
 
     Args:

@@ -6,6 +6,7 @@ transform does that resamples the moving image onto the fixed grid.
 
 from io import StringIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import SimpleITK as sitk
@@ -38,7 +39,7 @@ def read_transform(file: Path) -> np.ndarray:
             matrix = matrix.reshape(4, 4) if matrix.size == 16 else matrix
         else:
             matrix = sitk.ReadTransform(str(file))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, BadZipFile) as error:
         raise XModalError(f"{file} is neither a transform of SimpleITK nor a 4×4 matrix: replace it.") from error
     if isinstance(matrix, sitk.Transform) and matrix.GetDimension() != 3:
         raise XModalError(f"{file} is a transform of {matrix.GetDimension()} dimensions: give one of volumes.")
@@ -46,6 +47,10 @@ def read_transform(file: Path) -> np.ndarray:
         raise XModalError(
             f"{file} holds {'×'.join(map(str, matrix.shape))} numbers: a rigid transform is a 4×4 matrix."
         )
+    if not isinstance(matrix, sitk.Transform) and (
+        not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "iuf"
+    ):
+        raise XModalError(f"{file} holds no numbers: a rigid transform is a 4×4 matrix of them.")
     if isinstance(matrix, np.ndarray) and not np.isfinite(matrix).all():
         raise XModalError(f"{file} holds NaN or infinity: a rigid transform is sixteen numbers.")
     if isinstance(matrix, np.ndarray) and not np.allclose(matrix[3], (0, 0, 0, 1)):
@@ -74,11 +79,13 @@ def fit_landmarks(fixed: dict[str, np.ndarray], moving: dict[str, np.ndarray]) -
             f"the images have {len(names)} landmarks of one name in common: a rigid transform needs at least {_FEWEST}."
         )
     a, b = (np.array([points[name] for name in names], float) for points in (fixed, moving))
-    spread = np.linalg.svd(a - a.mean(0), compute_uv=False)
-    if spread[1] < 1e-6 * max(spread[0], 1e-12):
-        raise XModalError(
-            "the landmarks lie on one line, which leaves the rotation about it open: add one beside the line."
-        )
+    for image, points in (("fixed", a), ("moving", b)):
+        spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+        if spread[1] <= 1e-6 * max(spread[0], 1e-12):
+            raise XModalError(
+                f"the landmarks of the {image} image lie on one line, which leaves the rotation about it open: add one "
+                "beside the line."
+            )
     rotation, _ = Rotation.align_vectors(b - b.mean(0), a - a.mean(0))
     matrix = np.eye(4)
     matrix[:3, :3] = rotation.as_matrix()

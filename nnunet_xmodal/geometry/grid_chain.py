@@ -33,7 +33,7 @@ import torch
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
 
-_ORTHOGONAL_TO = 1e-4  # headers hold float32, and some of them few digits
+_ORTHOGONAL_TO = 1e-3  # headers hold float32, and some of them, as matrices in text, four digits
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,8 @@ def euler_transform(matrix: np.ndarray, centre: Sequence[float]) -> sitk.Euler3D
 
 
 def physical_matrix(transform: sitk.Transform | np.ndarray) -> np.ndarray:
-    """Return a rigid transform of any of SimpleITK's kinds, a composite too, as `(4, 4)` float64.
+    """Return a rigid transform of any of SimpleITK's kinds, a composite too, as `(4, 4)` float64, its rotation the
+    nearest one to numbers that were rounded.
 
     Raises:
         XModalError: for one that is not rigid: scaled, sheared, mirrored or deformed.
@@ -248,7 +249,8 @@ def physical_matrix(transform: sitk.Transform | np.ndarray) -> np.ndarray:
             f"a transform is not rigid, its matrix is {r.round(4).tolist()}: give one of rotation and translation "
             "alone, such as an Euler3DTransform."
         )
-    return matrix
+    u, _, v = np.linalg.svd(r)
+    return _with_last_row(u @ v, matrix[:3, 3])
 
 
 def _matrix_of(transform: sitk.Transform) -> np.ndarray:

@@ -43,14 +43,31 @@ def any_inside(image: sitk.Image, points: np.ndarray) -> bool:
 
 
 def overlap(fixed: sitk.Image, moving: sitk.Image, transform: np.ndarray) -> bool:
-    """Tell whether the extents meet when `transform` (4, 4) maps fixed to moving points."""
+    """Tell whether the extents, voxels as wide as they are, meet when `transform` (4, 4) maps fixed to moving points.
 
-    def points(image: sitk.Image) -> np.ndarray:
-        return lattice(index_to_physical(image), np.zeros(3), np.array(image.GetSize()) - 1.0)
+    Two boxes are apart where some axis has all of one before all of the other; the axes to look along are the normals
+    of both and the cross products of their edges (Gottschalk et al., OBBTree, SIGGRAPH 1996).
+    """
+    boxes = [transform @ _box(fixed), _box(moving)]  # 4×4 each: half sides as columns, and the centre
+    edges = [box[:3, :3] for box in boxes]
+    between = boxes[1][:3, 3] - boxes[0][:3, 3]
+    normals = [edges[index] / np.linalg.norm(edges[index], axis=0) for index in (0, 1)]
+    crossed = np.cross(normals[0].T[:, None], normals[1].T[None]).reshape(-1, 3)
+    axes = np.concatenate([_outward(edges[0]), _outward(edges[1]), crossed[np.linalg.norm(crossed, axis=1) > 1e-9]])
+    reach = sum(np.abs(axes @ of_box).sum(1) for of_box in edges)
+    return bool((np.abs(axes @ between) <= reach).all())
 
-    def mapped(matrix: np.ndarray, of: np.ndarray) -> np.ndarray:
-        return of @ matrix[:3, :3].T + matrix[:3, 3]
 
-    # both ways: a thin slab may slip through the points of a large box
-    there, back = mapped(transform, points(fixed)), mapped(np.linalg.inv(transform), points(moving))
-    return any_inside(moving, there) or any_inside(fixed, back)
+def _box(image: sitk.Image) -> np.ndarray:
+    """`(4, 4)`: from the centre to the middles of three faces as columns, and the centre, in mm."""
+    size = np.array(image.GetSize(), dtype=float)
+    matrix = index_to_physical(image)
+    box = np.eye(4)
+    box[:3, :3] = matrix[:3, :3] * size / 2
+    box[:3, 3] = matrix[:3, :3] @ ((size - 1) / 2) + matrix[:3, 3]
+    return box
+
+
+def _outward(edges: np.ndarray) -> np.ndarray:
+    """Normals of a box's faces, `(3, 3)`, one per row, also where its edges are not at right angles."""
+    return np.stack([np.cross(edges[:, (axis + 1) % 3], edges[:, (axis + 2) % 3]) for axis in range(3)])

@@ -1,5 +1,6 @@
 """ResNets at output stride 8, as DeepLabV3 has them, with the features reduced: what few-shot networks look through."""
 
+import pickle
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -170,7 +171,14 @@ def _downloaded(name: str, weights: str) -> Mapping[str, torch.Tensor] | None:
     try:
         with _impatient():
             return source.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError, HTTPException) as error:  # no network, a broken file, an interrupted download
+    # no network, an interrupted download, a broken file, which pickle says in words of its own
+    except (OSError, EOFError, RuntimeError, HTTPException, pickle.UnpicklingError) as error:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(source.url).name
+        if file.is_file():
+            raise XModalError(
+                f"the weights {file} are broken ({_in_one_line(error)}): delete the file, and get it again from "
+                f"{source.url}."
+            ) from error
         if source.url not in _said:
             _said.add(source.url)
             print(

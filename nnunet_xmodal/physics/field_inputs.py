@@ -12,6 +12,7 @@ alone, b and −b have the same.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -41,8 +42,10 @@ class FieldInputs:
 
     def __post_init__(self) -> None:
         for value in (*self.alphas, self.iterations):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            if isinstance(value, bool) or not isinstance(value, Real) or not value > 0:
                 raise XModalError(f'numbers of "field_inputs" in the plans must be above 0, and one is {value!r}.')
+        if not isinstance(self.iterations, Integral):
+            raise XModalError(f'"iterations" of "field_inputs" in the plans is no whole number: {self.iterations!r}.')
 
     @classmethod
     def of_entry(cls, entry: Mapping | None) -> "FieldInputs | None":

@@ -55,8 +55,8 @@ def total_variation(
     Args:
         field, mask, spacing, direction: as `inversion.truncated_division` takes them.
         alpha: α in ppm, above 0. Differences of neighbours count per mean side of a voxel.
-        weight: W, not below 0, of the field's shape; None for the mask. Its root mean square where it is not 0 is
-            taken for 1, so that α means the same whatever its unit.
+        weight: W, not below 0, of the field's shape, of which nothing counts outside the mask; None for the mask. Its
+            root mean square where it is not 0 is taken for 1, so that α means the same whatever its unit.
         iterations: of the alternating directions.
         padding: zeros are appended up to at least this many times the size.
 
@@ -72,7 +72,7 @@ def total_variation(
     size = field.shape[-3:]
     padded = [next_fast_len(math.ceil(padding * side), real=True) for side in size]
     field, mask = field.to(dtype), mask.to(dtype)
-    square = _normalised(mask if weight is None else weight.to(dtype)) ** 2
+    square = _normalised(mask if weight is None else weight.to(dtype) * mask) ** 2
     square, measured, support = (_appended(volume, padded) for volume in (square, square * field, mask))
 
     def to_k(volume: torch.Tensor) -> torch.Tensor:

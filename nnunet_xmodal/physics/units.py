@@ -8,6 +8,7 @@ made from it has to be negated beforehand. Phase in radians is that of a single 
 """
 
 import math
+from numbers import Real
 from typing import TypeVar
 
 import numpy as np
@@ -61,6 +62,6 @@ def one_ppm_in(unit: str, b0: float | None = None, echo_time: float | None = Non
 
 
 def _positive(value: float | None, what: str, unit: str) -> float:
-    if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+    if isinstance(value, bool) or not isinstance(value, Real) or not (math.isfinite(value) and value > 0):
         raise XModalError(f"a field in {unit} needs {what} as a positive number, and it is {value}.")
     return float(value)

@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from grid_chains import DIRECTIONS, chain_of, image_of, random_transform
+from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
@@ -191,3 +192,14 @@ def test_the_grid_can_be_laid_around_a_physical_point():
     point = chain.to_physical(np.array([5.0, -9.0, 14.0]))
     there = chain.around(chain.to_preprocessed(point))
     assert (np.abs(there.to_grid(point)) <= np.array(there.effective_spacing[::-1]) / 2 + 1e-9).all()
+
+
+def test_rotations_of_four_digits_are_rotations():
+    """As a header or a matrix in a text has them; what comes back stretches nothing."""
+    for seed in range(200):
+        matrix = np.eye(4)
+        matrix[:3, :3] = Rotation.random(random_state=seed).as_matrix().round(4)
+        found = physical_matrix(matrix)[:3, :3]
+        assert np.allclose(found.T @ found, np.eye(3), atol=1e-9) and np.allclose(found, matrix[:3, :3], atol=2e-4)
+    with pytest.raises(XModalError, match="not rigid"):
+        physical_matrix(np.diag([1.01, 1, 1, 1]))

@@ -2,6 +2,7 @@ import copy
 import pickle
 import socket
 from itertools import product
+from pathlib import Path
 from urllib.error import URLError
 
 import pytest
@@ -198,3 +199,13 @@ def test_it_pickles_copies_and_compiles():
             assert torch.equal(other(x), expected)
         compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(x), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("content", [b"<html>login</html>", b"", b"PK\x03\x04broken"])
+def test_a_broken_file_where_weights_are_looked_for_is_named(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / Path(ResNet18_Weights.DEFAULT.url).name).write_bytes(content)
+    with pytest.raises(XModalError, match="resnet18-.*pth are broken .*: delete the file, and get it again from https"):
+        ResNetBackbone("resnet18", 1, weights="imagenet")

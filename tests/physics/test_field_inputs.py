@@ -80,6 +80,8 @@ def test_plans_keep_them_and_models_from_before_have_none():
     assert FieldInputs.of_entry(None) is None
     with pytest.raises(XModalError, match='"field_inputs" of the plans is .* does not know: take the version'):
         FieldInputs.of_entry({"alphas": [1e-4], "beta": 3})
+    with pytest.raises(XModalError, match='"iterations" of "field_inputs" in the plans is no whole number: 30.0'):
+        FieldInputs.of_entry({"alphas": [1e-4], "iterations": 30.0})
     for entry in ({"alphas": [0]}, {"alphas": ["0.1"]}, {"alphas": [1e-4], "iterations": True}):
         with pytest.raises(XModalError, match='numbers of "field_inputs" in the plans must be above 0, and one is'):
             FieldInputs.of_entry(entry)

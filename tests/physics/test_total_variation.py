@@ -95,6 +95,9 @@ def test_it_is_odd_takes_a_direction_per_case_and_knows_no_unit_of_the_weight():
     torch.testing.assert_close(
         total_variation(field, mask, spacing, direction, 2e-4, 700 * weight), found, rtol=1e-3, atol=1e-6
     )
+    of_mask = total_variation(field, mask, spacing, direction, 2e-4)
+    everywhere = torch.ones_like(field)
+    torch.testing.assert_close(total_variation(field, mask, spacing, direction, 2e-4, everywhere), of_mask)
     for case in range(2):
         alone = total_variation(
             field[[case]], mask[[case]], spacing[case].tolist(), direction[case].tolist(), 2e-4, weight[[case]]

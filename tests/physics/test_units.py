@@ -27,13 +27,17 @@ def test_a_field_in_hertz_does_not_depend_on_the_echo_time_nor_one_in_ppm_on_the
     assert to_ppm(0.05, "ppm") == to_ppm(0.05, "ppm", b0=-1.0) == 0.05
 
 
-@pytest.mark.parametrize("value", [None, 0, -3.0, math.inf, math.nan])
+@pytest.mark.parametrize("value", [None, 0, -3.0, math.inf, math.nan, True, "3"])
 def test_what_is_needed_and_no_positive_number_is_named(value):
     for unit in ("Hz", "rad"):
         with pytest.raises(XModalError, match=rf"a field in {unit} needs the strength .* \(B0\) in T .* it is {value}"):
             to_ppm(1.0, unit, b0=value, echo_time=0.02)
     with pytest.raises(XModalError, match=rf"a field in rad needs the echo time \(TE\) in s .* it is {value}"):
         from_ppm(1.0, "rad", b0=3.0, echo_time=value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert to_ppm(1.0, "Hz", np.float32(3)) == to_ppm(1.0, "Hz", np.int64(3)) == to_ppm(1.0, "Hz", 3.0)
 
 
 def test_an_echo_time_in_milliseconds_is_noticed():

@@ -136,6 +136,17 @@ def test_transforms_come_back_from_every_kind_of_file(scans, tmp_path):
     np.save(tmp_path / "g.npy", matrix.T)  # for points that are rows
     with pytest.raises(XModalError, match="3 -2 4 1 as its last row, where 0 0 0 1 belongs"):
         read_transform(tmp_path / "g.npy")
+    for number, content in enumerate((b"", b"PK\x03\x04nothing")):
+        (tmp_path / f"h{number}.npy").write_bytes(content)
+        with pytest.raises(XModalError, match="neither a transform"):
+            read_transform(tmp_path / f"h{number}.npy")
+    np.save(tmp_path / "i.npy", np.full((4, 4), "1"))
+    with pytest.raises(XModalError, match="holds no numbers"):
+        read_transform(tmp_path / "i.npy")
+    np.savez(tmp_path / "j.npz", matrix)
+    (tmp_path / "j.npz").rename(tmp_path / "j.npy")
+    with pytest.raises(XModalError, match="holds no numbers|neither a transform"):
+        read_transform(tmp_path / "j.npy")
     (tmp_path / "f.tfm").write_text("nothing")
     with pytest.raises(XModalError, match="neither a transform"):
         read_transform(tmp_path / "f.tfm")
@@ -150,8 +161,11 @@ def test_landmarks_give_their_transform(scans):
     with pytest.raises(XModalError, match="2 landmarks"):
         fit_landmarks({name: fixed[name] for name in "01"}, moving)
     line = {name: np.array([float(name), 0, 0]) for name in "0123"}
-    with pytest.raises(XModalError, match="one line"):
-        fit_landmarks(line, moving)
+    plane = {"0": np.zeros(3), "1": np.eye(3)[0], "2": np.eye(3)[1], "3": np.ones(3)}
+    same = {name: np.ones(3) for name in "0123"}
+    for first, second, which in ((line, plane, "fixed"), (plane, line, "moving"), (plane, same, "moving")):
+        with pytest.raises(XModalError, match=f"landmarks of the {which} image lie on one line"):
+            fit_landmarks(first, second)
 
 
 def test_landmarks_of_all_files_are_in_lps(scans, tmp_path):

@@ -42,10 +42,10 @@ class CycleAttention(nn.Module):
         query = self.query(x)
         with full_precision(x):
             affinity = query.float().mT @ key.float() / x.shape[1] ** 0.5  # B N M
-            there = affinity.softmax(2)
-            returns = (affinity.softmax(1) * there).sum(1, keepdim=True)  # B 1 M
-            weights = there * returns
-            taken = value.float() @ (weights / weights.sum(2, keepdim=True)).mT  # B C N
+            # logarithms: the product of two softmaxes is 0 for whole rows where logits are far apart
+            there = affinity.log_softmax(2)
+            returns = (affinity.log_softmax(1) + there).logsumexp(1, keepdim=True)  # B 1 M
+            taken = value.float() @ (there + returns).softmax(2).mT  # B C N
         return x + self.out(taken.to(x.dtype))
 
 

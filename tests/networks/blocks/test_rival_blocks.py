@@ -189,3 +189,14 @@ def test_episodes_of_one_pair_share_its_attention():
     block.of_query[0].register_forward_hook(lambda module, inputs, output: images.append(len(output)))
     block(torch.randn(2, 1, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.ones(8, 1, 3, 3), pair=torch.arange(8) % 2)
     assert images == [2]
+
+
+@pytest.mark.parametrize("scale", [1, 30, 1000])
+def test_cycle_attention_is_finite_however_far_apart_logits_are(scale):
+    """The product of both softmaxes is 0 for whole rows from about 100 on."""
+    torch.manual_seed(0)
+    block = taking(CycleAttention(4))
+    x, other = (scale * torch.randn(2, 4, 6)).requires_grad_(), scale * torch.randn(2, 4, 5)
+    block(x, other).sum().backward()
+    assert torch.isfinite(block(x, other)).all() and torch.isfinite(x.grad).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in block.parameters())

@@ -251,7 +251,7 @@ def test_seven_players_are_too_many():
     names = {str(number): f"M{number}" for number in range(7)}
     predictor = SimpleNamespace(plans_manager=SimpleNamespace(plans={}), dataset_json={"channel_names": names})
     with pytest.raises(
-        XModalError, match="7 streams or channels take 128 .* 6 are the most: group them, for example --of M0+M1"
+        XModalError, match=r"7 streams or channels take 128 .* 6 are the most: group them, for example --of M0\+M1"
     ):
         players_of(predictor)
 
