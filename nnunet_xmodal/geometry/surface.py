@@ -35,7 +35,7 @@ def surface_points(label: torch.Tensor | np.ndarray, spacing: Sequence[float]) -
     Raises:
         XModalError: for a label without a voxel.
     """
-    label = torch.as_tensor(label)
+    label = torch.as_tensor(np.ascontiguousarray(label) if isinstance(label, np.ndarray) else label)
     inside = torch.nn.functional.pad(label.bool(), (1,) * 6)  # outside of the array is outside of the organ
     core = label.bool()
     for axis, side in enumerate(label.shape):

@@ -38,7 +38,7 @@ class PrototypeNetwork(nn.Module):
     Support images, masks, which of them exist and where they lie are buffers of fixed shape, so that every state dict
     holds them. Features of the support are computed once, in float32, and again when weights or support have changed:
     after a training, another state dict, another device, `set_support`, and, but not under torch.compile, any change in
-    place.
+    place that is not made through `.data`, of which torch keeps no count.
 
     Masks are reduced to the features' resolution bilinearly, as in ALPNet's code, which samples four pixels of 8×8; a
     mask that vanishes so is averaged. What nnU-Net pads with 0 is seen as background, see `padding.with_background`.

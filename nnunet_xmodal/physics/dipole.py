@@ -116,7 +116,8 @@ def forward(
         susceptibility: `(B, 1, D, H, W)`, 0 where nothing is known.
         spacing: mm along z, y, x, `(3,)` or `(B, 3)`.
         direction: b, unit vector along z, y, x, `(3,)` or `(B, 3)`.
-        padding: 2 or more for the linear convolution, 1 for the circular one; see `in_k_space`.
+        padding: 2 or more for the linear convolution, 1 for the circular one, of sides that are products of 2, 3 and 5;
+            others are padded to such, see `in_k_space`.
 
     Returns:
         `(B, 1, D, H, W)` in float32, or float64 for a map in float64.

@@ -64,6 +64,23 @@ def test_plans_that_changed_since_are_told(make, make_trainer, checkpoint, name,
     make_trainer("nnUNetTrainerCSAD", plans).load_checkpoint(checkpoint)
 
 
+def test_weights_of_before_folded_attention_had_a_beta_cannot_be_trained_on(make, checkpoint):
+    literal = make("nnUNetTrainerFALiteral")
+    literal.train_step(
+        {
+            "data": torch.randn(2, 3, 16, 16),
+            "target": [torch.zeros(2, 1, side, side) for side in (16, 8)],
+            "keys": ["a", "b"],
+        }
+    )
+    literal.save_checkpoint(checkpoint)
+    content = torch.load(checkpoint, weights_only=False)
+    content["trainer_name"] = "nnUNetTrainerFA"
+    torch.save(content, checkpoint)
+    with pytest.raises(XModalError, match="predicts, but its optimiser is of a network with other parameters"):
+        make("nnUNetTrainerFA").load_checkpoint(checkpoint)
+
+
 def test_nothing_but_the_checkpoint_is_left(make, checkpoint):
     make().save_checkpoint(checkpoint)
     assert [path.name for path in Path(checkpoint).parent.glob("checkpoint_latest*")] == ["checkpoint_latest.pth"]

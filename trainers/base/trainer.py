@@ -230,8 +230,16 @@ class XModalTrainer(nnUNetTrainer):
                 of plans with other images or layers.
         """
         self._check_checkpoint(filename_or_checkpoint)
-        with only_weights():
-            super().load_checkpoint(filename_or_checkpoint)
+        try:
+            with only_weights():
+                super().load_checkpoint(filename_or_checkpoint)
+        except ValueError as error:
+            if "parameter group" not in str(error):
+                raise
+            raise XModalError(
+                f"{filename_or_checkpoint} predicts, but its optimiser is of a network with other parameters: train "
+                "anew without --c."
+            ) from error
 
     def _check_streams_of_other_folds(self) -> None:
         """

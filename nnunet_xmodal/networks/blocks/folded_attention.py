@@ -65,6 +65,7 @@ class FoldedAttention(nn.Module):
         dimensions = len(self.theta.kernel_size)
         self.axes = (*range(2, 2 + dimensions), 1)  # h, w, d, channel
         self.beta = nn.Parameter(torch.zeros(len(self.axes))) if residual_beta else None
+        self._as_made = residual_beta, invert_channel, scale_logits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Attend over all axes and the channels; see the class."""
@@ -133,8 +134,14 @@ class FoldedAttention(nn.Module):
         return cascade(self._steps(spatial), z.reshape(x.shape), self.axes[:-1])
 
     def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
-        if self.beta is not None and f"{prefix}g.weight" in state_dict and f"{prefix}beta" not in state_dict:
-            self.beta, self.invert_channel, self.scale_logits = None, False, False
+        residual, inverts, scales = self._as_made
+        if residual and f"{prefix}g.weight" in state_dict:  # weights from before have no beta, and are of Eq. 7
+            has_beta = f"{prefix}beta" in state_dict
+            if not has_beta:
+                self.beta = None
+            elif self.beta is None:
+                self.beta = nn.Parameter(torch.zeros_like(state_dict[f"{prefix}beta"], device=self.g.weight.device))
+            self.invert_channel, self.scale_logits = has_beta and inverts, has_beta and scales
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def compute_conv_feature_map_size(self, size: list[int]) -> int:

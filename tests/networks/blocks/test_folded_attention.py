@@ -196,6 +196,14 @@ def test_weights_without_beta_turn_a_residual_block_into_eq_7():
     kept = block(2, residual_beta=True, invert_channel=True, scale_logits=True)
     kept.load_state_dict(kept.state_dict())
     assert kept.beta is not None and kept.invert_channel and kept.scale_logits
+    torch.nn.init.normal_(kept.beta)
+    for state, expected in (
+        (kept.state_dict(), kept(x)),
+        (literal.state_dict(), literal(x)),
+        (kept.state_dict(), kept(x)),
+    ):
+        residual.load_state_dict(state)  # as folds are loaded, one after the other
+        assert torch.equal(residual(x), expected)
 
 
 def test_gradients():
