@@ -68,6 +68,7 @@ def leave_pools_as_they_are() -> None:
     """Undo `fail_broken_pools` for pools that are made from now on."""
     _ANY_POOL._terminate_pool = classmethod(_terminate_pool)
     _ANY_POOL._handle_workers = classmethod(_handle_workers)
+    # _join_exited_workers stays: pools that are looked after still call it, and it leaves all others alone
 
 
 def _try(failures: list[Exception], *arguments: Any) -> None:

@@ -46,13 +46,13 @@ class PreprocessorOfPresentChannels(DefaultPreprocessor):
             Images `(C, *spatial)` of all channels, labels `(1, *spatial)`, and properties, which name those that are
             missing.
         """
-        described: dict = read_json(dataset_json) if isinstance(dataset_json, str) else dataset_json
-        n_channels, ending = len(channel_names_of(described)), described["file_ending"]
+        content: dict = read_json(dataset_json) if isinstance(dataset_json, str) else dataset_json
+        n_channels, ending = len(channel_names_of(content)), content["file_ending"]
         channels = [int(Path(file).name.removesuffix(ending)[-NUMBER:]) for file in image_files]
         missing = [channel for channel in range(n_channels) if channel not in channels]
         if not missing or len(channels) == 1 and _holds_all(image_files[0], plans_manager, n_channels):
-            return super().run_case(image_files, seg_file, plans_manager, configuration_manager, described)
-        of_present = with_channels_only(channels, plans_manager, self.configuration_name, described)
+            return super().run_case(image_files, seg_file, plans_manager, configuration_manager, content)
+        of_present = with_channels_only(channels, plans_manager, self.configuration_name, content)
         present, labels, properties = super().run_case(image_files, seg_file, *of_present)
         images = np.zeros((n_channels, *present.shape[1:]), present.dtype)
         images[channels] = present

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     {"errors", "discovery", "catalogue", "numerics", "files"}
-    | {"processes", "broken_pools", "system_failures", "uncaught"},
+    | {"processes", "broken_pools", "system_failures", "uncaught", "replaced"},
     {"geometry", "physics"},
     {"datasets", "phantoms", "networks", "losses"},
     {"prediction", "evaluation"},

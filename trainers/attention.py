@@ -5,7 +5,6 @@ from functools import partial
 
 from torch import nn
 
-from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.networks.blocks.at_bottleneck import AtBottleneck
 from nnunet_xmodal.networks.blocks.attention_gates import AttentionGates
 from nnunet_xmodal.networks.blocks.dual_attention import DualAttention
@@ -43,10 +42,7 @@ class nnUNetTrainerFA(XModalTrainer):
         )
         return partial(_at_bottleneck, block)
 
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
+    one_input = True
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:

@@ -1,6 +1,6 @@
 """nnU-Net's own network on cases that lack channels: what models for any streams have to beat."""
 
-from nnunet_xmodal.datasets.streams import Streams, as_one_input, channel_names_of
+from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.networks.blocks.stream_dropout import StreamDropout
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.networks.zero_filled_unet import ZeroFilledUNet
@@ -24,10 +24,7 @@ class nnUNetTrainerZeroFill(TrainsOnIncompleteCases, XModalTrainer):
         super().set_up(plans, configuration, dataset_json)
         plans["xmodal"]["can_be_absent"] = [[channel] for channel in range(len(channel_names_of(dataset_json)))]
 
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
+    one_input = True
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> ZeroFilledUNet:

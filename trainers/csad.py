@@ -10,7 +10,6 @@ from math import isfinite
 from torch import nn
 
 from nnunet_xmodal.datasets.batch_check import check_batch
-from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.losses.attention_distillation import DistilledSegmentationLoss
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
 from nnunet_xmodal.networks.blocks.spatial_correlation import SpatialCorrelatedFeatureFusion
@@ -193,11 +192,7 @@ class nnUNetTrainerCSADEarlyFusion(nnUNetTrainerCSAD):
     """One encoder for all channels, distillation from each of its levels to the next, Table III; nothing to fuse."""
 
     fuse = False
-
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
+    one_input = True
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiStreamUNet:

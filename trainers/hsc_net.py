@@ -1,6 +1,5 @@
 """HSCNet (Jia et al., 2019)."""
 
-from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.networks.hsc_net import HSCNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
@@ -16,10 +15,7 @@ class nnUNetTrainerHSCNet(XModalTrainer):
 
     views = (-1, 0)
 
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
+    one_input = True
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> HSCNet:

@@ -1,6 +1,5 @@
 """MultiResUNet (Ibtehaz and Rahman, 2020)."""
 
-from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.networks.multi_res_unet import MultiResUNet
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
@@ -9,10 +8,7 @@ from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 class nnUNetTrainerMultiResUNet(XModalTrainer):
     """MultiRes blocks and Res paths; all streams are one input."""
 
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
+    one_input = True
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> MultiResUNet:

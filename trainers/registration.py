@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.networks.blocks.cross_modal_attention import CrossModalAttention
 from nnunet_xmodal.networks.correspondence_reg import CorrespondenceReg
@@ -85,10 +84,7 @@ class nnUNetTrainerAttentionRegStage2(nnUNetTrainerAttentionReg):
 class nnUNetTrainerDVNet(RegistrationTrainer):
     """DVNet (Sun et al., 2018), as Song et al. compare with it: a 2D network of the volumes' slices."""
 
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
+    one_input = True
 
     @classmethod
     def network_on_grid(cls, grid: Sequence[int]) -> nn.Module:
@@ -99,10 +95,7 @@ class nnUNetTrainerDVNet(RegistrationTrainer):
 class nnUNetTrainerMSReg(RegistrationTrainer):
     """MSReg (Guo et al., 2020): a ResNeXt of both volumes."""
 
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
+    one_input = True
 
     @classmethod
     def network_on_grid(cls, grid: Sequence[int]) -> nn.Module:

@@ -10,9 +10,9 @@ from nnunet_xmodal.trainers.susceptibility import (
 
 
 class nnUNetTrainerQSMDirect(nnUNetTrainerQSM):
-    """The backbone on the field alone, neither reversed nor scaled: until now this was `nnUNetTrainerQSM`.
+    """The backbone on the field alone, neither reversed nor scaled.
 
-    Models that were trained as such predict under that name as they were trained.
+    Models that `nnUNetTrainerQSM` trained when it was this one predict under that name as they were trained.
     """
 
     field_inputs = None

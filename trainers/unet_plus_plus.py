@@ -2,7 +2,6 @@
 
 from torch import nn
 
-from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.losses.beside import SupervisedBeside
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.networks.unet_plus_plus import UNetPlusPlus
@@ -12,10 +11,7 @@ from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 class nnUNetTrainerUNetPlusPlus(XModalTrainer):
     """Nested skips; all streams are one input. The loss is the mean of nnU-Net's and of those of the inner columns."""
 
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
+    one_input = True
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> UNetPlusPlus:

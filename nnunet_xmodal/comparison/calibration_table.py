@@ -17,6 +17,7 @@ from nnunet_xmodal.comparison.case_cache import CaseCache, recall
 from nnunet_xmodal.comparison.case_calibration import CURVE, CalibrationTask, is_kept, measure, read_bins
 from nnunet_xmodal.comparison.case_table import reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
+from nnunet_xmodal.comparison.probabilities import probabilities_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.calibration import (
     BINS,
@@ -102,22 +103,7 @@ def check_calibratable(models: Sequence[ModelResults], cases: Sequence[str], tem
         if temperature:
             _check_fitted_on(model, cases)
         for case in cases:
-            probabilities_of(model, case)
-
-
-def probabilities_of(model: ModelResults, case: str) -> Path:
-    """Return the file of a case's probabilities.
-
-    Raises:
-        XModalError: if there is none.
-    """
-    prediction = model.cases[case].prediction
-    if prediction is None:
-        raise XModalError(f"--calibration needs segmentations, which {model.folder} does not hold: leave it out.")
-    file = prediction.with_name(f"{case}.npz")
-    if not file.is_file():
-        raise XModalError(f"{file} is missing: --calibration needs probabilities, validate again with --val --npz.")
-    return file
+            probabilities_file(model, case, "--calibration")
 
 
 def calibrate(request: CalibrationRequest) -> Calibration:
@@ -204,10 +190,10 @@ def _measured(request: CalibrationRequest, temperatures: Mapping[tuple[str, str]
 
 
 def _task(request: CalibrationRequest, model: ModelResults, case: str, temperature: float) -> CalibrationTask:
-    sources = [probabilities_of(model, case), reference_file(request.references, case, model)]
-    described = ["calibration", _VERSION, BINS, model.dataset_json["labels"]]
-    target = request.cache.file(sources, [*described, round(temperature, 6)])
-    curve = request.cache.file(sources, [*described, CURVE, len(TEMPERATURES)]) if request.temperature else None
+    sources = [probabilities_file(model, case, "--calibration"), reference_file(request.references, case, model)]
+    key = ["calibration", _VERSION, BINS, model.dataset_json["labels"]]
+    target = request.cache.file(sources, [*key, round(temperature, 6)])
+    curve = request.cache.file(sources, [*key, CURVE, len(TEMPERATURES)]) if request.temperature else None
     return CalibrationTask(sources[0], sources[1], model.dataset_json, temperature, target, curve)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
 from nnunet_xmodal.comparison.case_table import read_label_map, reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
-from nnunet_xmodal.comparison.probabilities import probabilities_on
+from nnunet_xmodal.comparison.probabilities import probabilities_file, probabilities_on
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.detection import (
     DetectedCase,
@@ -88,21 +88,11 @@ def check_detectable(models: Sequence[ModelResults], cases: Sequence[str], label
             raise XModalError(f"--detection {label} is no label of dataset.json: take from {', '.join(known)}.")
     for model in models:
         for case in cases:
-            _probabilities(model, case)
-
-
-def _probabilities(model: ModelResults, case: str) -> Path:
-    prediction = model.cases[case].prediction
-    if prediction is None:
-        raise XModalError(f"--detection needs segmentations, which {model.folder} does not hold: leave it out.")
-    file = prediction.with_name(f"{case}.npz")
-    if not file.is_file():
-        raise XModalError(f"{file} is missing: --detection needs probabilities, validate again with --val --npz.")
-    return file
+            probabilities_file(model, case, "--detection")
 
 
 def _task(model: ModelResults, case: str, references: Path | None, labels: Sequence[str], cache: CaseCache) -> _Task:
-    file = _probabilities(model, case)
+    file = probabilities_file(model, case, "--detection")
     reference = reference_file(references, case, model)
     target = cache.file([file, reference], ["detection", _VERSION, model.dataset_json["labels"], list(labels)])
     return _Task(file, reference, tuple(labels), model.dataset_json, target)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.detection import probability_channel, read_probabilities
 from nnunet_xmodal.files.images import nnunet_reader
@@ -14,6 +15,24 @@ from nnunet_xmodal.geometry.orientation import code_of, turned
 
 _TURNS_TO = "RAS"
 """Of nnU-Net's readers …WithReorient; its `.npz` stay so, and label maps are read as they are stored."""
+
+
+def probabilities_file(model: ModelResults, case: str, flag: str) -> Path:
+    """Return the file of a case's probabilities, beside its prediction.
+
+    Args:
+        flag: that asks for them, for the sentence.
+
+    Raises:
+        XModalError: if there is none.
+    """
+    prediction = model.cases[case].prediction
+    if prediction is None:
+        raise XModalError(f"{flag} needs segmentations, which {model.folder} does not hold: leave it out.")
+    file = prediction.with_name(f"{case}.npz")
+    if not file.is_file():
+        raise XModalError(f"{file} is missing: {flag} needs probabilities, validate again with --val --npz.")
+    return file
 
 
 def probabilities_on(

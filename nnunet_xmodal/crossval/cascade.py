@@ -8,11 +8,11 @@ from nnunet_xmodal.crossval.job import Job
 from nnunet_xmodal.crossval.job_start import JobStart, start_of
 from nnunet_xmodal.errors import XModalError
 
-Split = Mapping[int | str, Mapping[str, Sequence[str]]]
+CasesOfFolds = Mapping[int | str, Mapping[str, Sequence[str]]]
 """Fold → "train" and "val" → cases; the fold "all" has every case in both."""
 
 
-def check_previous_stages(jobs: Sequence[Job], split: Split) -> None:
+def check_previous_stages(jobs: Sequence[Job], split: CasesOfFolds) -> None:
     """Check that every case of a second stage is, or will be, predicted by its first stage.
 
     nnU-Net would find out in a loader worker, after the first stage has been trained.
@@ -22,14 +22,10 @@ def check_previous_stages(jobs: Sequence[Job], split: Split) -> None:
     """
     for job in jobs:
         if job.previous is not None:
-            _check(job, [other for other in jobs if _is_before(other, job)], split)
+            _check(job, [other for other in jobs if job.reads(other)], split)
 
 
-def _is_before(first: Job, second: Job) -> bool:
-    return (first.trainer, first.plans, first.configuration) == (second.trainer, second.plans, second.previous)
-
-
-def _check(job: Job, before: Sequence[Job], split: Split) -> None:
+def _check(job: Job, before: Sequence[Job], split: CasesOfFolds) -> None:
     assert job.previous is not None  # see `check_previous_stages`
     folder = replace(job, configuration=job.previous).model_folder / "predicted_next_stage" / job.configuration
     predicted = {file.stem for file in folder.glob("*")}

@@ -58,6 +58,10 @@ class Job:
         """Return model and fold in words."""
         return f"{self.model}, fold {self.fold}"
 
+    def reads(self, other: "Job") -> bool:
+        """Return whether another job is of the first stage of the cascade whose second stage this one is of."""
+        return (other.trainer, other.plans, other.configuration) == (self.trainer, self.plans, self.previous)
+
     def command(self, *flags: str) -> list[str]:
         """Return the stock call; `flags` say how it begins, `--c` or `--val`."""
         what = [self.dataset, self.configuration, str(self.fold), "-tr", self.trainer, "-p", self.plans]

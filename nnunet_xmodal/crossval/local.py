@@ -57,8 +57,8 @@ def run_locally(waves: Sequence[Sequence[Job]], slots: Sequence[Slot], table: Li
     statuses: dict[Job, int] = {}
     with _signals_as_exits(), table:
         for wave in waves:
-            unfinished = {(job.trainer, job.plans, job.configuration) for job, status in statuses.items() if status}
-            skipped = [job for job in wave if (job.trainer, job.plans, job.previous) in unfinished]
+            unfinished = [job for job, status in statuses.items() if status]
+            skipped = [job for job in wave if any(job.reads(other) for other in unfinished)]
             for job in skipped:
                 statuses[job] = NOT_STARTED
                 table.skipped(job)

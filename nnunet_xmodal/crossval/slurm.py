@@ -99,7 +99,7 @@ def _arrays(
     """
     stages: dict[tuple[Job, ...], list[Job]] = {}
     for job in unfinished:
-        needed = tuple(e for e in earlier if _is_stage_before(e, job))
+        needed = tuple(e for e in earlier if job.reads(e))
         stages.setdefault(needed, []).append(job)
     for needed, jobs in stages.items():
         leaders: dict[str, Job] = {}
@@ -115,10 +115,6 @@ def _arrays(
         if others:
             after_leaders = _after("after", (ids[job] for job in leaders.values()))
             yield ",".join(filter(None, (after_stage, after_leaders))), leaders, others
-
-
-def _is_stage_before(first: Job, second: Job) -> bool:
-    return (first.trainer, first.plans, first.configuration) == (second.trainer, second.plans, second.previous)
 
 
 def _after(kind: str, ids: Iterable[str]) -> str | None:

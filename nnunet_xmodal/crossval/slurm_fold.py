@@ -20,7 +20,7 @@ from nnunet_xmodal.crossval.whole_files import check_inputs
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.training_log import read_training_log
 
-_START = 60  # seconds until a job that Slurm has started writes into its log
+_UNTIL_LOG = 60  # seconds until a job that Slurm has started writes into its log
 _SILENCE = 300  # and without another line there: importing torch from a cold file system takes minutes
 _WAIT_FOR_SLURM = 900
 
@@ -133,7 +133,7 @@ class SlurmFold:
             if log.epochs or log.predicted:
                 return
             last = self.leader.log.stat().st_mtime if self.leader.log.is_file() else 0
-            if time() > max(last + _SILENCE, self._began + _START):
+            if time() > max(last + _SILENCE, self._began + _UNTIL_LOG):
                 return
             sleep(1)
 

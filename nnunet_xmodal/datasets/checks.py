@@ -15,7 +15,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
-from nnunet_xmodal.files.other_endings import described, images_of_other_endings, tell_of_other_endings
+from nnunet_xmodal.files.other_endings import images_of_other_endings, sentence_about, tell_of_other_endings
 from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.files.scan import check_finite
 from nnunet_xmodal.files.two_places import TwoPlaces, two_places
@@ -71,7 +71,7 @@ def files_by_channel(folder: str | Path, file_ending: str) -> dict[str, dict[int
         found.setdefault(match[1], {})[int(match[2])] = file
     if not found:
         others = images_of_other_endings(folder, file_ending)
-        instead = f"; {described(others, file_ending)}" if others else "."
+        instead = f"; {sentence_about(others, file_ending)}" if others else "."
         raise XModalError(f"the folder {folder} holds no files that end in {file_ending}{instead}")
     tell_of_other_endings(folder, file_ending)
     return dict(sorted(found.items()))  # nnU-Net's order, by which it deals out parts; that of the files is another

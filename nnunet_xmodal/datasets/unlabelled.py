@@ -26,7 +26,7 @@ def partly_labelled_cases(raw_folder: str | Path, dataset_json: dict) -> list[Ca
     From folders, or from the file lists in dataset.json, which have to name the label maps that are to be written.
 
     Raises:
-        XModalError: see `image_checks.cases_in_folder`; for another number of cases or of images than dataset.json
+        XModalError: see `datasets.checks.cases_in_folder`; for another number of cases or of images than dataset.json
             says, a list without a label map, labels that name no foreground, and if no label map exists that has a
             labelled voxel.
     """

@@ -115,12 +115,18 @@ def _set_to_zero(predictor: nnUNetPredictor, cases: Sequence[Case], condition: C
     from nnunet_xmodal.prediction.export import export_prediction
     from nnunet_xmodal.prediction.preprocessed import preprocessed
 
-    described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
     outputs = [str(output / case.name) for case in cases]
     for case in preprocessed(predictor, [case.images for case in cases], outputs, 0):
         case["data"][list(condition.missing)] = 0
         logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
-        export_prediction(logits, case["data_properties"], *described, case["ofile"])
+        export_prediction(
+            logits,
+            case["data_properties"],
+            predictor.configuration_manager,
+            predictor.plans_manager,
+            predictor.dataset_json,
+            case["ofile"],
+        )
 
 
 def dice_of(demo: Demo) -> pd.DataFrame | None:

@@ -1,7 +1,7 @@
 """Is what a generator makes of A more like B than A itself is? If not, it has not learnt, or inverted the contrast.
 
 "A itself" is the most similar channel of A, on the normalised scale that made images are on too; the measure is SSIM,
-with the range and the minimum of the real channel of B as in the validation (see `prediction.synthesis_validation`).
+with the range and the minimum of the real channel of B as in the validation (see `tasks.synthesis.validation`).
 """
 
 from collections.abc import Mapping, Sequence

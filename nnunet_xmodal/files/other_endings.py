@@ -28,7 +28,7 @@ def images_of_other_endings(folder: Path, ending: str) -> list[Path]:
     ]
 
 
-def described(files: list[Path], ending: str) -> str:
+def sentence_about(files: list[Path], ending: str) -> str:
     """Say which files are not read, and what to do; there is at least one."""
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     are, them = ("are", "them") if len(files) > 1 else ("is", "it")
@@ -42,4 +42,4 @@ def tell_of_other_endings(folder: Path, ending: str) -> None:
     """Remark on images that are not read, once for each folder; a folder that does not exist has none."""
     others = images_of_other_endings(folder, ending) if folder.is_dir() else []
     if others:
-        remark(described(others, ending))
+        remark(sentence_about(others, ending))

@@ -136,9 +136,21 @@ class WholeFilesPredictor(GuardedPredictor):
         with stand_ins(writers, predict_from_raw_data):
             return super().predict_from_files_sequential(*args, **kwargs)
 
-    def export(self, logits: torch.Tensor, properties: dict, *described: Any) -> None:
+    def export(
+        self,
+        logits: torch.Tensor,
+        properties: dict,
+        configuration: ConfigurationManager,
+        plans: PlansManager,
+        dataset_json: dict,
+        output: str,
+        save_probabilities: bool = False,
+        num_threads_torch: int = default_num_processes,
+    ) -> None:
         """Write a case that this process alone has predicted; arguments as of `export_prediction`."""
-        export_prediction(logits, properties, *described)
+        export_prediction(
+            logits, properties, configuration, plans, dataset_json, output, save_probabilities, num_threads_torch
+        )
 
     def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args: Any, **kwargs: Any) -> Any:
         """Predict preprocessed cases, as nnU-Net does."""

@@ -22,6 +22,11 @@ HOLD_FLOATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """File endings of formats that keep float32 volumes."""
 
 
+def float_ending(ending: str) -> str:
+    """Return the ending of numbers beside images of some ending: the same, or `.nii.gz` where that keeps none."""
+    return ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
+
+
 class ImagePredictor(GuardedPredictor):
     """nnU-Net's predictor for networks that return images, with any number of channels.
 
@@ -208,7 +213,7 @@ def write_images(
     numbers = range(len(images)) if channel_numbers is None else channel_numbers
     if len(numbers) != len(images):
         raise XModalError(f"{len(images)} predicted channels cannot be numbered {list(numbers)}: give one for each.")
-    ending = file_ending if file_ending.lower() in HOLD_FLOATS else ".nii.gz"
+    ending = float_ending(file_ending)
     written = []
     for number, image in zip(numbers, images):
         file = Path(f"{path}_{number:04d}{ending}")

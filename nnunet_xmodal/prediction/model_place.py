@@ -33,9 +33,9 @@ def opened_model(request: PredictionRequest) -> Iterator[tuple[PredictionRequest
         if place.is_file():
             place = unpack_model(place, stack.enter_context(temporary_folder()), request.checkpoint)
         folder = the_model_in(place, request)
-        described = _described(folder, request)
-        check_model_of_request(described, folder)
-        yield described, folder
+        completed = _completed(folder, request)
+        check_model_of_request(completed, folder)
+        yield completed, folder
 
 
 def the_model_in(place: Path, request: PredictionRequest) -> Path:
@@ -86,7 +86,7 @@ def _fits(model: Path, request: PredictionRequest) -> bool:
     return is_dataset and all(not wanted or wanted == there for wanted, there in named)
 
 
-def _described(folder: Path, request: PredictionRequest) -> PredictionRequest:
+def _completed(folder: Path, request: PredictionRequest) -> PredictionRequest:
     """Fill in what the request leaves to the model, as its files have it.
 
     Raises:

@@ -25,5 +25,13 @@ def preprocessed(
     if processes > 0:
         return predictor._internal_get_data_iterator_from_lists_of_filenames(images, previous_stage, outputs, processes)
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=predictor.verbose_preprocessing)
-    described = (predictor.plans_manager, predictor.dataset_json, predictor.configuration_manager)
-    return PreprocessAdapter(images, previous_stage, preprocessor, outputs, *described, num_threads_in_multithreaded=1)
+    return PreprocessAdapter(
+        images,
+        previous_stage,
+        preprocessor,
+        outputs,
+        predictor.plans_manager,
+        predictor.dataset_json,
+        predictor.configuration_manager,
+        num_threads_in_multithreaded=1,
+    )

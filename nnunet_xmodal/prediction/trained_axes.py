@@ -71,10 +71,10 @@ def follow_axes_of_training(predictor: nnUNetPredictor, model: Path, request: Pr
 def _axes_of_support(folder: Path) -> str | None:
     """Return those of most of its cases, running to fixed ends of the patient, from which slices are counted."""
     try:
-        described = read_dataset_json(folder / "dataset.json")
-        files = files_by_channel(folder / "imagesTr", described["file_ending"])
+        dataset_json = read_dataset_json(folder / "dataset.json")
+        files = files_by_channel(folder / "imagesTr", dataset_json["file_ending"])
     except (ValueError, KeyError):  # said by whoever reads the support
         return None
-    reader = described.get("overwrite_image_reader_writer")
+    reader = dataset_json.get("overwrite_image_reader_writer")
     usual = most_common(axes_of_cases({case: numbers[min(numbers)] for case, numbers in files.items()}, reader))
     return None if usual is None else towards_lps(usual)

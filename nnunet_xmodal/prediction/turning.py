@@ -76,9 +76,13 @@ def _turned_case(array: np.ndarray, properties: dict, axes: str) -> tuple[np.nda
     new_place = turned_place(array.shape[:-4:-1], **place, wanted=axes)
     spacing = list(turned_numbers(properties["spacing"][::-1], stored, axes)[::-1])
     noted = {key: properties[key] for key in ("sitk_stuff", "nibabel_stuff", "spacing") if key in properties}
-    described = {key: value for key, value in properties.items() if key != "nibabel_stuff"}
-    described |= {"sitk_stuff": new_place, "spacing": spacing, AS_STORED: {**noted, "axes": stored, "turned_to": axes}}
-    return turned(array, stored, axes), described
+    turned_properties = {key: value for key, value in properties.items() if key != "nibabel_stuff"}
+    turned_properties |= {
+        "sitk_stuff": new_place,
+        "spacing": spacing,
+        AS_STORED: {**noted, "axes": stored, "turned_to": axes},
+    }
+    return turned(array, stored, axes), turned_properties
 
 
 def as_stored(array: np.ndarray, properties: dict) -> tuple[np.ndarray, dict]:

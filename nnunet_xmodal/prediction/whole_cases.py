@@ -50,8 +50,8 @@ def check_and_predict(
     """
     if predictor.memory_limit is not None:
         predictor.memory_limit.check(cases, predictor, request.save_probabilities, probabilities)
-    described = f"Checking {len(cases)} cases"
-    check_cases(list(cases), predictor.dataset_json, request.checking_processes, request.progress, doing=described)
+    doing = f"Checking {len(cases)} cases"
+    check_cases(list(cases), predictor.dataset_json, request.checking_processes, request.progress, doing=doing)
     checked()
     predict_files(predictor, [[str(image) for image in case.images] for case in cases], request)
 

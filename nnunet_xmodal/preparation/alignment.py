@@ -1,4 +1,4 @@
-"""The rigid transform between two scans of one session, by mutual information (`registration.mutual_information`)."""
+"""The rigid transform between two scans of a session, by `tasks.registration.mutual_information`."""
 
 import numpy as np
 import SimpleITK as sitk

@@ -30,35 +30,35 @@ def cases_of(dataset: Path) -> tuple[list[SourceCase], list[str], dict]:
         Cases by name, channels in the order of their numbers, and dataset.json.
 
     Raises:
-        XModalError: see `image_checks.training_cases`; for two channels of one name, and a test case with the name of a
-            training case.
+        XModalError: see `datasets.checks.training_cases`; for two channels of one name, and a test case with the name
+            of a training case.
     """
-    described = read_trainable(dataset / "dataset.json")
-    names = channel_names_of(described)
+    dataset_json = read_trainable(dataset / "dataset.json")
+    names = channel_names_of(dataset_json)
     if len(set(names)) < len(names):
         raise XModalError(f"{dataset / 'dataset.json'} calls two channels alike ({', '.join(names)}): rename one.")
     cases = [
         SourceCase(case.name, dict(zip(names, case.images)), case.label, split="Tr")
-        for case in training_cases(dataset, described)
+        for case in training_cases(dataset, dataset_json)
     ]
     if (dataset / "imagesTs").is_dir() and any((dataset / "imagesTs").iterdir()):
-        for test_case in cases_in_folder(dataset / "imagesTs", described):
-            label = dataset / "labelsTs" / f"{test_case.name}{described['file_ending']}"
+        for test_case in cases_in_folder(dataset / "imagesTs", dataset_json):
+            label = dataset / "labelsTs" / f"{test_case.name}{dataset_json['file_ending']}"
             images = dict(zip(names, test_case.images))
             cases.append(SourceCase(test_case.name, images, label if label.is_file() else None, split="Ts"))
     cases.sort(key=lambda case: case.name)
     for case, following in pairwise(cases):
         if case.name == following.name:
             raise XModalError(f"{dataset} has the case {case.name} in imagesTr and in imagesTs: rename one.")
-    return cases, names, described
+    return cases, names, dataset_json
 
 
-def streams_by_name(described: Mapping, names: list[str]) -> list[list[str]] | None:
+def streams_by_name(dataset_json: Mapping, names: list[str]) -> list[list[str]] | None:
     """Return the streams of a dataset.json by the names of their channels."""
-    streams = streams_of_dataset(dict(described), names)
+    streams = streams_of_dataset(dict(dataset_json), names)
     return [[names[index] for index in stream] for stream in streams] if streams is not None else None
 
 
-def carried_over(described: Mapping) -> dict:
+def carried_over(dataset_json: Mapping) -> dict:
     """Return what a dataset.json says beside what a prepared one says anew, such as its description."""
-    return {key: value for key, value in described.items() if key not in _OURS}
+    return {key: value for key, value in dataset_json.items() if key not in _OURS}

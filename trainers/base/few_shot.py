@@ -12,7 +12,6 @@ from torch import nn
 from nnunet_xmodal.datasets.background_loading import Augmenter, started
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
-from nnunet_xmodal.datasets.streams import Streams, as_one_input
 from nnunet_xmodal.datasets.turned_cases import TurnedCases
 from nnunet_xmodal.losses.few_shot import EpisodeLoss
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
@@ -71,17 +70,13 @@ class FewShotTrainer(NotedSight, TwoValidations, OwnTaskTrainer):
     decay = 0.98
     momentum: float | None = None
     oversample_foreground_percent = 0.0
+    one_input = True
     num_epochs, num_iterations_per_epoch, num_val_iterations_per_epoch = 100, 1000, 100
 
     def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
         """Add to the plans whether labels are regions: a network learns the number of outputs, not what they are."""
         super().set_up(plans, configuration, dataset_json)
         plans["xmodal"]["regions"] = PlansManager(plans).get_label_manager(dataset_json).has_regions
-
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
 
     @classmethod
     def network_from_plans(

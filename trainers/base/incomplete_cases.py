@@ -18,6 +18,7 @@ from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.evaluation.by_presence import add_presence
 from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.networks.of_present_streams import OfMarkedStreams, OfSamplesStreams
+from nnunet_xmodal.replaced import replaced
 
 if TYPE_CHECKING:
     from nnunet_xmodal.trainers.base.trainer import XModalTrainer as _Trainer
@@ -67,7 +68,7 @@ class TrainsOnIncompleteCases(_Trainer):
             yield
             return
         present = [present_streams(self.missing.get(case, ()), self.can_be_absent) for case in cases]
-        with self._with("network", OfSamplesStreams(self.network, torch.tensor(present, device=self.device))):
+        with replaced(self, network=OfSamplesStreams(self.network, torch.tensor(present, device=self.device))):
             yield
 
     @contextmanager
@@ -75,19 +76,10 @@ class TrainsOnIncompleteCases(_Trainer):
         """Let nnU-Net's validation, within, load cases that tell what they lack, for a network that listens."""
         predictor = partial(_Listening, self.can_be_absent, len(channel_names_of(self.dataset_json)))
         with (
-            self._with("dataset_class", AbsenceMarkedClass(self.dataset_class)),
+            replaced(self, dataset_class=AbsenceMarkedClass(self.dataset_class)),
             stand_ins({"nnUNetPredictor": predictor}, nnunet_trainer),
         ):
             yield
-
-    @contextmanager
-    def _with(self, name: str, value: Any) -> Iterator[None]:
-        before = getattr(self, name)
-        setattr(self, name, value)
-        try:
-            yield
-        finally:
-            setattr(self, name, before)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does; then say what cases of each pattern reach, if any lacks a channel."""

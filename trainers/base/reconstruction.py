@@ -12,7 +12,7 @@ from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import Augmenter, in_background
 from nnunet_xmodal.datasets.batch_check import check_batch
-from nnunet_xmodal.datasets.streams import Streams, as_one_input, channel_names_of
+from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import inside
@@ -58,6 +58,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
     oversample_foreground_percent = 1.0
     milestones = (0.5, 0.7, 0.9)
     factor = 0.1
+    one_input = True
 
     def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
         """Read from the plans which channel is the target.
@@ -67,11 +68,6 @@ class ReconstructionTrainer(OwnTaskTrainer):
         """
         self.target = TargetChannel.of_plans(plans, type(self).__name__)
         super().set_up(plans, configuration, dataset_json)
-
-    @classmethod
-    def streams_read(cls, streams: Streams) -> Streams:
-        """Return one stream of all channels."""
-        return as_one_input(streams)
 
     @classmethod
     def attention(cls) -> SkipAttention | None:
@@ -271,7 +267,7 @@ class ReconstructionTrainer(OwnTaskTrainer):
         return {"loss": self.losses(prediction, patches)["loss"].item(), "score": score}
 
     def method(self) -> Method:
-        """Return the network as it is now, as a reconstruction like any other; see `reconstruction_validation`."""
+        """Return the network as it is now, as one like any other; see `tasks.reconstruction.validation`."""
         predictor = self.make_predictor()
         return lambda case: predictor.on_network_grid(case.inputs, case.properties)[0]
 

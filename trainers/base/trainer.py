@@ -18,7 +18,7 @@ from torch import nn
 from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
 from nnunet_xmodal.datasets.case_files import check_files
 from nnunet_xmodal.datasets.presence import Missing, missing_of, named
-from nnunet_xmodal.datasets.streams import Streams, channel_names_of, describe_streams, streams_of
+from nnunet_xmodal.datasets.streams import Streams, as_one_input, channel_names_of, describe_streams, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.complete import is_complete
@@ -64,6 +64,7 @@ class XModalTrainer(nnUNetTrainer):
 
     saves_probabilities = True  # with --npz
     takes_incomplete_cases = False
+    one_input = False  # the network reads the channels of all streams together
     missing: Missing = MappingProxyType({})  # what the cases of this fold lack
 
     predictor_class: type[GuardedPredictor] = SegmentationPredictor  # what nnUNetXModal_predict predicts with
@@ -108,7 +109,7 @@ class XModalTrainer(nnUNetTrainer):
     @classmethod
     def streams_read(cls, streams: Streams) -> Streams:
         """Return which channels the network reads, and which of them together, where the plans have these streams."""
-        return streams
+        return as_one_input(streams) if cls.one_input else streams
 
     @classmethod
     def build_network(cls, plan: UNetPlan) -> nn.Module:

@@ -20,7 +20,7 @@ from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.soft_masks import inside_mask
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.finished import remaining_cases
-from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor, write_image
+from nnunet_xmodal.prediction.image_predictor import ImagePredictor, float_ending, write_image
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.tasks.reconstruction.checks import check_mask, first_fault
 from nnunet_xmodal.tasks.reconstruction.options import ReconstructionOptions
@@ -158,7 +158,7 @@ class ReconstructionPredictor(ImagePredictor):
         if outputs is None:
             outputs = TargetChannel.of_plans(self.plans_manager.plans, self.trainer_name).outputs
         ending = self.dataset_json["file_ending"]
-        ending = ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
+        ending = float_ending(ending)
         names = [case.name] if outputs == 1 else [f"{case.name}_{number:04d}" for number in range(outputs)]
         return [case.parent / f"{name}{ending}" for name in names] + [case.parent / f"{case.name}.png"]
 

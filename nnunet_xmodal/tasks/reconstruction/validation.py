@@ -15,7 +15,7 @@ from nnunet_xmodal.evaluation.figures.planes import ShownVolume, draw_planes, wi
 from nnunet_xmodal.evaluation.reconstruction import DIRECTIONS, reconstruction_quality
 from nnunet_xmodal.evaluation.validation_summary import CaseResult, gather_results, mean_metrics, write_summary
 from nnunet_xmodal.files.labels import ignore_label, inside, organ_key
-from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, write_image
+from nnunet_xmodal.prediction.image_predictor import float_ending, write_image
 from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry
 
 
@@ -78,7 +78,7 @@ def validate_reconstruction(
     (folder / "images").mkdir(parents=True, exist_ok=True)
     target = TargetChannel.of_plans(plans.plans, "the validation")
     name, ending = channel_names_of(dataset_json)[target.index], dataset_json["file_ending"]
-    ending = ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
+    ending = float_ending(ending)
     results: list[CaseResult] = []
     for case_name in cases[rank::ranks]:
         log(f"predicting {case_name}")

@@ -22,6 +22,7 @@ from nnunet_xmodal.prediction.preprocessed import preprocessed
 from nnunet_xmodal.prediction.provenance import provenance_file, record_origins
 from nnunet_xmodal.prediction.request import PredictionRequest
 from nnunet_xmodal.prediction.whole_cases import predict_files
+from nnunet_xmodal.replaced import replaced
 from nnunet_xmodal.tasks.segmentation.imputation import Imputation
 from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
 from nnunet_xmodal.tasks.segmentation.organ_roi import CroppedConfiguration, OrganRoi, crop_to_organ
@@ -191,35 +192,35 @@ class _Prediction:
             if request.export_processes > 0:
                 predictor.predict_from_data_iterator(data, request.save_probabilities, request.export_processes)
                 return
-            described = (predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json)
             for case in predictor.followed(data):
                 logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
                 properties, file = case["data_properties"], case["ofile"]
-                export_prediction(logits, properties, *described, file, request.save_probabilities)
+                export_prediction(
+                    logits,
+                    properties,
+                    predictor.configuration_manager,
+                    predictor.plans_manager,
+                    predictor.dataset_json,
+                    file,
+                    request.save_probabilities,
+                )
 
     @contextmanager
     def _reading_only(self, channels: Sequence[int], present: Sequence[bool]) -> Iterator[None]:
         """Within, the predictor preprocesses these channels as if there were no others: they alone decide the crop."""
         predictor = self.predictor
-        whole = predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json, predictor.network
         plans, configuration, dataset_json = self._with_channels(channels)
         if isinstance(predictor.configuration_manager, CroppedConfiguration):
             configuration = predictor.configuration_manager.around(configuration)
-        predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json = (
-            plans,
-            configuration,
-            dataset_json,
-        )
-        predictor.network = OfPresentStreams(predictor.network, channels, len(self.names), present)
-        try:
+        network = OfPresentStreams(predictor.network, channels, len(self.names), present)
+        with replaced(
+            predictor,
+            plans_manager=plans,
+            configuration_manager=configuration,
+            dataset_json=dataset_json,
+            network=network,
+        ):
             yield
-        finally:
-            (
-                predictor.plans_manager,
-                predictor.configuration_manager,
-                predictor.dataset_json,
-                predictor.network,
-            ) = whole
 
 
 def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:

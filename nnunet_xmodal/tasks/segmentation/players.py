@@ -17,6 +17,7 @@ from nnunet_xmodal.evaluation.shapley import MOST_PLAYERS
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
 from nnunet_xmodal.networks.zero_filled_unet import ZeroFilledUNet
 from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.replaced import replaced
 
 STREAMS, CHANNELS = "streams", "channels"
 
@@ -127,10 +128,7 @@ def with_players_only(
     if present is None or all(present):
         yield image
         return
-    network = predictor.network
     n_channels = len(players.means)
-    predictor.network = OfPresentStreams(network, range(n_channels), n_channels, present)
-    try:
+    network = OfPresentStreams(predictor.network, range(n_channels), n_channels, present)
+    with replaced(predictor, network=network):
         yield image
-    finally:
-        predictor.network = network

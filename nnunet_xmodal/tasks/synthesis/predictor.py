@@ -16,10 +16,11 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.generator_pair import GeneratorPair
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.finished import remaining_cases
-from nnunet_xmodal.prediction.image_predictor import HOLD_FLOATS, ImagePredictor
+from nnunet_xmodal.prediction.image_predictor import ImagePredictor, float_ending
 from nnunet_xmodal.prediction.native_geometry import crop_of_case
 from nnunet_xmodal.prediction.provenance import provenance_file, record_origins
 from nnunet_xmodal.prediction.request import PredictionRequest
+from nnunet_xmodal.replaced import replaced
 from nnunet_xmodal.tasks.synthesis.options import SynthesisOptions
 
 PROVENANCE = "synthesised"
@@ -131,14 +132,14 @@ class SynthesisPredictor(ImagePredictor):
         return with_channels_only(channels, self.plans_manager, self.configuration_name, self.dataset_json)
 
     def _predict_group(self, group: list[SourceCase], output: Path, processes: int) -> None:
-        complete = self.plans_manager, self.configuration_manager, self.dataset_json
-        subset = self._with_channels_of(group[0])
+        plans, configuration, dataset_json = self._with_channels_of(group[0])
         self._background_is_zero = self._normalised_within_mask(group[0].given)
-        self.network.given = group[0].given
         self.channel_numbers = self._made(group[0].given)
         self._sources = {case.name: case.images for case in group}
-        self.plans_manager, self.configuration_manager, self.dataset_json = subset
-        try:
+        with (
+            replaced(self, plans_manager=plans, configuration_manager=configuration, dataset_json=dataset_json),
+            replaced(self.network, given=group[0].given),
+        ):
             self.predict_from_data_iterator(
                 self.preprocessed(
                     [[str(file) for file in case.images.values()] for case in group],
@@ -146,9 +147,6 @@ class SynthesisPredictor(ImagePredictor):
                     processes,
                 )
             )
-        finally:
-            self.plans_manager, self.configuration_manager, self.dataset_json = complete
-            self.network.given = "AB"
 
     def _normalised_within_mask(self, given: str) -> bool:
         return all(self.configuration_manager.use_mask_for_norm[channel] for channel in self._made(given))
@@ -176,8 +174,7 @@ class SynthesisPredictor(ImagePredictor):
 
     @property
     def _file_ending(self) -> str:
-        ending = self.dataset_json["file_ending"]
-        return ending if ending.lower() in HOLD_FLOATS else ".nii.gz"
+        return float_ending(self.dataset_json["file_ending"])
 
     def _origin(self, case: SourceCase, made: list[Path]) -> dict:
         names = channel_names_of(self.dataset_json)

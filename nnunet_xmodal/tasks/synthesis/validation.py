@@ -17,6 +17,7 @@ from nnunet_xmodal.files.labels import whole_image_key
 from nnunet_xmodal.networks.generator_pair import GeneratorPair, ThereAndBack
 from nnunet_xmodal.prediction.image_predictor import ImagePredictor, write_images
 from nnunet_xmodal.prediction.native_geometry import images_in_native_geometry
+from nnunet_xmodal.replaced import replaced
 
 _BETTER = {"MAE": "lower", "PSNR": "higher", "SSIM": "higher"}
 
@@ -50,37 +51,14 @@ def validate_synthesis(
     """
     pair = predictor.network
     there_and_back = pair.makes["A"] != pair.streams["A"]
-    if there_and_back:
-        predictor.network = ThereAndBack(pair)
     folder = Path(fold_folder) / "validation"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     key = whole_image_key(predictor.dataset_json)
     results: list[CaseResult] = []
-    for case in cases[rank::ranks]:
-        log(f"predicting {case}")
-        data, segmentation, _, properties = dataset.load_case(case)
-        real, mask = data[:], np.asarray(segmentation[0]) >= 0  # -1 is nnU-Net's mark for outside
-        made = predictor.predict_sliding_window_return_logits(torch.from_numpy(real)).cpu().numpy() * mask
-        n = len(real)
-        native = images_in_native_geometry(
-            made[:n], properties, predictor.plans_manager, predictor.configuration_manager
-        )
-        write_images(native, properties, folder / "images" / case, predictor.dataset_json["file_ending"])
-        draw_synthesis(_channels(predictor.dataset_json, pair, real, made[:n]), mask, folder / "images" / f"{case}.png")
-        ranges = range_inside(real, mask)
-        untranslated = _untranslated(pair, real, mask, ranges) if there_and_back else {}
-        # SSIM knows no negative intensities: its luminance would take an inverted image for a similar one
-        lowest = np.array([channel[mask].min() if mask.any() else 0 for channel in real])[:, None, None, None]
-        real, made = real - lowest, made - np.tile(lowest, (len(made) // n, 1, 1, 1))
-        results.append(
-            {
-                "reference_file": os.path.join(dataset.source_folder, case),
-                "prediction_file": str(folder / "images" / f"{case}{predictor.dataset_json['file_ending']}"),
-                "metrics": {key: _measured(pair, real, made, mask, ranges)},
-                "data_range": ranges,
-                "untranslated": untranslated,
-            }
-        )
+    with replaced(predictor, network=ThereAndBack(pair) if there_and_back else pair):
+        for case in cases[rank::ranks]:
+            log(f"predicting {case}")
+            results.append(_case_result(predictor, pair, dataset, case, folder / "images", key, there_and_back))
     results = gather_results(results, ranks)
     means = mean_metrics(results, key)
     if rank == 0:
@@ -98,8 +76,38 @@ def validate_synthesis(
             "warnings": warnings,
         }
         write_summary(folder, results, key, notes)
-    predictor.network = pair
     return means
+
+
+def _case_result(
+    predictor: ImagePredictor,
+    pair: GeneratorPair,
+    dataset: CasesOnDisk,
+    case: str,
+    folder: Path,
+    key: str,
+    there_and_back: bool,
+) -> CaseResult:
+    """Write what is made of a case, draw it, and measure it."""
+    data, segmentation, _, properties = dataset.load_case(case)
+    real, mask = data[:], np.asarray(segmentation[0]) >= 0  # -1 is nnU-Net's mark for outside
+    made = predictor.predict_sliding_window_return_logits(torch.from_numpy(real)).cpu().numpy() * mask
+    n = len(real)
+    native = images_in_native_geometry(made[:n], properties, predictor.plans_manager, predictor.configuration_manager)
+    write_images(native, properties, folder / case, predictor.dataset_json["file_ending"])
+    draw_synthesis(_channels(predictor.dataset_json, pair, real, made[:n]), mask, folder / f"{case}.png")
+    ranges = range_inside(real, mask)
+    untranslated = _untranslated(pair, real, mask, ranges) if there_and_back else {}
+    # SSIM knows no negative intensities: its luminance would take an inverted image for a similar one
+    lowest = np.array([channel[mask].min() if mask.any() else 0 for channel in real])[:, None, None, None]
+    real, made = real - lowest, made - np.tile(lowest, (len(made) // n, 1, 1, 1))
+    return {
+        "reference_file": os.path.join(dataset.source_folder, case),
+        "prediction_file": str(folder / f"{case}{predictor.dataset_json['file_ending']}"),
+        "metrics": {key: _measured(pair, real, made, mask, ranges)},
+        "data_range": ranges,
+        "untranslated": untranslated,
+    }
 
 
 def _measured(
