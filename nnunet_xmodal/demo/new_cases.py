@@ -8,7 +8,6 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_xmodal.datasets.checks import cases_in_folder, training_cases
 from nnunet_xmodal.datasets.streams import distinct_channel_names, streams_of
 from nnunet_xmodal.demo.conditions import Condition, conditions_of
 from nnunet_xmodal.demo.progress import Progress
@@ -38,6 +37,8 @@ class Case:
 
 def new_cases(demo: Demo) -> tuple[list[Case], list[int]]:
     """Return the cases of `imagesTs` and all folds; without such cases, those that fold 0 validates on, and [0]."""
+    from nnunet_xmodal.datasets.checks import cases_in_folder, training_cases
+
     ending = demo.dataset_json["file_ending"]
     new = demo.raw / "imagesTs"
     if new.is_dir() and any(new.glob(f"*_0000{ending}")):
