@@ -1,11 +1,13 @@
 """Whether plans may read the preprocessed data of others."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.paths import nnUNet_preprocessed
+
+from nnunet_xmodal.files.complete import is_complete
+from nnunet_xmodal.files.json_files import read_json
 
 STOCK_DATA = ("2d", "3d_fullres")
 """Configurations whose preprocessed data know nothing of network, patch and width."""
@@ -22,9 +24,9 @@ def shares_data(planner: ExperimentPlanner, plans_name: str, configuration: str)
     if configuration not in STOCK_DATA or not as_planned or planner.suppress_transpose:
         return False
     file = Path(str(nnUNet_preprocessed)) / planner.dataset_name / f"{plans_name}.json"
-    if not file.is_file():
+    if not is_complete(file):  # those that are cut off are planned anew
         return True
-    plans = json.loads(file.read_text(encoding="utf-8"))
+    plans = read_json(file)
     other = plans["configurations"].get(configuration)
     if other is None:
         return True

@@ -144,13 +144,14 @@ class WholeFilesPredictor(GuardedPredictor):
         plans: PlansManager,
         dataset_json: dict,
         output: str,
-        save_probabilities: bool = False,
-        num_threads_torch: int = default_num_processes,
+        *options: Any,
     ) -> None:
         """Write a case that this process alone has predicted; arguments as of `export_prediction`."""
-        export_prediction(
-            logits, properties, configuration, plans, dataset_json, output, save_probabilities, num_threads_torch
-        )
+        self.before_export(properties, output)
+        export_prediction(logits, properties, configuration, plans, dataset_json, output, *options)
+
+    def before_export(self, properties: dict, output: str) -> None:
+        """Write what belongs beside a case that this process alone has predicted; arguments as of `export`."""
 
     def predict_from_data_iterator(self, data_iterator: Iterable[dict], *args: Any, **kwargs: Any) -> Any:
         """Predict preprocessed cases, as nnU-Net does."""

@@ -153,6 +153,8 @@ def test_data_of_other_plans_are_not_replaced_where_they_are_others(
     made = plan(planner, **options)
     assert made["configurations"]["2d"]["data_identifier"] == f"{made['plans_name']}_2d"
     assert made["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetPlans_3d_fullres"
+    file.write_text(json.dumps(usual)[:100])  # cut off, as a full disk leaves it
+    assert plan(planner, **options)["configurations"]["2d"]["data_identifier"] == "nnUNetPlans_2d"
 
 
 def test_a_low_resolution_is_planned_with_the_patch(plan):

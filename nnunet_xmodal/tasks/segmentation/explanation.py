@@ -62,13 +62,15 @@ class Explanation:
         check_record(Path(asked.output), self.request, names)
         self.predictor.crop(cases, asked)
         files = ExplanationFiles(asked.output, self.predictor)
-        by_name = {case.name: case for case in cases}
+        by_name, recorded = {case.name: case for case in cases}, False
         for prepared in tqdm(self._preprocessed(cases), "Explaining", len(cases), disable=not asked.progress):
             data = prepared["data"]  # large cases arrive as the name of a file
             image = torch.from_numpy(np.load(data)) if isinstance(data, str) else torch.as_tensor(data)
             case = by_name[Path(prepared["ofile"]).name]
             explained = self._explained(case, image, prepared["data_properties"])
-            write_record(Path(asked.output), self.request, names)  # once the first has told that it can be
+            if not recorded:  # the first case tells whether any can be explained so
+                write_record(Path(asked.output), self.request, names)
+                recorded = True
             files.write(explained)
             if isinstance(data, str):
                 Path(data).unlink()

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_xmodal.datasets.checks import Case, cases_in_folder
 from nnunet_xmodal.datasets.partial_cases import partial_cases
@@ -158,22 +157,9 @@ class SegmentationPredictor(WholeFilesPredictor):
             return logits
         return logits.float() / self.temperature
 
-    def export(
-        self,
-        logits: torch.Tensor,
-        properties: dict,
-        configuration: ConfigurationManager,
-        plans: PlansManager,
-        dataset_json: dict,
-        output: str,
-        save_probabilities: bool = False,
-        num_threads_torch: int = default_num_processes,
-    ) -> None:
-        """Write a case that this process alone has predicted, its uncertainty first."""
+    def before_export(self, properties: dict, output: str) -> None:
+        """Write the uncertainty of a case that this process alone has predicted."""
         self._write_uncertainty(properties, output)
-        super().export(
-            logits, properties, configuration, plans, dataset_json, output, save_probabilities, num_threads_torch
-        )
 
     def _write_uncertainty(self, properties: dict, file: str) -> None:
         if self._probabilities is None or self._uncertainty_of is None:
