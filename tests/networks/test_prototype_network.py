@@ -238,7 +238,7 @@ def test_a_mask_that_falls_between_the_sampled_pixels_still_answers():
 @pytest.mark.parametrize("winner, score", [("background", -1.0), ("foreground", 1.0)])
 def test_where_one_class_is_predicted_alone_there_is_nothing_to_align(winner, score):
     class Decided(nn.Module):
-        def forward(self, support, mask, query, exists=None):
+        def forward(self, support, mask, query, exists=None, pair=None):
             return torch.stack((query.sum(1), query.sum(1) + score), 1)
 
     network = network_of("ALPNet")

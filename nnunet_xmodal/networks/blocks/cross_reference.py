@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
+from nnunet_xmodal.networks.blocks.pairs import of_pairs
+
 
 class ChannelGate(nn.Sequential):
     """The FC block: linear layer, ReLU, linear layer, sigmoid.
@@ -79,13 +81,6 @@ class CrossReference(MutualGates):
     def compute_conv_feature_map_size(self, size: list[int]) -> int:
         """Count the numbers in the outputs of its convolutions, of which it has none."""
         return 0
-
-
-def of_pairs(
-    support: torch.Tensor, query: torch.Tensor, pair: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return support and query of each pair, `(N, …)`; None takes them as they are."""
-    return (support, query) if pair is None else (support[pair], query[pair])
 
 
 def masked(support: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

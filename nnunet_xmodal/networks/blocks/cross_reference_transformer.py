@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, MutualGates, of_pairs
+from nnunet_xmodal.networks.blocks.cross_reference import ChannelGate, MutualGates
+from nnunet_xmodal.networks.blocks.pairs import of_pairs
 from nnunet_xmodal.numerics import full_precision
 
 

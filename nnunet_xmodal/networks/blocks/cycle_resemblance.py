@@ -7,7 +7,7 @@ relations between all pixels of support and query by cycles between them.
 import torch
 from torch import nn
 
-from nnunet_xmodal.networks.blocks.cross_reference import of_pairs
+from nnunet_xmodal.networks.blocks.pairs import of_pairs
 from nnunet_xmodal.numerics import full_precision
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_xmodal.networks.blocks.pairs import of_pairs
 from nnunet_xmodal.numerics import full_precision
 
 ALPHA = 20.0
@@ -46,9 +47,15 @@ class PrototypeScores(nn.Module, ABC):
     """The base of what scores positions by prototypes: Eq. 4 and 5 with those of a subclass."""
 
     def forward(
-        self, support: torch.Tensor, mask: torch.Tensor, query: torch.Tensor, exists: torch.Tensor | None = None
+        self,
+        support: torch.Tensor,
+        mask: torch.Tensor,
+        query: torch.Tensor,
+        exists: torch.Tensor | None = None,
+        pair: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the scores of background and foreground; see the subclasses."""
+        support, query = of_pairs(support, query, pair)
         with full_precision(query):
             return _scores(self.prototypes(support, mask, exists), query)
 
@@ -79,7 +86,8 @@ class LocalPrototypes(PrototypeScores):
 
     Shape: support features `(B, S, C, h, w)`, their mask `(B, S, h, w)`, 1 for foreground and soft between, and query
     features `(B, C, h', w')` → scores of background and foreground `(B, 2, h', w')`. `exists`, `(B, S)` bool, leaves
-    out shots.
+    out shots. With `pair`, `(N,)`, masks are `(N, S, h, w)`, each about the support and query of this number, and so
+    are `exists` and results.
     """
 
     def __init__(self, training_window: int | None = None, window: int | None = None, threshold: float = 0.95) -> None:

@@ -144,6 +144,26 @@ def test_masks_are_refined_in_rounds():
     torch.testing.assert_close(relation(query, guess), expected)
 
 
+def test_episodes_about_one_pair_of_slices_share_its_products():
+    """What eight superpixels ask of a pair of slices is what eight pairs of the same slices would be asked."""
+    block = RecurrentPrototypes(8, radius=1)
+    support, query, mask = torch.randn(2, 3, 8, 6, 6), torch.randn(2, 8, 6, 6), (torch.rand(5, 3, 6, 6) > 0.7).float()
+    pair = torch.tensor([1, 0, 0, 1, 1])
+    torch.testing.assert_close(block(support, mask, query, pair=pair), block(support[pair], mask, query[pair]))
+    torch.testing.assert_close(
+        ClassPrototypes()(support, mask, query, pair=pair), ClassPrototypes()(support[pair], mask, query[pair])
+    )
+
+
+@pytest.mark.parametrize("height, width", [(1, 3), (4, 5), (9, 6)])
+def test_local_correlation_is_that_of_all_positions(height, width):
+    """Rows are taken a few at a time."""
+    a, b = torch.randn(2, 2, 3, height, width)
+    every = F.pad(b, [2] * 4).unfold(2, 5, 1).unfold(3, 5, 1)  # B C h w 5 5
+    expected = torch.einsum("bchw,bchwij->bijhw", a, every).flatten(1, 2) / sqrt(3)
+    torch.testing.assert_close(local_correlation(a, b, 2), expected)
+
+
 def taking(block):
     """With weights behind which something is taken: they begin at 0."""
     for module in block.modules():
