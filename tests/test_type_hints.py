@@ -12,13 +12,13 @@ FOLDERS = ("nnunet_xmodal", "trainers", "planners", "benchmarks")
 
 VERBS = set(
     """
-    Add Apply Attend Average Begin Build Call Check Choose Compare Compute Continue Convert Count Cut Declare Delete
-    Describe Do Draw End Explain Export Find Finish Fit Follow Freeze Fuse Gate Give Go Hold Import Initialise
-    Invert Join Keep Kill Let Load Log Look Make Map Mark Measure Mirror Mix Multiply Name Note Number Open Order
-    Pad Parse Paste Place Predict Prepare Preprocess Print Put Raise Read Reconstruct Record Reduce Refuse Register
-    Remark Remove Rename Replace Report Resample Rescale Restore Return Reverse Round Run Save Say Scale Score
-    Segment Select Send Set Show Sort Start Stop Submit Switch Synthesise Take Tell Train Trust Turn Undo Update Use
-    Validate Wait Walk Weigh Write Yield
+    Add Apply Attend Average Begin Build Call Check Choose Compare Compute Continue Convert Convolve Count Cut
+    Declare Delete Describe Do Draw End Explain Export Find Finish Fit Follow Freeze Fuse Gate Give Go Hold
+    Import Initialise Invert Join Keep Kill Let Load Log Look Make Map Mark Measure Mirror Mix Multiply Name
+    Note Number Open Order Pad Parse Paste Place Predict Prepare Preprocess Print Put Raise Read Reconstruct
+    Record Reduce Refuse Register Remark Remove Rename Replace Report Resample Rescale Restore Return Reverse
+    Round Run Save Say Scale Score Segment Select Send Set Show Sort Start Stop Submit Switch Synthesise Take
+    Tell Train Trust Turn Undo Update Use Validate Wait Walk Weigh Write Yield
     """.split()
 )
 """What docstrings begin with; a verb that is missing here is added."""

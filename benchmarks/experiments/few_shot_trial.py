@@ -6,7 +6,7 @@ Loader, step, schedule (a hundred decays over the steps), support and protocol a
 validation scans on their preprocessed grid, in %: by the protocol; and of all slices with all labels competing, by the
 best of all chunks (as nnU-Net's validation and nnUNetv2_predict), by position (as nnUNetXModal_predict) and with the
 organs' true extents (--extents), each also with --largest_component. What is in the file is not trained again.
-Trainers of `few_shot_controls.py` go by their names, too.
+Trainers of `few_shot_controls.py` go by their names, too; `few_shot_table.py` makes tables of the file.
 """
 
 import argparse
@@ -34,8 +34,11 @@ from nnunet_xmodal.tasks.few_shot.validation import protocol_dice
 from nnunet_xmodal.trainers.base.few_shot import FewShotTrainer
 from nnunet_xmodal.trainers.base.schedule import decay
 
+WAYS = ("protocol", "best", "best+largest", "position", "position+largest", "extents", "extents+largest")
+"""How a segmentation is asked for, see the module."""
+
 Scores = dict[str, list[list[float]]]
-"""How it was asked for → case → label → Dice in %."""
+"""Way → case → label → Dice in %."""
 
 
 class InMemory:
@@ -130,8 +133,13 @@ def trial(name: str, dataset: str, number: int, steps: int) -> dict:
     begin = time.process_time()
     train(trainer, training, steps)
     seconds = time.process_time() - begin
-    scores = measure(trainer.network.eval(), validation, labels_to_segment(trainer.label_manager))
-    return {"trainer": name, "dataset": dataset, "fold": number, "steps": steps, "cpu": round(seconds, 1), **scores}
+    labels = labels_to_segment(trainer.label_manager)
+    scores = measure(trainer.network.eval(), validation, labels)
+    of_trial = {"trainer": name, "dataset": dataset, "fold": number, "steps": steps, "cpu": round(seconds, 1)}
+    of_trial |= {"size": list(trainer.plain_network.size), "cases": validation.identifiers, "labels": list(labels)}
+    return of_trial | {
+        way: [[round(dice, 2) for dice in of_case] for of_case in of_way] for way, of_way in scores.items()
+    }
 
 
 @one_sentence_errors
@@ -154,7 +162,7 @@ def main() -> None:
             result = trial(name, dataset, number, args.steps)
             with args.o.open("a") as file:
                 file.write(json.dumps(result) + "\n")
-            means = {way: round(float(np.nanmean(of)), 1) for way, of in result.items() if isinstance(of, list)}
+            means = {way: round(float(np.nanmean(result[way])), 1) for way in WAYS}
             print(name, dataset, f"fold {number}", means, flush=True)
 
 
