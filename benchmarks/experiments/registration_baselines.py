@@ -28,7 +28,7 @@ from nnunet_xmodal.commands.one_sentence import one_sentence_errors
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.tasks.registration import mind, mutual_information
 from nnunet_xmodal.tasks.registration.by_network import ByNetwork, InTurn
-from nnunet_xmodal.tasks.registration.validation import Method
+from nnunet_xmodal.tasks.registration.method import RegistrationMethod
 from nnunet_xmodal.trainers.base.registration import RegistrationTrainer
 from nnunet_xmodal.trainers.registration import nnUNetTrainerAttentionReg
 
@@ -53,25 +53,25 @@ class Untrained(RegistrationTrainer):
 
 
 class MutualInformation(Untrained):
-    def method(self) -> Method:
+    def method(self) -> RegistrationMethod:
         """Return the registration."""
         return mutual_information.MutualInformation(threads=self.options.threads)
 
 
 class MIND(Untrained):
-    def method(self) -> Method:
+    def method(self) -> RegistrationMethod:
         """Return the registration."""
         return mind.MIND()
 
 
 class TwoStages(Untrained):
-    def method(self) -> Method:
+    def method(self) -> RegistrationMethod:
         """Return one trained network after the other."""
         return InTurn(self.trained(self.options.first), self.trained(self.options.second))
 
 
 class RefinedByMI(Untrained):
-    def method(self) -> Method:
+    def method(self) -> RegistrationMethod:
         """Return a trained network with mutual information after it."""
         return InTurn(
             self.trained(self.options.first), mutual_information.MutualInformation(threads=self.options.threads)
@@ -79,7 +79,7 @@ class RefinedByMI(Untrained):
 
 
 class Alone(Untrained):
-    def method(self) -> Method:
+    def method(self) -> RegistrationMethod:
         """Return a trained network."""
         return self.trained(self.options.first)
 

@@ -10,8 +10,8 @@ from nnunet_xmodal.files.labels import organ_key
 from nnunet_xmodal.geometry import rigid_transform
 from nnunet_xmodal.geometry.surface import surface_points
 from nnunet_xmodal.tasks.registration.by_network import ByNetwork, InTurn
+from nnunet_xmodal.tasks.registration.method import RegistrationMethod
 from nnunet_xmodal.tasks.registration.perturbations import fixed_perturbations
-from nnunet_xmodal.tasks.registration.registered import Registered
 from nnunet_xmodal.tasks.registration.training_cases import CaseOnGrid
 from nnunet_xmodal.tasks.registration.validation import Starts, measure_case, validate_registration
 
@@ -65,16 +65,24 @@ def case():
     return CaseOnGrid(fixed, moving, LABEL[None], POINTS, torch.tensor(SPACING, dtype=torch.float64), None)
 
 
-def standing_still(fixed, moving, spacing, base):
-    return Registered(base, 0.25)
+class Found(RegistrationMethod):
+    """Finds one matrix from everywhere, or stays where it began, in a time that it says itself."""
+
+    def __init__(self, seconds, matrix=None):
+        self.seconds, self.matrix = seconds, matrix
+
+    def find(self, fixed, moving, spacing, base):
+        return base if self.matrix is None else self.matrix
+
+    def __call__(self, *arguments):
+        return super().__call__(*arguments)._replace(seconds=self.seconds)
 
 
-def perfect(fixed, moving, spacing, base):
-    return Registered(torch.eye(4, dtype=torch.float64), 0.5)
+STANDING_STILL = Found(0.25)
 
 
 def test_a_case_is_the_mean_over_its_starts(case):
-    metrics, starts = measure_case(standing_still, "case", case, Starts((0.0, 20.0), 12, (8.0, 16.0), 3))
+    metrics, starts = measure_case(STANDING_STILL, "case", case, Starts((0.0, 20.0), 12, (8.0, 16.0), 3))
     assert metrics["SRE_mm"] == pytest.approx(metrics["SRE_before_mm"])
     assert metrics["SRE_from_8mm_mm"] == pytest.approx(8, abs=0.01)
     assert metrics["SRE_from_16mm_mm"] == pytest.approx(16, abs=0.01)
@@ -87,7 +95,7 @@ def test_a_case_is_the_mean_over_its_starts(case):
 
 
 def test_a_perfect_method_is_perfect(case):
-    metrics, _ = measure_case(perfect, "case", case, Starts(count=3))
+    metrics, _ = measure_case(Found(0.5, torch.eye(4, dtype=torch.float64)), "case", case, Starts(count=3))
     assert metrics["SRE_mm"] == metrics["translation_error_mm"] == metrics["rotation_error_deg"] == 0
     assert metrics["Dice"] == 1 and metrics["SRE_before_mm"] > 0
 
@@ -114,9 +122,10 @@ def test_all_starts_at_once_are_the_same_as_one_after_the_other(case, fixed_is_l
     assert [len(x) for x in network.read] == [4, 3] and read.amin() == 0 and read.amax() == 1
     network.read.clear()
 
-    def alone(*arguments):
-        return method(*arguments)
+    class Alone(RegistrationMethod):
+        find = staticmethod(method.find)
 
+    alone = Alone()
     alone.fixed_is_label = fixed_is_label
     one_by_one, _ = measure_case(alone, "case", case, starts)
     torch.testing.assert_close(torch.cat(network.read), read)
@@ -146,7 +155,7 @@ class Cases:
 def test_summary_by_the_contract(case, tmp_path, make_dataset_json):
     lines = []
     starts = Starts(count=3, exact=(8.0,), exact_count=2)
-    means = validate_registration(standing_still, Cases(case), make_dataset_json(), tmp_path, starts, lines.append)
+    means = validate_registration(STANDING_STILL, Cases(case), make_dataset_json(), tmp_path, starts, lines.append)
     assert lines == ["predicting one", "predicting two"]
     summary = json.loads((tmp_path / "validation" / "summary.json").read_text())
     assert summary["mean"] == {"(1, 2)": means} and summary["foreground_mean"] == means

@@ -19,11 +19,12 @@ from nnunet_xmodal.networks.attention_reg import AttentionReg
 from nnunet_xmodal.prediction.building import refuse_stock_prediction
 from nnunet_xmodal.tasks.registration.by_network import ByNetwork, network_input
 from nnunet_xmodal.tasks.registration.loader import FixedStartsLoader, RegistrationLoader
+from nnunet_xmodal.tasks.registration.method import RegistrationMethod
 from nnunet_xmodal.tasks.registration.perturbations import random_perturbations
 from nnunet_xmodal.tasks.registration.predictor import RegistrationPredictor
 from nnunet_xmodal.tasks.registration.training_cases import RegistrationCases
 from nnunet_xmodal.tasks.registration.turning_point import matrix_about, turning_point
-from nnunet_xmodal.tasks.registration.validation import Method, Starts, validate_registration
+from nnunet_xmodal.tasks.registration.validation import Starts, validate_registration
 from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
 from nnunet_xmodal.trainers.base.schedule import StepSchedule, one_cycle
 
@@ -204,7 +205,7 @@ class RegistrationTrainer(OwnTaskTrainer):
             *self.ranks,
         )
 
-    def method(self) -> Method:
+    def method(self) -> RegistrationMethod:
         """Return the network as it is now, as a registration like any other."""
         return ByNetwork(
             self.plain_network.eval(),

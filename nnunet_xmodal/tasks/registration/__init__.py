@@ -1,6 +1,6 @@
 """Registrations, classical ones and networks, on the same grids and from the same starts; and what measures them.
 
-Each is a callable `(fixed, moving, spacing, base) → Registered`:
+Each is a `RegistrationMethod`, called as `(fixed, moving, spacing, base) → Registered`:
 
     fixed           (D, H, W)
     moving          (D', H', W') around the same centre, as it is: it is resampled once, by what the method finds. It

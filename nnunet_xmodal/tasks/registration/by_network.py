@@ -1,6 +1,6 @@
 """A registration network as a method like any other, and methods one after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -10,7 +10,6 @@ from torch import nn
 from nnunet_xmodal.datasets.joint_min_max import joint_min_max, label_in_range_of
 from nnunet_xmodal.geometry.warp import warp
 from nnunet_xmodal.tasks.registration.method import RegistrationMethod, Volume
-from nnunet_xmodal.tasks.registration.registered import Registered
 from nnunet_xmodal.tasks.registration.turning_point import matrix_about, turning_point
 
 
@@ -60,14 +59,7 @@ class ByNetwork(RegistrationMethod):
     def of_starts(
         self, fixed: Volume, moving: Volume, spacing: Sequence[float], bases: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Register two images from several starts at once.
-
-        Args:
-            bases: `(K, 4, 4)`.
-
-        Returns:
-            `(K, 4, 4)` float64 on the CPU, and seconds of each, `(K)`: shares of their batch.
-        """
+        """Register two images from several starts at once; seconds are shares of their batch."""
         images = [torch.as_tensor(image).to(self.device, torch.float32)[None, None] for image in (fixed, moving)]
         millimetres = torch.as_tensor(spacing, dtype=torch.float32, device=self.device)
         point = turning_point(fixed.shape, torch.as_tensor(spacing, dtype=torch.float64), self.turns_about_corner)
@@ -84,17 +76,15 @@ class ByNetwork(RegistrationMethod):
         return torch.cat(matrices), torch.tensor(seconds, dtype=torch.float64)
 
 
-class InTurn:
+class InTurn(RegistrationMethod):
     """Methods in turn, each from where the one before ended: two stages, or a network and what refines it."""
 
-    def __init__(self, *methods: Callable[..., Registered]) -> None:
+    def __init__(self, *methods: RegistrationMethod) -> None:
         self.methods = methods
-        self.fixed_is_label = getattr(methods[0], "fixed_is_label", False)
+        self.fixed_is_label = methods[0].fixed_is_label
 
-    def __call__(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: Volume) -> Registered:
-        """Register two images by one method after the other."""
-        seconds = 0.0
+    def find(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: torch.Tensor) -> torch.Tensor:
+        """Return the matrix of the last method."""
         for method in self.methods:
-            base, more = method(fixed, moving, spacing, base)
-            seconds += more
-        return Registered(base, seconds)
+            base = method(fixed, moving, spacing, base).matrix
+        return base

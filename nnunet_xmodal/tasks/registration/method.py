@@ -16,7 +16,13 @@ Volume: TypeAlias = torch.Tensor | np.ndarray
 
 
 class RegistrationMethod(ABC):
-    """A method that finds one matrix, from one start; see the package for the interface."""
+    """A method that finds one matrix, from one start; see the package for the interface.
+
+    Attributes:
+        fixed_is_label: whether it wants the organ's label in the place of the fixed image.
+    """
+
+    fixed_is_label: bool = False
 
     def __call__(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: Volume) -> Registered:
         """Register two images from one start, and take the time.
@@ -32,3 +38,18 @@ class RegistrationMethod(ABC):
     @abstractmethod
     def find(self, fixed: Volume, moving: Volume, spacing: Sequence[float], base: torch.Tensor) -> torch.Tensor:
         """Return moving → fixed, `(4, 4)` float64 on the CPU; `base` is that, too, and the images overlap there."""
+
+    def of_starts(
+        self, fixed: Volume, moving: Volume, spacing: Sequence[float], bases: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Register two images from several starts.
+
+        Args:
+            bases: `(K, 4, 4)`.
+
+        Returns:
+            `(K, 4, 4)` float64 on the CPU, and seconds of each, `(K)`.
+        """
+        found = [self(fixed, moving, spacing, base) for base in bases]
+        matrices, seconds = zip(*found)
+        return torch.stack(matrices), torch.tensor(seconds, dtype=torch.float64)

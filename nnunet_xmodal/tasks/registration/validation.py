@@ -1,7 +1,7 @@
 """One harness for every registration: the same cases, the same starts, the same numbers, network or not."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,10 @@ import torch
 from nnunet_xmodal.evaluation.registration_error import DIRECTIONS, registration_error, warped_dice
 from nnunet_xmodal.evaluation.validation_summary import CaseResult, gather_results, mean_metrics, write_summary
 from nnunet_xmodal.files.labels import organ_key
+from nnunet_xmodal.tasks.registration.method import RegistrationMethod
 from nnunet_xmodal.tasks.registration.perturbations import SRE, fixed_perturbations
-from nnunet_xmodal.tasks.registration.registered import Registered
 from nnunet_xmodal.tasks.registration.training_cases import CaseOnGrid, RegistrationCases
 from nnunet_xmodal.tasks.registration.turning_point import matrix_about
-
-Method = Callable[[torch.Tensor, torch.Tensor, Sequence[float], torch.Tensor], Registered]
-"""`(fixed, moving, spacing, base) → Registered`, see the package."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,10 @@ class Starts:
     about_corner: bool = False
 
 
-def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) -> tuple[dict[str, float], dict]:
+def measure_case(
+    method: RegistrationMethod, name: str, case: CaseOnGrid, starts: Starts
+) -> tuple[dict[str, float], dict]:
     """Register one aligned case from each of its starts and measure what is found.
-
-    A method with an attribute `fixed_is_label` that is true gets the label as fixed image; one with a method
-    `of_starts`, see `ByNetwork`, all starts at once.
 
     Returns:
         Means over the starts: SRE_before_mm; SRE_mm, translation_error_mm, rotation_error_deg and Dice of what is
@@ -69,20 +65,15 @@ def measure_case(method: Method, name: str, case: CaseOnGrid, starts: Starts) ->
 
 
 def _registered(
-    method: Method, case: CaseOnGrid, bases: torch.Tensor
+    method: RegistrationMethod, case: CaseOnGrid, bases: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Matrices found `(K, 4, 4)`, seconds `(K)` and the starts `(K, 4, 4)`; in aligned data base is M(p)."""
-    fixed = case.label[0] if getattr(method, "fixed_is_label", False) else case.fixed[0]
-    arguments = fixed, case.moving[0], case.spacing.tolist()
-    if hasattr(method, "of_starts"):
-        return *method.of_starts(*arguments, bases), bases
-    found = [method(*arguments, base) for base in bases]
-    matrices, seconds = zip(*found)
-    return torch.stack(matrices), torch.tensor(seconds, dtype=torch.float64), bases
+    fixed = case.label[0] if method.fixed_is_label else case.fixed[0]
+    return *method.of_starts(fixed, case.moving[0], case.spacing.tolist(), bases), bases
 
 
 def validate_registration(
-    method: Method,
+    method: RegistrationMethod,
     cases: RegistrationCases,
     dataset_json: dict,
     fold_folder: str | Path,
