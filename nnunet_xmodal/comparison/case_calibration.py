@@ -8,7 +8,7 @@ import numpy as np
 
 from nnunet_xmodal.comparison.case_cache import keep, kept
 from nnunet_xmodal.comparison.case_table import read_label_map
-from nnunet_xmodal.comparison.probabilities import probabilities_on
+from nnunet_xmodal.comparison.probabilities import check_prediction_of, probabilities_on
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.calibration import (
     Reliability,
@@ -29,7 +29,7 @@ class CalibrationTask:
     """One case of one model.
 
     Attributes:
-        probabilities, reference: files.
+        probabilities, prediction, reference: files.
         dataset_json: of the model.
         temperature: that probabilities are measured at.
         target: file that keeps the bins of every label.
@@ -37,6 +37,7 @@ class CalibrationTask:
     """
 
     probabilities: Path
+    prediction: Path
     reference: Path
     dataset_json: dict
     temperature: float
@@ -62,6 +63,8 @@ def measure(task: CalibrationTask) -> str | None:
         probabilities = probabilities_on(
             task.probabilities, task.reference, reference.shape, geometry, task.dataset_json
         )
+        predicted, _ = read_label_map(task.prediction, task.dataset_json)
+        check_prediction_of(task.probabilities, probabilities, task.prediction, predicted, task.dataset_json)
         ignore = ignore_label(task.dataset_json)
         judged = np.ones(reference.shape, bool) if ignore is None else reference != ignore
         masks = {label: np.isin(reference, values) & judged for label, values in labels.items()}

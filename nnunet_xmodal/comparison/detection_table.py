@@ -11,7 +11,7 @@ import pandas as pd
 from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
 from nnunet_xmodal.comparison.case_table import read_label_map, reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
-from nnunet_xmodal.comparison.probabilities import probabilities_file, probabilities_on
+from nnunet_xmodal.comparison.probabilities import check_prediction_of, probabilities_file, probabilities_on
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.detection import (
     DetectedCase,
@@ -28,6 +28,7 @@ _VERSION = 1
 @dataclass(frozen=True)
 class _Task:
     probabilities: Path
+    prediction: Path
     reference: Path
     labels: tuple[str, ...]
     dataset_json: dict
@@ -92,10 +93,11 @@ def check_detectable(models: Sequence[ModelResults], cases: Sequence[str], label
 
 
 def _task(model: ModelResults, case: str, references: Path | None, labels: Sequence[str], cache: CaseCache) -> _Task:
-    file = probabilities_file(model, case, "--detection")
+    file, prediction = probabilities_file(model, case, "--detection")
     reference = reference_file(references, case, model)
-    target = cache.file([file, reference], ["detection", _VERSION, model.dataset_json["labels"], list(labels)])
-    return _Task(file, reference, tuple(labels), model.dataset_json, target)
+    sources = [file, prediction, reference]
+    target = cache.file(sources, ["detection", _VERSION, model.dataset_json["labels"], list(labels)])
+    return _Task(file, prediction, reference, tuple(labels), model.dataset_json, target)
 
 
 def _detect(task: _Task) -> str | None:
@@ -106,6 +108,8 @@ def _detect(task: _Task) -> str | None:
         probabilities = probabilities_on(
             task.probabilities, task.reference, reference.shape, geometry, task.dataset_json
         )
+        predicted, _ = read_label_map(task.prediction, task.dataset_json)
+        check_prediction_of(task.probabilities, probabilities, task.prediction, predicted, task.dataset_json)
         ignore = ignore_label(task.dataset_json)
         found = {}
         for label, channel in zip(task.labels, channels):

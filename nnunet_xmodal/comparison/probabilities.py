@@ -7,18 +7,20 @@ import numpy as np
 
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.detection import probability_channel, read_probabilities
+from nnunet_xmodal.evaluation.detection import probability_channel, read_probabilities, written_values
 from nnunet_xmodal.files.images import nnunet_reader
-from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.files.labels import foreground, has_regions
 from nnunet_xmodal.files.nifti import is_nifti
 from nnunet_xmodal.geometry.orientation import code_of, turned
 
 _TURNS_TO = "RAS"
 """Of nnU-Net's readers …WithReorient; its `.npz` stay so, and label maps are read as they are stored."""
+_MOST_DIFFERING = 0.01
+"""Of the labelled voxels; files of one prediction differ where two probabilities are equal, to what a file holds."""
 
 
-def probabilities_file(model: ModelResults, case: str, flag: str) -> Path:
-    """Return the file of a case's probabilities, beside its prediction.
+def probabilities_file(model: ModelResults, case: str, flag: str) -> tuple[Path, Path]:
+    """Return the file of a case's probabilities, and the prediction that it lies beside.
 
     Args:
         flag: that asks for them, for the sentence.
@@ -32,7 +34,7 @@ def probabilities_file(model: ModelResults, case: str, flag: str) -> Path:
     file = prediction.with_name(f"{case}.npz")
     if not file.is_file():
         raise XModalError(f"{file} is missing: {flag} needs probabilities, validate again with --val --npz.")
-    return file
+    return file, prediction
 
 
 def probabilities_on(
@@ -60,3 +62,37 @@ def probabilities_on(
             f"{label_map}: validate again with --val --npz, or predict again with --save_probabilities."
         )
     return probabilities
+
+
+def check_prediction_of(
+    file: Path, probabilities: np.ndarray, prediction: Path, predicted: np.ndarray, dataset_json: dict
+) -> None:
+    """Check that a segmentation is what these probabilities say: an earlier validation may have left them behind.
+
+    Where a voxel has a label, its probability is the largest one, or with regions more than one half. Voxels that
+    postprocessing took a label from say nothing.
+
+    Args:
+        file, prediction: which both come from.
+        probabilities: `(channels, z, y, x)`, of `probabilities_on`.
+        predicted: label map `(z, y, x)`, or `(y, x)` of one slice.
+
+    Raises:
+        XModalError: where more than a hundredth of the labelled voxels has another label.
+    """
+    predicted = predicted.reshape(-1, *predicted.shape[-2:])
+    largest = None if has_regions(dataset_json) else probabilities.argmax(0)
+    labelled = differing = 0
+    for channel, value in enumerate(written_values(dataset_json)):
+        here = predicted == value
+        if value == 0 or not here.any():
+            continue
+        says_so = probabilities[channel] > 0.5 if largest is None else largest == channel
+        labelled += int(here.sum())
+        differing += int((here & ~says_so).sum())
+    if differing > _MOST_DIFFERING * labelled:
+        raise XModalError(
+            f"{file} is of another prediction than {prediction.name}, {differing / labelled:.0%} of whose labelled "
+            "voxels have another label in it: validate again with --val --npz, or predict again with "
+            "--save_probabilities."
+        )

@@ -20,11 +20,15 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.bounding_box import bounding_box
+
+if TYPE_CHECKING:
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 MIN_OVERLAP_IOU = 0.1
 
@@ -181,13 +185,23 @@ def probability_channel(dataset_json: Mapping, label: str) -> int:
 
     With labels, channel 0 is the background; with regions there is no channel for it.
     """
-    from nnunetv2.utilities.label_handling.label_handling import LabelManager
-
-    manager = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
+    manager = _label_manager(dataset_json)
     values = dataset_json["labels"][label]
     if manager.has_regions:
         return manager.foreground_regions.index(tuple(values) if isinstance(values, list) else values)
     return manager.all_labels.index(int(np.squeeze(values)))
+
+
+def written_values(dataset_json: Mapping) -> list[int]:
+    """Return the value that nnU-Net writes into a label map for each channel of its probabilities."""
+    manager = _label_manager(dataset_json)
+    return list(manager.regions_class_order if manager.has_regions else manager.all_labels)
+
+
+def _label_manager(dataset_json: Mapping) -> "LabelManager":
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    return LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
 
 
 def _picai() -> tuple[Callable, type, Callable]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_xmodal.comparison.case_table import read_label_map
-from nnunet_xmodal.comparison.probabilities import probabilities_on
+from nnunet_xmodal.comparison.probabilities import check_prediction_of, probabilities_on
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.evaluation.detection import probability_channel
 from nnunet_xmodal.files.images import read_image
@@ -45,7 +45,8 @@ def panels_of(files: CaseFiles, dataset_json: dict) -> list[Panel]:
 
     Raises:
         XModalError: for files that cannot be read in full, hold a label that dataset.json does not name, or
-            probabilities of another grid than their label map's, and for more panels than a browser draws.
+            probabilities of another grid or prediction than their label map's, and for more panels than a browser
+            draws.
     """
     of_probabilities = len(files.probabilities) * len(foreground(dataset_json))
     check_number(len(files.images) + len(files.label_maps) + of_probabilities + len(files.maps), files.case)
@@ -78,6 +79,7 @@ def _label_maps(files: CaseFiles, dataset_json: dict, ground: Sequence[Layer]) -
             continue
         shape = label_map.reshape(-1, *label_map.shape[-2:]).shape
         probabilities = probabilities_on(files.probabilities[title], file, shape, geometry, dataset_json)
+        check_prediction_of(files.probabilities[title], probabilities, file, label_map, dataset_json)
         for label in foreground(dataset_json):
             volume = probabilities[probability_channel(dataset_json, label)].astype(np.float32)
             layer = _heat(nifti_bytes(volume.reshape(label_map.shape), geometry), (_LEAST_PROBABILITY, 1.0))

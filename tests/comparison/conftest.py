@@ -38,6 +38,8 @@ def balls(radius: float, core: float, shape=(10, 24, 28)) -> np.ndarray:
 class Results:
     """nnU-Net's folders of a dataset with references, and models added to them."""
 
+    write_label_map = staticmethod(write_label_map)
+
     def __init__(self, root: Path):
         self.root = root
         self.dataset_json = {

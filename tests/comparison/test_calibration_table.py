@@ -38,6 +38,8 @@ def add(results):
                 logits = sharpness * (np.where(truth == is_right, 1, -1) * strength + np.log(share / (1 - share)))
                 p = 1 / (1 + np.exp(-logits))
                 np.savez(file.with_name(f"{file.name[:-7]}.npz"), probabilities=p.astype(np.float32))
+                results.write_label_map(np.where(p[1] > 0.5, 2, p[0] > 0.5), file)
+            results.summarise(trainer, fold)
         return folder
 
     return add

@@ -19,6 +19,8 @@ def add_probabilities(results, trainer: str, confident: bool) -> None:
                 array = np.roll(array, 12, axis=2)
             regions = np.stack([array > 0, array == 2]).astype(np.float32)  # 2 z y x
             np.savez(file.with_name(file.name.replace(".nii.gz", ".npz")), probabilities=0.9 * regions)
+            results.write_label_map(array, file)
+        results.summarise(trainer, fold)
 
 
 def test_right_probabilities_find_every_lesion_and_wrong_ones_none(results, tmp_path):

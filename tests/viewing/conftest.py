@@ -33,9 +33,10 @@ def folders(tmp_path):
             noise = rng.normal(0, 20, label_map.shape)
             add("imagesTs", f"{case}_{channel:04d}", (100.0 * label_map * (-1) ** channel + noise).astype(np.int16))
         add("labelsTs", case, label_map)
-        add("predicted", case, np.roll(label_map, 2, axis=2))
+        predicted = np.roll(label_map, 2, axis=2)
+        add("predicted", case, predicted)
         add("maps", f"{case}_stream0_level2", rng.random(label_map.shape, dtype=np.float32) * label_map)
-        probabilities = np.stack([label_map == value for value in range(3)]).astype(np.float16)
+        probabilities = np.stack([predicted == value for value in range(3)]).astype(np.float16)
         np.savez_compressed(tmp_path / "predicted" / f"{case}.npz", probabilities=probabilities)
     content = {"channel_names": {"0": "T2W", "1": "ADC"}, "labels": LABELS, "file_ending": ".nii.gz", "numTraining": 2}
     (tmp_path / "dataset.json").write_text(json.dumps(content))

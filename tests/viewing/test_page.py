@@ -70,7 +70,8 @@ def test_everything_of_a_case_is_in_its_page_once(folders):
     assert reference[0]["data"] == shown["panels"][0]["layers"][0]["data"]
     np.testing.assert_array_equal(np.asarray(volumes[reference[1]["data"]].dataobj).T, folders.label_map)
     lesion = volumes[shown["panels"][5]["layers"][1]["data"]]
-    np.testing.assert_array_equal(np.asarray(lesion.dataobj).T, folders.label_map == 2)
+    predicted = np.asarray(volumes[shown["panels"][3]["layers"][1]["data"]].dataobj).T
+    np.testing.assert_array_equal(np.asarray(lesion.dataobj).T, predicted == 2)
     assert reference[1]["colours"]["names"] == ["", "organ", "lesion", "ignore"]
     assert reference[1]["colours"]["rgba"][3::4] == [0, 255, 255, 255]
 
@@ -199,6 +200,13 @@ def test_without_the_viewer_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setattr(niivue, "find_spec", lambda name: None)
     with pytest.raises(XModalError, match=r'pip install "nnunet-xmodal\[viewer\]"'):
         niivue.widget()
+
+
+def test_probabilities_of_another_prediction_are_refused(folders):
+    file = folders.root / "predicted" / "anna.npz"
+    np.savez_compressed(file, probabilities=np.stack([folders.label_map == value for value in range(3)]))
+    with pytest.raises(XModalError, match=r"anna\.npz is of another prediction than anna\.nii\.gz"):
+        ask(folders, "anna", labels=[str(folders.root / "predicted")], probabilities=True)
 
 
 def test_probabilities_of_another_grid_are_refused(folders):
