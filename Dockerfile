@@ -1,6 +1,6 @@
 # CPU:  docker build -t nnunet-xmodal .
 # CUDA: docker build -t nnunet-xmodal:cuda --build-arg TORCH=https://download.pytorch.org/whl/cu126 .
-# docker run --rm --shm-size 8g [--gpus all] -v "$PWD:/data" nnunet-xmodal nnUNetXModal_demo -o /data/demo
+# docker run --rm --shm-size 8g [--gpus all] -v "$PWD:/data" nnunet-xmodal nnUNetXModal_demo --folder /data/demo
 FROM debian:bookworm-slim
 ARG TORCH=https://download.pytorch.org/whl/cpu
 RUN apt-get update \

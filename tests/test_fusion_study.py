@@ -82,6 +82,19 @@ def test_the_ranking_has_the_best_first_and_gains_over_trainings():
         ranking(pd.concat([of_cases, of_cases.assign(regime="shifted")]), trainings)
 
 
+def test_the_published_ranking_is_that_of_the_published_results():
+    from fusion_analysis import read_results, read_trainings
+    from fusion_ranking import ranking
+
+    file = Path(__file__).parents[1] / "documentation" / "results" / "fusion_rivals.csv"
+    page = file.with_suffix(".md").read_text(encoding="utf-8")
+    table = ranking(read_results(file), read_trainings(file))
+    assert len(table) == 18
+    for place, row in enumerate(table.itertuples(), start=1):
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {place} |")]
+        assert row.method in line and f"| {row.Dice:.1f} ± {row.SD:.1f} | {row.folds} |" in line
+
+
 def test_too_few_cases_for_a_regime_are_an_error():
     from fusion_phantoms import REGIMES, folds_of
 

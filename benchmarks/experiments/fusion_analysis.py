@@ -55,8 +55,10 @@ def read_trainings(root: Path) -> pd.DataFrame:
     Columns: regime, seed, fold, method, steps, Dice (mean over cases), training_seconds, parameters, and of attention
     maps at the end of training: corners (share that peaks in one), foreground_mass (median, 1 = uniform), correlation
     (of the pairs), correlation_at_start, alive; NaN for one encoder. And losses, of the training by epoch, which say
-    whether it was still falling.
+    whether it was still falling. If `root` is a table of Dice, read that of its trainings, which lies beside it.
     """
+    if root.is_file():
+        return pd.read_csv(root.with_name(f"{root.stem}_trainings.csv"))
     rows = []
     for file in _result_files(root):
         result = json.loads(file.read_text())
@@ -184,7 +186,7 @@ def report(results: pd.DataFrame, choose: Sequence[int], confirm: Sequence[int])
     if np.isfinite(noise):
         pairs = np.ceil((1.96 * noise) ** 2)
         parts.append(
-            f"Two trainings of {BASELINE} differ by {noise:.1f} points (root mean square over regimes and seeds). For "
+            f"Two trainings of {BASELINE} differ by {noise:.1f} points (root mean square over the pairs). For "
             f"an interval of ±1 point in one regime that alone takes {pairs:.0f} pairs of trainings."
         )
     for title, seeds in (("Choice", choose), ("Confirmation", confirm)):
