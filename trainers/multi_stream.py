@@ -1,15 +1,10 @@
 """The paper's Baseline: one encoder per stream, concatenated (Zhang et al., 2020, Sec. IV-C)."""
 
-import json
-import os
-
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
-from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.presence import missing_of
-from nnunet_xmodal.files.atomic import write_json
 from nnunet_xmodal.losses.attention_distillation import AttentionDistillationLoss
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
@@ -18,12 +13,13 @@ from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
+from nnunet_xmodal.tasks.segmentation.attention_log import add_to_log, sentence
 from nnunet_xmodal.tasks.segmentation.attention_places import is_alive
 from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, distillation_report, symmetric_kl_of_tiles
+from nnunet_xmodal.tasks.segmentation.whole_samples import whole_samples
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 _SAMPLES = 4  # whose median is reported: single ones differ by a factor of ten at the start
-_MOST_BATCHES = 25  # in which samples with all streams are looked for, where some cases lack one
 
 
 class nnUNetTrainerMultiStream(XModalTrainer):
@@ -106,21 +102,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
         self._report_attention("end", samples)
 
     def _samples(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Four training samples with all streams, of as many batches as that takes, and their targets from fine to
-        coarse; fewer where such cases are rare.
-        """
-        data: list[torch.Tensor] = []
-        levels: list[list[torch.Tensor]] = []
-        for _ in range(_MOST_BATCHES):
-            batch = next(self.dataloader_train)
-            check_batch(batch)
-            whole = [number for number, case in enumerate(batch["keys"]) if case not in self.missing]
-            target = batch["target"] if isinstance(batch["target"], list) else [batch["target"]]
-            data.append(batch["data"][whole])
-            levels.append([level[whole] for level in target])
-            if sum(map(len, data)) >= _SAMPLES:
-                break
-        return torch.cat(data)[:_SAMPLES], [torch.cat(level)[:_SAMPLES] for level in zip(*levels)]
+        return whole_samples(self.dataloader_train, self.missing, _SAMPLES)
 
     def foreground(self, target: torch.Tensor) -> torch.Tensor:
         """Tell where there is something to segment, `(B, 1 or regions, *spatial)` → bool `(B, *spatial)`."""
@@ -149,20 +131,12 @@ class nnUNetTrainerMultiStream(XModalTrainer):
             return
         if self.local_rank != 0:
             return
-        known = self._write_attention({when: report})
+        known = add_to_log(self.output_folder, {when: report})
         if when == "end":
             alive = is_alive(known.get("start", {}), report)
-            self._write_attention({"alive": alive})
+            add_to_log(self.output_folder, {"alive": alive})
             self.print_to_log_file(f"Attention is alive: {'not known' if alive is None else alive}")
-        self.print_to_log_file(
-            f"Attention at the {when} of training: alpha*L_CSAD {report['alpha_L_CSAD']:.4g}, its gradient in the "
-            f"streams {_printed(report['gradient_ratio'])} of the segmentation loss's, symmetric KL "
-            f"{report['symmetric_kl']:.4g}, correlation {_printed(report['correlation'])}; from fine to coarse: "
-            + "; ".join(
-                f"{what.replace('_', ' ')} {_printed(report[what])}"
-                for what in ("effective_support", "peaks_in_a_corner", "foreground_mass")
-            )
-        )
+        self.print_to_log_file(sentence(when, report))
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does, and report the attention maps."""
@@ -192,25 +166,5 @@ class nnUNetTrainerMultiStream(XModalTrainer):
             for case in val_keys
         }
         mean = sum(per_case.values()) / len(per_case)
-        self._write_attention({"validation": {"symmetric_kl": mean, "symmetric_kl_per_case": per_case}})
+        add_to_log(self.output_folder, {"validation": {"symmetric_kl": mean, "symmetric_kl_per_case": per_case}})
         self.print_to_log_file(f"Symmetric KL of the attention maps on the validation cases: {mean:.5g}")
-
-    def _write_attention(self, entry: dict) -> dict:
-        """Adds to the file, and returns what it holds now."""
-        path = os.path.join(self.output_folder, "attention.json")
-        known = {}
-        if os.path.isfile(path):
-            with open(path, encoding="utf-8") as file:
-                known = json.load(file)
-        known.update(entry)
-        write_json(known, path)
-        return known
-
-
-def _printed(value: float | list | None) -> str:
-    """With three digits, streams apart by a bar."""
-    if value is None:
-        return "?"
-    if not isinstance(value, list):
-        return f"{value:.3g}"
-    return (" | " if isinstance(value[0], list) else " ").join(map(_printed, value))
