@@ -38,7 +38,7 @@ def explain(request: ExplanationRequest) -> None:
             raise XModalError(f"models of {named.trainer} do not segment: nnUNetXModal_explain explains segmentations.")
         predictor = kind.from_request(named)
         check_input_folder(named.images)
-        predictor.check(named, model)
+        predictor.prepare(named, model)
         predictor.load(named, model)
         predictor.follow_axes(named, model)
         if ATTENTION in request.what:

@@ -164,7 +164,7 @@ class Model:
         predictor.dataset_json = {**self.dataset_json, "file_ending": _ENDING}
         with trusting(request.trust), redirect_stdout(StringIO()):
             predictor.take_options(request)
-            predictor.check(request, self._folder)
+            predictor.prepare(request, self._folder)
             predictor.follow_axes(request, self._folder)
             predictor.predict_folder(request)
         return predictor.read_result(_CASE, request.output)

@@ -47,7 +47,7 @@ def predict_cases(request: PredictionRequest, model: Path, file_ending: str | No
     """
     predictor = predictor_class(request.trainer).from_request(request)
     check_input_folder(request.images)
-    predictor.check(request, model)
+    predictor.prepare(request, model)
     predictor.load(request, model)
     if file_ending is not None:
         predictor.dataset_json = {**predictor.dataset_json, "file_ending": file_ending}

@@ -116,10 +116,10 @@ def tie_workers(ignore_interrupts: bool = False) -> None:
 
 
 @contextmanager
-def tied_workers(ignore_interrupts: bool = True) -> Iterator[None]:
+def tied_workers() -> Iterator[None]:
     """Let all that multiprocessing starts within end with this process; see `tie_workers`."""
     before = BaseProcess.start
-    tie_workers(ignore_interrupts)
+    tie_workers(ignore_interrupts=True)
     try:
         yield
     finally:

@@ -11,6 +11,20 @@ from nnunetv2.paths import nnUNet_preprocessed
 
 from nnunet_xmodal.files.atomic import write_atomically
 
+SMALLEST_BATCH = 2
+"""Batch norm knows no variance of one."""
+
+
+def fitting_batch(planner: ExperimentPlanner, feature_map_size: int, largest: int) -> int:
+    """Return how many samples of a 3D network fit by nnU-Net's own reference, between `SMALLEST_BATCH` and `largest`.
+
+    Args:
+        feature_map_size: numbers in the outputs of the network's convolutions for one sample.
+    """
+    numbers = planner.UNet_reference_val_3d * planner.UNet_reference_val_corresp_bs_3d
+    fitting = numbers * planner.UNet_vram_target_GB / planner.UNet_reference_val_corresp_GB / feature_map_size
+    return max(SMALLEST_BATCH, min(largest, int(fitting)))
+
 
 def plans_with(
     planner: ExperimentPlanner, configurations: Mapping[str, dict], shapes: np.ndarray, spacings: np.ndarray

@@ -15,7 +15,7 @@ from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground, ignore_label, inside
 from nnunet_xmodal.networks.qsm_unet import WIDTHS, QSMUNet
 from nnunet_xmodal.physics.measured_field import MeasuredField
-from nnunet_xmodal.planners.own_configuration import configuration_with
+from nnunet_xmodal.planners.own_configuration import SMALLEST_BATCH, configuration_with, fitting_batch
 from nnunet_xmodal.planners.unchanged_images import UnchangedImages
 from nnunet_xmodal.tasks.reconstruction.checks import check_not_empty, first_fault
 
@@ -24,7 +24,6 @@ PATCH = (32, 64, 64)
 
 _FIELD_OPTIONS = ("field_unit", "B0", "TE", "b0_direction")
 _BATCH_SIZE = 16
-_SMALLEST_BATCH = 2
 _DIVISOR = 2 ** (len(WIDTHS) - 1)  # of the backbone's patch, along every axis
 
 
@@ -196,9 +195,7 @@ class ReconstructionPlanner(UnchangedImages):
         """Return how many samples fit by nnU-Net's own reference, at most the paper's sixteen."""
         with torch.device("meta"):
             size = QSMUNet().compute_conv_feature_map_size(list(patch))
-        numbers = self.UNet_reference_val_3d * self.UNet_reference_val_corresp_bs_3d
-        fitting = numbers * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB / size
-        return max(_SMALLEST_BATCH, min(_BATCH_SIZE, int(fitting)))
+        return fitting_batch(self, size, _BATCH_SIZE)
 
     def plan_experiment(self) -> dict:
         """Write the plans, and dataset.json beside them.
@@ -268,5 +265,5 @@ class ReconstructionUNetPlanner(ReconstructionPlanner):
             )
         return plan | {
             "median_image_size_in_voxels": list(median_shape),
-            "batch_size": max(_SMALLEST_BATCH, min(_BATCH_SIZE, plan["batch_size"])),
+            "batch_size": max(SMALLEST_BATCH, min(_BATCH_SIZE, plan["batch_size"])),
         }

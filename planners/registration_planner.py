@@ -12,9 +12,9 @@ from nnunet_xmodal.datasets.checks import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
-from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.files.labels import foreground, organ_values
 from nnunet_xmodal.networks.attention_reg import AttentionReg
-from nnunet_xmodal.planners.own_configuration import configuration_with, copy_dataset_json, plans_with
+from nnunet_xmodal.planners.own_configuration import configuration_with, copy_dataset_json, fitting_batch, plans_with
 from nnunet_xmodal.planners.unchanged_images import UnchangedImages
 
 GRID = (32, 96, 96)
@@ -22,7 +22,6 @@ GRID = (32, 96, 96)
 
 _MARGIN = 0.3  # of the bounding box, per side
 _BATCH_SIZE = 8
-_SMALLEST_BATCH = 2  # batch norm knows no variance of one
 
 
 class RegistrationPlanner(UnchangedImages):
@@ -75,7 +74,7 @@ class RegistrationPlanner(UnchangedImages):
                 _check_shows_something(read_image(file, dataset_json, is_label=False)[0], file)
             assert case.label is not None  # this planner needs every label
             label, geometry = read_image(case.label, dataset_json, is_label=True)
-            _extent(case.name, case.label, label[0], geometry["spacing"], _organ(dataset_json))
+            _extent(case.name, case.label, label[0], geometry["spacing"], organ_values(dataset_json))
 
     def determine_fullres_target_spacing(self) -> np.ndarray:
         """Return the mm along z, y, x; see the class. Prints what does not fit if the user chose it otherwise."""
@@ -108,7 +107,7 @@ class RegistrationPlanner(UnchangedImages):
         reader = self.determine_reader_writer()()
         for case, files in self.dataset.items():
             label, properties = reader.read_seg(files["label"])
-            yield case, _extent(case, files["label"], label[0], properties["spacing"], _organ(self.dataset_json))
+            yield case, _extent(case, files["label"], label[0], properties["spacing"], organ_values(self.dataset_json))
 
     def _smallest_image(self) -> np.ndarray:
         shapes, spacings = (np.array(self.dataset_fingerprint[key]) for key in ("shapes_after_crop", "spacings"))
@@ -116,9 +115,7 @@ class RegistrationPlanner(UnchangedImages):
 
     def batch_size(self) -> int:
         """Return how many samples fit by nnU-Net's own reference, at most the paper's eight."""
-        numbers = self.UNet_reference_val_3d * self.UNet_reference_val_corresp_bs_3d
-        fitting = numbers * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB / self.feature_map_size
-        return max(_SMALLEST_BATCH, min(_BATCH_SIZE, int(fitting)))
+        return fitting_batch(self, self.feature_map_size, _BATCH_SIZE)
 
     def plan_experiment(self) -> dict:
         """Write the plans, and dataset.json beside them."""
@@ -145,11 +142,6 @@ class RegistrationPlanner(UnchangedImages):
 def _checked_feature_map_size(grid: Sequence[int]) -> int:
     with torch.device("meta"):
         return AttentionReg(grid).compute_conv_feature_map_size(list(grid))
-
-
-def _organ(dataset_json: dict) -> list[int]:
-    """The values that are the organ: all labels together."""
-    return sorted({value for label in foreground(dataset_json).values() for value in label})
 
 
 def _check_dataset_json(dataset_json: dict) -> None:

@@ -14,7 +14,7 @@ from nnunet_xmodal.networks.stream_grouping import check_several_streams
 from nnunet_xmodal.networks.unet_plan import UNetPlan
 from nnunet_xmodal.prediction.tiles import tiles_of
 from nnunet_xmodal.tasks.segmentation.attention_log import add_to_log, sentence
-from nnunet_xmodal.tasks.segmentation.attention_places import is_alive
+from nnunet_xmodal.tasks.segmentation.attention_places import attention_is_alive
 from nnunet_xmodal.tasks.segmentation.attention_report import WeighedLosses, distillation_report, symmetric_kl_of_tiles
 from nnunet_xmodal.tasks.segmentation.whole_samples import whole_samples
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
@@ -133,7 +133,7 @@ class nnUNetTrainerMultiStream(XModalTrainer):
             return
         known = add_to_log(self.output_folder, {when: report})
         if when == "end":
-            alive = is_alive(known.get("start", {}), report)
+            alive = attention_is_alive(known.get("start", {}), report)
             add_to_log(self.output_folder, {"alive": alive})
             self.print_to_log_file(f"Attention is alive: {'not known' if alive is None else alive}")
         self.print_to_log_file(sentence(when, report))

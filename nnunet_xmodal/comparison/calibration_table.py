@@ -191,11 +191,12 @@ def _measured(request: CalibrationRequest, temperatures: Mapping[tuple[str, str]
 
 def _task(request: CalibrationRequest, model: ModelResults, case: str, temperature: float) -> CalibrationTask:
     file, prediction = probabilities_file(model, case, "--calibration")
-    sources = [file, prediction, reference_file(request.references, case, model)]
+    reference = reference_file(request.references, case, model)
+    sources = [file, prediction, reference]
     key = ["calibration", _VERSION, BINS, model.dataset_json["labels"]]
     target = request.cache.file(sources, [*key, round(temperature, 6)])
     curve = request.cache.file(sources, [*key, CURVE, len(TEMPERATURES)]) if request.temperature else None
-    return CalibrationTask(*sources, model.dataset_json, temperature, target, curve)
+    return CalibrationTask(file, prediction, reference, model.dataset_json, temperature, target, curve)
 
 
 def _temperatures(request: CalibrationRequest, model: ModelResults) -> tuple[float, dict[str, float]]:

@@ -38,15 +38,19 @@ def inside(labels: Labels, ignore: int | None) -> Labels:
     return foreground if ignore is None else foreground & (labels != ignore)
 
 
+def organ_values(dataset_json: Mapping) -> list[int]:
+    """Return the values of the one organ that all labels together are, sorted."""
+    return sorted({value for label in foreground(dataset_json).values() for value in label})
+
+
 def whole_image_key(dataset_json: Mapping) -> str:
     """Return the key in a `summary.json` of results about whole images: the region of all values, with background."""
-    values = {value for label in foreground(dataset_json).values() for value in label}
-    return str((0, *sorted(values)))
+    return str((0, *organ_values(dataset_json)))
 
 
 def organ_key(dataset_json: Mapping) -> str:
     """Return the key in a `summary.json` of the one organ that all labels together are: its number, or all numbers."""
-    values = sorted({value for label in foreground(dataset_json).values() for value in label})
+    values = organ_values(dataset_json)
     return str(values[0]) if len(values) == 1 else str(tuple(values))
 
 

@@ -14,11 +14,8 @@ from nnunet_xmodal.files.scan import read_whole
 _LARGEST_RATIO = 20  # of the extents of two images of one organ
 
 
-def read_volume(file: Path, dataset_json: dict) -> sitk.Image:
+def read_volume(file: Path) -> sitk.Image:
     """Read a volume of at least two voxels along each axis, in the pixel type of the file.
-
-    Args:
-        dataset_json: of the model; registration wants nnU-Net to read with ITK, as here, whatever it names.
 
     Raises:
         XModalError: for a file that cannot be read in full, holds NaN or infinity, is no volume of one channel, or has

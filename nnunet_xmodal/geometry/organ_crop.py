@@ -48,13 +48,12 @@ def crop(image: sitk.Image, box: Box) -> sitk.Image:
     return sitk.RegionOfInterest(image, box.size, box.start)
 
 
-def paste_back(cropped: sitk.Image, full: sitk.Image, outside: float = 0.0) -> sitk.Image:
-    """Put an image back on the grid that it was cut out of, by its physical position.
+def paste_back(cropped: sitk.Image, full: sitk.Image) -> sitk.Image:
+    """Put an image back on the grid that it was cut out of, by its physical position, with 0 around it.
 
     Args:
         cropped: a prediction, or anything on the grid of a cropped image.
         full: gives the grid; its voxels do not matter.
-        outside: value everywhere else.
 
     Returns:
         In the pixel type of `cropped`; voxels are copied, not interpolated.
@@ -71,8 +70,7 @@ def paste_back(cropped: sitk.Image, full: sitk.Image, outside: float = 0.0) -> s
         raise XModalError("the cropped image does not lie on voxels of the full one: give the one it was cut out of.")
     if (start < 0).any() or (start + cropped.GetSize() > np.array(full.GetSize())).any():
         raise XModalError("the cropped image reaches beyond the full one: give the one it was cut out of.")
-    canvas = sitk.Image(full.GetSize(), cropped.GetPixelID()) + outside
-    canvas = sitk.Cast(canvas, cropped.GetPixelID())
+    canvas = sitk.Image(full.GetSize(), cropped.GetPixelID())
     canvas.CopyInformation(full)
     return sitk.Paste(canvas, cropped, cropped.GetSize(), [0, 0, 0], start.tolist())
 

@@ -76,7 +76,7 @@ def organ_phantom(rng: np.random.Generator, contrast: str = "ct", shape: Sequenc
         )
     spacing = spacing_of(shape)
     mm = millimetres_from_centre(shape, spacing).astype(np.float32)  # 3 z y x
-    tissue, label = _anatomy(rng, mm, spacing)
+    tissue, label = _anatomy(rng, mm)
     return OrganPhantom(_acquired(rng, tissue, contrast, spacing), label)
 
 
@@ -131,7 +131,7 @@ class _Scene:
         self.label[mask] = LABELS[label] if label else 0
 
 
-def _anatomy(rng: np.random.Generator, mm: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _anatomy(rng: np.random.Generator, mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index of the tissue at every voxel, and the labels."""
     scene = _Scene(rng, mm)
     flat = scene.mm * np.array((0.02, 1, 1), np.float32)[:, None, None, None]  # the trunk goes on beyond the scan

@@ -97,8 +97,8 @@ class GuardedPredictor(nnUNetPredictor):
         """
         self.options = read_options(self.options_class, request.options, request.trainer)
 
-    def check(self, request: PredictionRequest, model: Path) -> None:
-        """Check what can be checked before the model is loaded.
+    def prepare(self, request: PredictionRequest, model: Path) -> None:
+        """Check a request, and read what the model's folder says, before the model is loaded.
 
         Raises:
             XModalError: for what does not fit the model.

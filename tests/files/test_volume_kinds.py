@@ -49,7 +49,7 @@ def readers(file, description):
     return [
         lambda: check_cases(training_cases(file.parents[1], description), description, progress=False),
         lambda: read_volume_file(file),
-        lambda: read_volume(file, description),
+        lambda: read_volume(file),
     ]
 
 

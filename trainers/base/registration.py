@@ -12,7 +12,7 @@ from nnunet_xmodal.datasets.background_loading import Augmenter, started
 from nnunet_xmodal.datasets.batch_check import check_batch
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.files.labels import organ_values
 from nnunet_xmodal.geometry.surface import sre
 from nnunet_xmodal.losses.surface_displacement import SurfaceDisplacement
 from nnunet_xmodal.networks.attention_reg import AttentionReg
@@ -111,10 +111,11 @@ class RegistrationTrainer(OwnTaskTrainer):
 
     def cases_on_grid(self, dataset: nnUNetBaseDataset) -> RegistrationCases:
         """Return the cases of a dataset, cut to the grid of the plans."""
-        labels = {value for label in foreground(self.dataset_json).values() for value in label}
         grid = self.configuration_manager.configuration["architecture"]["arch_kwargs"]["grid"]
         farthest = max(self.sre_range[1], *self.exact_starts)
-        return RegistrationCases(dataset, self.plans_manager.transpose_forward, grid, sorted(labels), farthest)
+        return RegistrationCases(
+            dataset, self.plans_manager.transpose_forward, grid, organ_values(self.dataset_json), farthest
+        )
 
     def get_dataloaders(self) -> tuple[Augmenter, FixedStartsLoader]:
         """Return random cases in the background; the validation's few grids stay in memory."""

@@ -23,7 +23,7 @@ class CasePanels:
     Attributes:
         name: stands beside the row.
         channels: title → intensities.
-        truth: labels, or None where nobody has drawn them.
+        truth: labels.
         predictions: trainer → labels.
         dice: trainer → Dice of the whole case's foreground, as a fraction, or None.
         aspect: height of a pixel over its width.
@@ -31,7 +31,7 @@ class CasePanels:
 
     name: str
     channels: Mapping[str, np.ndarray]
-    truth: np.ndarray | None
+    truth: np.ndarray
     predictions: Mapping[str, np.ndarray]
     dice: Mapping[str, float | None] = field(default_factory=dict)
     aspect: float = 1.0
@@ -46,10 +46,8 @@ def clearest_slice(truth: np.ndarray | None, *predictions: np.ndarray) -> int:
     return len(predictions[0]) // 2
 
 
-def foreground_dice(prediction: np.ndarray, truth: np.ndarray | None) -> float | None:
-    """Return the Dice of everything that is not background; None without truth, or where both are empty."""
-    if truth is None:
-        return None
+def foreground_dice(prediction: np.ndarray, truth: np.ndarray) -> float | None:
+    """Return the Dice of everything that is not background; None where both are empty."""
     predicted, true = prediction > 0, truth > 0
     size = predicted.sum() + true.sum()
     return float(2 * (predicted & true).sum() / size) if size else None
@@ -116,10 +114,9 @@ def _image(axis: Axes, image: np.ndarray, aspect: float) -> None:
     axis.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
 
 
-def _contour(axis: Axes, labels: np.ndarray | None, colour: str) -> None:
-    if labels is not None:
-        for value in np.unique(labels[labels > 0]):
-            axis.contour(labels == value, levels=[0.5], colors=colour, linewidths=1.1)
+def _contour(axis: Axes, labels: np.ndarray, colour: str) -> None:
+    for value in np.unique(labels[labels > 0]):
+        axis.contour(labels == value, levels=[0.5], colors=colour, linewidths=1.1)
 
 
 def _title(axis: Axes, text: str, show: bool) -> None:

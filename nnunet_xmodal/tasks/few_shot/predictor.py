@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 from tqdm import tqdm
 
@@ -138,7 +137,7 @@ class FewShotPredictor(WholeFilesPredictor):
         check_cases(cases, own, 1, progress, doing=f"Checking {len(cases)} support cases")
         dataset_json = {**own, "file_ending": self.dataset_json["file_ending"]}
         label_manager = self.plans_manager.get_label_manager(dataset_json)
-        dataset = _Preprocessed(self, own, label_manager, cases, progress)
+        dataset = _Preprocessed(self, own, cases, progress)
         old: PrototypeNetwork = unwrapped(self.network)
         labels = labels_to_segment(label_manager)
         network = PrototypeNetwork(
@@ -226,14 +225,7 @@ class _AtSlice(nn.Module):
 class _Preprocessed:
     """Support cases as the plans preprocess them, in memory, with as much of nnU-Net's dataset as the support needs."""
 
-    def __init__(
-        self,
-        predictor: FewShotPredictor,
-        dataset_json: dict,
-        label_manager: LabelManager,
-        cases: list[Case],
-        progress: bool,
-    ) -> None:
+    def __init__(self, predictor: FewShotPredictor, dataset_json: dict, cases: list[Case], progress: bool) -> None:
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         plans = (predictor.plans_manager, predictor.configuration_manager, dataset_json)
         self.cases = {}

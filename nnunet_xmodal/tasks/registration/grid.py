@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.files.labels import organ_values
 from nnunet_xmodal.files.whole_labels import rounded_labels
 from nnunet_xmodal.geometry.grid_chain import GridChain
 from nnunet_xmodal.tasks.registration.surroundings import voxels_around
@@ -98,4 +98,4 @@ class GridCutter:
 
 def is_organ(label: np.ndarray, dataset_json: dict) -> np.ndarray:
     """Return where a label map holds foreground, as bool: neither background nor what is to be ignored."""
-    return np.isin(rounded_labels(label), [value for values in foreground(dataset_json).values() for value in values])
+    return np.isin(rounded_labels(label), organ_values(dataset_json))

@@ -45,7 +45,7 @@ def grid_centre(case: RegistrationCase, fixed: sitk.Image, dataset_json: dict) -
     if case.roi is not None and case.roi.name.endswith(POINT_ENDINGS):
         found, file = GridCentre(_point(case.roi), "point"), case.roi
     elif case.roi is not None:
-        inside = _marked(case.roi, read_volume(case.roi, dataset_json), inside_mask)
+        inside = _marked(case.roi, read_volume(case.roi), inside_mask)
         found, file = GridCentre(_box_centre(inside, fixed), "mask"), case.roi
     elif case.label is not None:
         found, file = GridCentre(_box_centre(organ_points(case.label, dataset_json), fixed), "label"), case.label
@@ -68,7 +68,7 @@ def organ_points(file: Path, dataset_json: dict) -> np.ndarray:
     Raises:
         XModalError: where there is none.
     """
-    return _marked(file, read_volume(file, dataset_json), lambda voxels: is_organ(voxels, dataset_json))
+    return _marked(file, read_volume(file), lambda voxels: is_organ(voxels, dataset_json))
 
 
 def _marked(file: Path, image: sitk.Image, where: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

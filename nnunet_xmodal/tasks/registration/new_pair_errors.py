@@ -68,7 +68,7 @@ class PairErrors:
 
 def _organ(file: Path, dataset_json: dict) -> sitk.Image:
     """1 in the organ, 0 elsewhere, float32."""
-    label = read_volume(file, dataset_json)
+    label = read_volume(file)
     inside = is_organ(sitk.GetArrayViewFromImage(label), dataset_json)
     if not inside.any():
         raise XModalError(f"{file} shows no organ, so nothing can be measured on it: draw it, or take the case out.")

@@ -211,8 +211,8 @@ class RegistrationPredictor(GuardedPredictor):
         return starts
 
     def _images(self, case: RegistrationCase) -> tuple[sitk.Image, sitk.Image, sitk.Image | None]:
-        label = None if case.label is None else read_volume(case.label, self.dataset_json)
-        return read_volume(case.fixed, self.dataset_json), read_volume(case.moving, self.dataset_json), label
+        label = None if case.label is None else read_volume(case.label)
+        return read_volume(case.fixed), read_volume(case.moving), label
 
 
 def register(

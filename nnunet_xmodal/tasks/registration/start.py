@@ -44,9 +44,9 @@ class StartFinder:
         Raises:
             XModalError: for files that cannot be read, images that do not meet there, and constant ones.
         """
-        fixed, moving = (read_volume(file, self.dataset_json) for file in (case.fixed, case.moving))
+        fixed, moving = (read_volume(file) for file in (case.fixed, case.moving))
         if case.label is not None:
-            read_volume(case.label, self.dataset_json)
+            read_volume(case.label)
         check_same_unit(fixed, moving, case.fixed, case.moving)
         _check_places(case)
         initial = initial_transform(self.init, fixed, moving, case.init)

@@ -22,9 +22,7 @@ StreamLevel = tuple[int, int]
 
 
 @torch.inference_mode()
-def attention_maps(
-    predictor: nnUNetPredictor, image: torch.Tensor, amgb: AttentionMapGenerationBlock | None = None
-) -> dict[StreamLevel, torch.Tensor]:
+def attention_maps(predictor: nnUNetPredictor, image: torch.Tensor) -> dict[StreamLevel, torch.Tensor]:
     """Return the attention of every stream and level over a preprocessed case, float32 on the CPU.
 
     The softmax of Eq. 1 runs over a tile, so its values depend on the tile's size: they are multiplied by the number
@@ -41,9 +39,8 @@ def attention_maps(
         XModalError: if the network has no streams.
     """
     check_has_attention_maps(predictor)
-    if amgb is None:  # as the model was trained
-        trainer = recursive_find_trainer_class_by_name(predictor.trainer_name)
-        amgb = AttentionMapGenerationBlock(getattr(trainer, "attention_normalisation", "sum"))
+    trainer = recursive_find_trainer_class_by_name(predictor.trainer_name)
+    amgb = AttentionMapGenerationBlock(getattr(trainer, "attention_normalisation", "sum"))  # as the model was trained
     image, undo_padding = padded(predictor, image)
     slicers = predictor._internal_get_sliding_window_slicers(image.shape[1:])
     weight_of_tile = tile_weight(predictor, torch.device("cpu"))

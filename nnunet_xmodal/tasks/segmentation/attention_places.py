@@ -42,7 +42,10 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
 
 
-def is_alive(start: dict, end: dict, corners: float = 0.05) -> bool | None:
+_MORE_CORNERS = 0.05  # how far the share of maps that peak in a corner may lie above that of random ones
+
+
+def attention_is_alive(start: dict, end: dict) -> bool | None:
     """Return whether a training has taught its streams to look at the same places, and at the right ones.
 
     That is: paired maps correlate more than at the start, the median of the maps has more mass in the foreground than a
@@ -51,7 +54,6 @@ def is_alive(start: dict, end: dict, corners: float = 0.05) -> bool | None:
 
     Args:
         start, end: as `distillation_report` returns them.
-        corners: how far the share of maps that peak in a corner may lie above that of random ones.
 
     Returns:
         None where the start is not known, or no sample had a foreground.
@@ -65,4 +67,4 @@ def is_alive(start: dict, end: dict, corners: float = 0.05) -> bool | None:
     mass = torch.tensor(end["foreground_mass"]).median().item()
     peaks = torch.tensor(end["peaks_in_a_corner"])
     excess = (peaks - torch.tensor(end["corners_by_chance"])).mean().item()
-    return end["correlation"] > start["correlation"] and mass > 1 and excess <= corners
+    return end["correlation"] > start["correlation"] and mass > 1 and excess <= _MORE_CORNERS

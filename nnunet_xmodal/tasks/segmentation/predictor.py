@@ -55,8 +55,10 @@ class SegmentationPredictor(WholeFilesPredictor):
     _probabilities: FoldProbabilities | None = None
     _saves_probabilities = True
 
-    def check(self, request: PredictionRequest, model: Path) -> None:
-        """Check that a cascade's first stage and the organ's masks are given where they are needed, and only there.
+    def prepare(self, request: PredictionRequest, model: Path) -> None:
+        """Read the temperature and where the organ is; check that masks and a cascade's first stage are given.
+
+        They are given where they are needed, and only there.
 
         Raises:
             XModalError: see there.

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from nnunet_xmodal.tasks.segmentation.attention_places import (
+    attention_is_alive,
     corners_by_chance,
     correlation,
-    is_alive,
     mass_in,
     peaks_in_a_corner,
 )
@@ -68,12 +68,12 @@ GOOD = {
 
 
 def test_alive_is_more_correlation_and_mass_on_the_foreground_and_no_more_corners_than_by_chance():
-    assert is_alive(START, GOOD) is True
-    assert is_alive(START, GOOD | {"correlation": 0.3}) is False
-    assert is_alive(START, GOOD | {"foreground_mass": [[0.2, 0.9], [1.0, 4.0]]}) is False
+    assert attention_is_alive(START, GOOD) is True
+    assert attention_is_alive(START, GOOD | {"correlation": 0.3}) is False
+    assert attention_is_alive(START, GOOD | {"foreground_mass": [[0.2, 0.9], [1.0, 4.0]]}) is False
     # collapsed: the same corner in both streams, a divergence of 0 and a correlation of 1
     collapsed = {"correlation": 1.0, "peaks_in_a_corner": [[1.0, 1.0], [1.0, 1.0]]}
-    assert is_alive(START, GOOD | collapsed) is False
+    assert attention_is_alive(START, GOOD | collapsed) is False
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_alive_is_more_correlation_and_mass_on_the_foreground_and_no_more_corner
     [({}, GOOD), ({"correlation": None}, GOOD), (START, GOOD | {"foreground_mass": None})],
 )
 def test_not_known_without_a_start_or_a_foreground(start, end):
-    assert is_alive(start, end) is None
+    assert attention_is_alive(start, end) is None
