@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nnunet_xmodal.networks.of_present_streams import is_told_streams
 from nnunet_xmodal.phantoms.shown_in_one import one_modality_phantom, write_one_modality_dataset
 
 DATASET = "Dataset952_OneModality"
@@ -59,7 +60,7 @@ def train(network: nn.Module, seeds: list[tuple[int, ...]], seed: int, absent: b
     network.eval()
     optimizer = torch.optim.AdamW(network.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    knows = getattr(network, "stream_dropout", None) is not None
+    knows = is_told_streams(network)
     with_lesion = torch.nonzero((y == 1).flatten(1).any(1))[:, 0].numpy()
     for _ in range(steps):
         chosen = torch.from_numpy(np.append(rng.choice(with_lesion, BATCH // 2), rng.integers(0, len(x), BATCH // 2)))

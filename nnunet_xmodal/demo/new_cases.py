@@ -68,6 +68,7 @@ def predict(demo: Demo, progress: Progress, device: torch.device) -> None:
     is their mean.
     """
     # nnU-Net reads its environment when it is imported
+    from nnunet_xmodal.networks.of_present_streams import is_told_streams
     from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
 
     cases, folds = new_cases(demo)
@@ -82,7 +83,7 @@ def predict(demo: Demo, progress: Progress, device: torch.device) -> None:
                     predictor.predict_from_files_sequential(
                         [case.images for case in cases], [str(output / case.name) for case in cases]
                     )
-                elif getattr(predictor.network, "stream_dropout", None) is not None:
+                elif is_told_streams(predictor.network):
                     _leave_out(predictor, cases, condition, demo, output)
                 else:
                     _set_to_zero(predictor, cases, condition, output)

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.geometry.affine import applied
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 
 _FEWEST = 3
@@ -90,5 +91,5 @@ def fit_landmarks(fixed: dict[str, np.ndarray], moving: dict[str, np.ndarray]) -
     matrix = np.eye(4)
     matrix[:3, :3] = rotation.as_matrix()
     matrix[:3, 3] = b.mean(0) - matrix[:3, :3] @ a.mean(0)
-    left = a @ matrix[:3, :3].T + matrix[:3, 3] - b
+    left = applied(matrix, a) - b
     return matrix, float(np.sqrt((left**2).sum(1).mean()))

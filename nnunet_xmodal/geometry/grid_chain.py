@@ -32,6 +32,7 @@ import torch
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry import rigid_transform
+from nnunet_xmodal.geometry.affine import applied
 
 _ORTHOGONAL_TO = 1e-3  # headers hold float32, and some of them, as matrices in text, four digits
 
@@ -144,11 +145,11 @@ class GridChain:
 
     def to_physical(self, points: np.ndarray) -> np.ndarray:
         """Map `(…, 3)`: x, y, z in mm from the centre of the grid → physical points in mm."""
-        return _apply(self.grid_to_physical, points)
+        return applied(self.grid_to_physical, points)
 
     def to_grid(self, points: np.ndarray) -> np.ndarray:
         """Map `(…, 3)`: physical points in mm → x, y, z in mm from the centre of the grid."""
-        return _apply(np.linalg.inv(self.grid_to_physical), points)
+        return applied(np.linalg.inv(self.grid_to_physical), points)
 
     def to_preprocessed(self, points: np.ndarray) -> np.ndarray:
         """Map `(…, 3)`: physical points in mm → indices in the preprocessed array, in the order of its axes."""
@@ -272,7 +273,3 @@ def _array(matrix: torch.Tensor | np.ndarray) -> np.ndarray:
 
 def _with_last_row(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return np.block([[linear, shift[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
-
-
-def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return np.asarray(points) @ matrix[:3, :3].T + matrix[:3, 3]

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xmodal.geometry.affine import applied
 from nnunet_xmodal.geometry.volume_grid import index_to_physical, lattice, to_index, to_physical
 
 SAME_TO = 1e-2
@@ -33,7 +34,7 @@ def coverage(image: sitk.Image, reference: sitk.Image, matrix: np.ndarray | None
     sides = np.array(reference.GetSize(), float)
     points = lattice(index_to_physical(reference), np.zeros(3), sides - 1)
     if matrix is not None:
-        points = points @ matrix[:3, :3].T + matrix[:3, 3]
+        points = applied(matrix, points)
     index = to_index(image, points)
     inside = ((index >= -0.5 - SAME_TO) & (index <= np.array(image.GetSize()) - 0.5 + SAME_TO)).all(-1)
     return float(inside.mean())

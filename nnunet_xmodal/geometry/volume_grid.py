@@ -6,6 +6,8 @@ Indices and points are x, y, z; points are in LPS millimetres.
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_xmodal.geometry.affine import applied
+
 _LATTICE = 24  # points along each axis of a box
 
 
@@ -19,21 +21,19 @@ def index_to_physical(image: sitk.Image) -> np.ndarray:
 
 def to_physical(image: sitk.Image, indices: np.ndarray) -> np.ndarray:
     """Return the physical points in mm of continuous indices `(…, 3)`, x, y, z."""
-    matrix = index_to_physical(image)
-    return indices @ matrix[:3, :3].T + matrix[:3, 3]
+    return applied(index_to_physical(image), indices)
 
 
 def to_index(image: sitk.Image, points: np.ndarray) -> np.ndarray:
     """Return the continuous indices x, y, z of physical points `(…, 3)` in mm."""
-    matrix = np.linalg.inv(index_to_physical(image))
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return applied(np.linalg.inv(index_to_physical(image)), points)
 
 
 def lattice(matrix: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Return physical points `(N, 3)` all over the box between two corners, which `matrix` (4, 4) places in space."""
     axes = [np.linspace(first, last, _LATTICE) for first, last in zip(low, high)]
     corners = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    return corners @ matrix[:3, :3].T + matrix[:3, 3]
+    return applied(matrix, corners)
 
 
 def any_inside(image: sitk.Image, points: np.ndarray) -> bool:

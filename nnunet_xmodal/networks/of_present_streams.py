@@ -9,6 +9,16 @@ from torch import nn
 from nnunet_xmodal.numerics import unwrapped
 
 
+def knows_absence(network: nn.Module) -> bool:
+    """Return whether a network was trained without some of its streams, told of it or by zeros in their place."""
+    return getattr(unwrapped(network), "knows_absence", False)
+
+
+def is_told_streams(network: nn.Module) -> bool:
+    """Return whether a network takes, beside its channels, which streams there are: one that zeros tell does not."""
+    return getattr(unwrapped(network), "stream_dropout", None) is not None
+
+
 class OfPresentStreams(nn.Module):
     """Reads the channels of the present streams alone, and takes the others for absent.
 

@@ -5,14 +5,11 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 from nnunetv2.configuration import default_num_processes
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_xmodal.datasets.background_loading import Augmenter, started
 from nnunet_xmodal.datasets.batch_check import check_batch
-from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
-from nnunet_xmodal.datasets.turned_cases import TurnedCases
 from nnunet_xmodal.losses.few_shot import EpisodeLoss
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.networks.resnet_backbone import ResNetBackbone
@@ -170,27 +167,6 @@ class FewShotTrainer(NotedSight, TwoValidations, OwnTaskTrainer):
         super().on_train_start()
         if not self.plain_network.support.exists.any():  # a training that goes on has its support
             self.choose_support()
-
-    def note_axes(self) -> None:
-        """Record, in the plans that the model keeps, along which axes most cases of the dataset are stored."""
-        cases = sorted({case for part in self.do_split() for case in part})
-        dataset = self.dataset_class(self.preprocessed_dataset_folder, cases)
-        noted = {case: axes_noted(dataset.load_case(case)[-1]) for case in cases}
-        usual = most_common({case: code for case, code in noted.items() if code is not None})
-        if usual is not None:
-            self.plans_manager.plans["xmodal"]["stored_axes"] = usual
-
-    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Load a checkpoint, and turn cases as its training did: a validation by itself starts no training."""
-        super().load_checkpoint(filename_or_checkpoint)
-        axes = self.my_init_kwargs["plans"].get("xmodal", {}).get("stored_axes")
-        if axes is not None:
-            self.plans_manager.plans["xmodal"]["stored_axes"] = axes
-
-    def along_one_axis(self, dataset: nnUNetBaseDataset) -> TurnedCases:
-        """Return the cases of a dataset as if all ran the way that most do."""
-        axes = self.plans_manager.plans["xmodal"].get("stored_axes")
-        return TurnedCases(dataset, axes, self.plans_manager.transpose_forward)
 
     def choose_support(self) -> None:
         """Choose from the training cases the support that every checkpoint holds for prediction. The only look at a

@@ -90,13 +90,7 @@ def render(contents: ReportContents) -> str:
         ],
         frames=[
             {"title": title, "table": _frame(table, shown_as)}
-            for title, table, shown_as in (
-                ("By presence", contents.presence, {}),
-                ("Detection", contents.detection, {}),
-                ("Forecast", contents.forecast, {}),
-                ("Cost", contents.cost, tables.COST),
-            )
-            if table is not None and len(table)
+            for title, table, shown_as in tables.small_tables(contents)
         ],
         cases=_cases(contents),
         definitions=[(metric.shown, metric.better, metric.definition) for metric in contents.metrics.values()],

@@ -33,16 +33,8 @@ COST = {
 def markdown(contents: ReportContents) -> str:
     """Return all of summary.md: scores per label, comparisons of pairs, cost, facts, notes and definitions."""
     sections = [f"# {_text(contents.title)}", "## Scores", *scores(contents), *_comparisons(contents)]
-    frames = (
-        ("By presence", contents.presence),
-        ("Detection", contents.detection),
-        ("Forecast", contents.forecast),
-        ("Cost", contents.cost),
-    )
-    for title, table in frames:
-        if table is not None and len(table):
-            cost = title == "Cost"
-            sections += [f"## {title}", frame_table(table, COST if cost else {})]
+    for title, table, shown_as in small_tables(contents):
+        sections += [f"## {title}", frame_table(table, shown_as)]
     sections += ["## Facts", _items(f"{name}: {value}" for name, value in contents.facts.items())]
     if contents.notes:
         sections += ["## Notes", _items(contents.notes)]
@@ -51,6 +43,19 @@ def markdown(contents: ReportContents) -> str:
     if definitions:
         sections += ["## Definitions", definitions]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def small_tables(contents: ReportContents) -> Iterator[tuple[str, pd.DataFrame, dict]]:
+    """Yield the tables beside the scores that there are: title, table, and how its columns are shown, as `COST`."""
+    tables: tuple[tuple[str, pd.DataFrame | None, dict], ...] = (
+        ("By presence", contents.presence, {}),
+        ("Detection", contents.detection, {}),
+        ("Forecast", contents.forecast, {}),
+        ("Cost", contents.cost, COST),
+    )
+    for title, table, shown_as in tables:
+        if table is not None and len(table):
+            yield title, table, shown_as
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:

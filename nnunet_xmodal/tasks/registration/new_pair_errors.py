@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.volumes import read_volume
+from nnunet_xmodal.geometry.affine import applied
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.surface import surface_points
 from nnunet_xmodal.geometry.volume_grid import to_physical
@@ -55,11 +56,11 @@ class PairErrors:
         for told, transform in (("_before", before), ("", after)):
             matrix = physical_matrix(transform)
             if self.alignment is not None and len(self.alignment.fixed_points):
-                apart = _applied(matrix, self.alignment.fixed_points) - self.alignment.moving_points
+                apart = applied(matrix, self.alignment.fixed_points) - self.alignment.moving_points
                 found[f"TRE{told}_mm"] = float(np.linalg.norm(apart, axis=1).mean())
             if self.alignment is not None and fixed is not None:
                 surface = _surface(fixed)
-                apart = _applied(matrix, surface) - _applied(self.alignment.matrix, surface)
+                apart = applied(matrix, surface) - applied(self.alignment.matrix, surface)
                 found[f"SRE{told}_mm"] = float(np.linalg.norm(apart, axis=1).mean())
             if fixed is not None and moving is not None:
                 found[f"Dice{told}"] = _dice(fixed, moving, transform)
@@ -88,7 +89,3 @@ def _dice(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> f
     warped = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0)) >= 0.5
     inside = sitk.GetArrayViewFromImage(fixed) > 0
     return float(2 * (warped & inside).sum() / (warped.sum() + inside.sum()))
-
-
-def _applied(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ matrix[:3, :3].T + matrix[:3, 3]

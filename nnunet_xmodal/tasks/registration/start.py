@@ -10,6 +10,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.files.two_places import check_moved_alike, two_places
 from nnunet_xmodal.files.volumes import check_not_constant, check_same_unit, read_volume
+from nnunet_xmodal.geometry.affine import applied
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
 from nnunet_xmodal.geometry.volume_grid import any_inside, lattice, overlap
 from nnunet_xmodal.tasks.registration.case import POINT_ENDINGS, RegistrationCase
@@ -62,7 +63,7 @@ class StartFinder:
         place = np.eye(4)
         place[:3, :3], place[:3, 3] = np.reshape(fixed.GetDirection(), (3, 3)), centre.point
         points = lattice(place, -half, half)
-        if not any_inside(moving, points @ matrix[:3, :3].T + matrix[:3, 3]):
+        if not any_inside(moving, applied(matrix, points)):
             raise XModalError(
                 f"{case.moving} does not reach into the grid around {centre.point.round(1).tolist()} mm, the centre of "
                 f"the {centre.source} of {case.fixed}: {way_out}, or show where the organ is with --roi."

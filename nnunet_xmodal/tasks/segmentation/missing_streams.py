@@ -13,8 +13,7 @@ from nnunet_xmodal.datasets.partial_cases import PartialCase
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.temporary import temporary_folder
-from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
-from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.networks.of_present_streams import OfPresentStreams, knows_absence
 from nnunet_xmodal.prediction.channel_subset import with_channels_only
 from nnunet_xmodal.prediction.export import export_prediction
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
@@ -229,8 +228,7 @@ def check_knows_absent_streams(predictor: nnUNetPredictor) -> None:
     Raises:
         XModalError: for a model that has never been without a stream.
     """
-    network = unwrapped(predictor.network)
-    if not getattr(network, "knows_absence", False):
+    if not knows_absence(predictor.network):
         raise XModalError(
             f"the model of {predictor.trainer_name} was never trained without a stream: for --allow_missing train "
             "nnUNetTrainerAnyStreams, nnUNetTrainerCSADDropout or nnUNetTrainerCMFFDropout, "

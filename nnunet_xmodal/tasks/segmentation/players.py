@@ -14,9 +14,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunet_xmodal.datasets.streams import distinct_channel_names, streams_from_command_line
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.shapley import MOST_PLAYERS
-from nnunet_xmodal.networks.of_present_streams import OfPresentStreams
-from nnunet_xmodal.networks.zero_filled_unet import ZeroFilledUNet
-from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.networks.of_present_streams import OfPresentStreams, is_told_streams, knows_absence
 from nnunet_xmodal.replaced import replaced
 
 STREAMS, CHANNELS = "streams", "channels"
@@ -79,14 +77,13 @@ def players_of(predictor: nnUNetPredictor, of: Sequence[str] = ()) -> Players:
             f"exact Shapley values of {len(channels)} streams or channels take {2 ** len(channels)} predictions of "
             f"each case, and {MOST_PLAYERS} are the most: group them, for example --of {'+'.join(names[:2])} …."
         )
-    network = unwrapped(predictor.network)
-    knows = getattr(network, "stream_dropout", None) is not None
-    zero_filled = isinstance(network, ZeroFilledUNet)  # has learnt from 0 in the place of what is absent
+    told = is_told_streams(predictor.network)
+    by_zeros = knows_absence(predictor.network) and not told
     return Players(
         names=tuple("+".join(names[channel] for channel in group) for group in channels),
         channels=channels,
-        streams=tuple(map(tuple, streams)) if knows and streams is not None else (),
-        means=tuple(0.0 if zero_filled else _mean(predictor, channel) for channel in range(len(names))),
+        streams=tuple(map(tuple, streams)) if told and streams is not None else (),
+        means=tuple(0.0 if by_zeros else _mean(predictor, channel) for channel in range(len(names))),
     )
 
 
