@@ -20,10 +20,11 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.datasets.target_channel import input_names
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.model_zip import read_card
+from nnunet_xmodal.files.pictures import reads_pictures
 from nnunet_xmodal.files.temporary import temporary_folder
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.files.volume_writer import write_volume
@@ -48,7 +49,7 @@ class Model:
 
     def __init__(self, predictor: GuardedPredictor, request: PredictionRequest, folder: Path, open_: ExitStack) -> None:
         self.dataset_json: dict = predictor.dataset_json
-        self.channels: list[str] = input_names(channel_names_of(self.dataset_json), predictor.plans_manager.plans)
+        self.channels: list[str] = input_names(distinct_channel_names(self.dataset_json), predictor.plans_manager.plans)
         self.card: dict[str, Any] | None = read_card(folder)
         self._predictor, self._request, self._folder = predictor, request, folder
         self._close = weakref.finalize(self, open_.close)
@@ -110,6 +111,7 @@ class Model:
                 request, folder = stack.enter_context(opened_model(asked))
                 predictor = predictor_class(request.trainer).from_request(request)
                 predictor.load(request, folder)
+                _check_reads_volumes(predictor.dataset_json)
             return cls(predictor, request, folder, stack.pop_all())
 
     def __call__(
@@ -181,6 +183,14 @@ class Model:
                 raise XModalError(f"the model reads no channel {name}: it reads {known}.")
             if not isinstance(image, sitk.Image) or image.GetDimension() != 3:
                 raise XModalError(f"{name} is no three-dimensional SimpleITK image: read it with sitk.ReadImage.")
+
+
+def _check_reads_volumes(dataset_json: dict) -> None:
+    if reads_pictures(dataset_json):
+        raise XModalError(
+            f"the model reads pictures ({dataset_json['file_ending']}), and images in memory are volumes: give their "
+            "folder to nnUNetXModal_predict -i."
+        )
 
 
 def _write(image: sitk.Image, file: Path) -> None:

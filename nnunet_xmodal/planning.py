@@ -32,7 +32,7 @@ from nnunet_xmodal.files.atomic import explained_if_full, write_json
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.dataset_json import read_dataset_json, read_plannable
 from nnunet_xmodal.files.dataset_names import dataset_name
-from nnunet_xmodal.files.environment import require_variables
+from nnunet_xmodal.files.environment import require_variables, with_a_loader
 from nnunet_xmodal.files.in_place import (
     discard_cut_fingerprint,
     discard_cut_plans,
@@ -233,14 +233,15 @@ def _extract_fingerprints(request: PlanRequest, cases: Mapping[int, list[Case]])
 
 def _write_plans(dataset: int, request: PlanRequest, streams: Streams | None) -> str:
     """Write the plans of one dataset; return their name."""
-    _, plans_name = plan_experiment_dataset(
-        dataset,
-        partial(_without_cut_plans, planner_with_options(request, streams)),
-        request.gpu_memory_gb,
-        request.preprocessor,
-        request.target_spacing_mm,
-        request.plans_name,
-    )
+    with with_a_loader():
+        _, plans_name = plan_experiment_dataset(
+            dataset,
+            partial(_without_cut_plans, planner_with_options(request, streams)),
+            request.gpu_memory_gb,
+            request.preprocessor,
+            request.target_spacing_mm,
+            request.plans_name,
+        )
     if streams is not None and not issubclass(planner_class(request.planner), OwnPlanner):
         _add_streams(dataset, plans_name, streams)
     file = Path(nnUNet_preprocessed) / convert_id_to_dataset_name(dataset) / f"{plans_name}.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_xmodal import discovery
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.datasets.target_channel import input_names
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.claim import claimed
@@ -20,6 +20,7 @@ from nnunet_xmodal.files.dicom_seg import write_dicom_seg
 from nnunet_xmodal.files.folders import check_output_folder
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
 from nnunet_xmodal.files.parallel import run_all
+from nnunet_xmodal.files.pictures import reads_pictures
 from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.segment_codes import Segment, segments_of
 from nnunet_xmodal.files.temporary import temporary_folder
@@ -64,7 +65,7 @@ def predict_scans(request: ScansRequest) -> None:
         dataset_json = read_model_dataset_json(model)
         _check_kind(named, dataset_json)
         segments = _segments(named, dataset_json) if request.dicom_seg else []
-        channels = _channels(request, input_names(channel_names_of(dataset_json), read_model_plans(model)))
+        channels = _channels(request, input_names(distinct_channel_names(dataset_json), read_model_plans(model)))
         cases = _prepared(replace(request, channels=channels), work)
         predict_cases(replace(named, images=work / "imagesTs"), model, FILE_ENDING)
         if request.dicom_seg:
@@ -77,7 +78,7 @@ def _check_kind(request: PredictionRequest, dataset_json: dict) -> None:
             f"models of {request.trainer} read both images as they are: give their folder with -i, as "
             "<case>_0000 and <case>_0001, in the place of --scans."
         )
-    if dataset_json["file_ending"].lower() in (".png", ".bmp", ".tif", ".tiff"):
+    if reads_pictures(dataset_json):
         raise XModalError(f"the model reads pictures ({dataset_json['file_ending']}), and scans are volumes: give -i.")
 
 

@@ -138,10 +138,17 @@ def calibrate(request: CalibrationRequest) -> Calibration:
 def temperature_notes(calibration: Calibration, models: Sequence[ModelResults]) -> list[str]:
     """Return a sentence on each model's temperature, for the report."""
     return [
-        f"{model.name}: temperature {temperature:.3f}, stored as {temperature_file(model.folder)}."
+        f"{model.name}: temperature {temperature:.3f}{_at_a_limit(temperature)}, stored as "
+        f"{temperature_file(model.folder)}."
         for model in models
         if (temperature := calibration.temperatures.get(model.name)) is not None
     ]
+
+
+def _at_a_limit(temperature: float) -> str:
+    if TEMPERATURES[0] < temperature < TEMPERATURES[-1]:
+        return ""
+    return " (at the end of what was tried: these probabilities may be of little use)"
 
 
 def store_temperatures(calibration: Calibration, models: Sequence[ModelResults]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import channel_names_of, distinct_channel_names
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.images import read_image, same_geometry, shown_geometry
@@ -85,7 +85,7 @@ def cases_in_folder(folder: str | Path, dataset_json: dict) -> list[Case]:
             order of the files and would read `_0001` for a missing `_0000`.
     """
     folder, ending = Path(folder), dataset_json["file_ending"]
-    names = channel_names_of(dataset_json)
+    names = distinct_channel_names(dataset_json)
     found = files_by_channel(folder, ending)
     cases = []
     for case, numbers in found.items():
@@ -213,6 +213,11 @@ class _Check:
                 return (
                     f"{file} holds {len(array)} channels, but dataset.json names {n_channels}: add the other "
                     "files of the case, or correct the names."
+                )
+            if len(case.images) > 1 and file is not case.label and len(array) != 1:
+                return (
+                    f"{file} holds {len(array)} channels, but {case.name} has a file for each: save one channel in it "
+                    "(a picture as grey)."
                 )
             if file is not case.label:
                 check_finite(file, array)

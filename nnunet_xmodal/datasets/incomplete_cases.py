@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnunet_xmodal.datasets.checks import Case, check_labelled, label_values
 from nnunet_xmodal.datasets.partial_cases import partial_cases
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.errors import XModalError
 
 
@@ -24,7 +24,7 @@ def incomplete_training_cases(raw_folder: Path, dataset_json: dict, streams: Seq
             f"{raw_folder / 'dataset.json'} lists its files, which does not tell what a missing one would be: put them "
             "into imagesTr, named by case and number of the channel, and delete the list."
         )
-    names = channel_names_of(dataset_json)
+    names = distinct_channel_names(dataset_json)
     labels, ending = label_values(dataset_json), dataset_json["file_ending"]
     cases = []
     for case in partial_cases(raw_folder / "imagesTr", dataset_json):
@@ -47,7 +47,7 @@ def incomplete_training_cases(raw_folder: Path, dataset_json: dict, streams: Seq
 
 def missing_by_name(cases: Sequence[Case], dataset_json: dict) -> dict[str, list[str]]:
     """Return case → names of the channels that it lacks, of the cases that lack any."""
-    names = channel_names_of(dataset_json)
+    names = distinct_channel_names(dataset_json)
     return {
         case.name: [name for number, name in enumerate(names) if number not in case.channels]
         for case in cases

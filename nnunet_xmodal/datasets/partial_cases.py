@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_xmodal.datasets.checks import SEVERAL_CHANNELS_IN_A_FILE, files_by_channel
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import channel_names_of, distinct_channel_names
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
 
@@ -45,8 +45,8 @@ class PartialCase:
         lacking = next(channel for channel in begun if channel not in self.files)
         file = next(iter(self.files.values())).with_name(f"{self.name}_{lacking:04d}{dataset_json['file_ending']}")
         raise XModalError(
-            f"{file} ({channel_names_of(dataset_json)[lacking]}) is missing: case {self.name} needs all channels of at "
-            "least one stream."
+            f"{file} ({distinct_channel_names(dataset_json)[lacking]}) is missing: case {self.name} needs all channels "
+            "of at least one stream."
         )
 
 
@@ -57,7 +57,7 @@ def partial_cases(folder: str | Path, dataset_json: dict) -> list[PartialCase]:
         XModalError: see `files_by_channel`; also for a number that dataset.json does not name, and a picture that
             cannot be read.
     """
-    names, ending = channel_names_of(dataset_json), dataset_json["file_ending"]
+    names, ending = distinct_channel_names(dataset_json), dataset_json["file_ending"]
     cases = []
     for case, files in files_by_channel(folder, ending).items():
         is_alone = set(files) == {0} and ending in SEVERAL_CHANNELS_IN_A_FILE and len(names) > 1

@@ -2,8 +2,12 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from nnunet_xmodal.errors import XModalError
+
+_LOADERS = "nnUNet_n_proc_DA"
 
 
 def require_variables(*names: str) -> None:
@@ -52,7 +56,7 @@ def check_numbers_of_processes() -> None:
     Raises:
         XModalError: for one that is none.
     """
-    for name in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA"):
+    for name in ("nnUNet_def_n_proc", _LOADERS):
         value = os.environ.get(name)
         if value == "":
             del os.environ[name]
@@ -60,6 +64,19 @@ def check_numbers_of_processes() -> None:
             raise XModalError(
                 f"the environment variable {name} is '{value}': write a number of processes, or unset it."
             )
+
+
+@contextmanager
+def with_a_loader() -> Iterator[None]:
+    """Let nnU-Net plan, within, where `nnUNet_n_proc_DA` is 0: its estimate of memory takes so many threads."""
+    given = os.environ.get(_LOADERS)
+    if given == "0":
+        os.environ[_LOADERS] = "1"
+    try:
+        yield
+    finally:
+        if given == "0":
+            os.environ[_LOADERS] = given
 
 
 def usable_cores() -> int:

@@ -4,7 +4,7 @@ Guo et al., On calibration of modern neural networks, ICML 2017.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_xmodal.errors import XModalError
@@ -47,6 +47,12 @@ def noted_folds(model: Path) -> list:
     content = read_json(file) if file.is_file() else {}
     folds = content.get("folds") if isinstance(content, Mapping) else None
     return folds if isinstance(folds, list) else []
+
+
+def not_fitted_on(model: Path, folds: Sequence[int | str]) -> list[str]:
+    """Return those of some folds that a model's temperature was not fitted on; none where that was not noted."""
+    noted = {str(fold) for fold in noted_folds(model)}
+    return [str(fold) for fold in folds if noted and str(fold) not in noted]
 
 
 def write_temperature(temperature: float, noted: Mapping[str, object], model: Path) -> Path:

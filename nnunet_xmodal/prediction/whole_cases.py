@@ -1,9 +1,10 @@
 """Predict cases of which every channel is there, as nnU-Net predicts them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from nnunet_xmodal.datasets.checks import Case, check_cases
+from nnunet_xmodal.datasets.checks import Case, check_cases, label_values
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.finished import remaining_cases, segmentation_files
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
@@ -11,8 +12,16 @@ from nnunet_xmodal.prediction.request import Case as AnyCase
 from nnunet_xmodal.prediction.request import PredictionRequest
 
 
-def cases_to_segment(cases: Sequence[AnyCase], request: PredictionRequest, dataset_json: dict) -> list[AnyCase]:
+def cases_to_segment(
+    cases: Sequence[AnyCase],
+    request: PredictionRequest,
+    dataset_json: dict,
+    beside: Callable[[Path], Sequence[Path]] = lambda case: (),
+) -> list[AnyCase]:
     """Select this part's cases and, with `continue_prediction`, skip finished ones.
+
+    Args:
+        beside: folder and name of a case → files that belong to it beside its segmentation.
 
     Raises:
         XModalError: for a case without its prediction of the previous stage.
@@ -27,9 +36,26 @@ def cases_to_segment(cases: Sequence[AnyCase], request: PredictionRequest, datas
     if request.continue_prediction:
         output = Path(request.output)
         return remaining_cases(
-            cases, lambda case: segmentation_files(output / case.name, ending, request.save_probabilities)
+            cases,
+            lambda case: [
+                *segmentation_files(output / case.name, ending, request.save_probabilities),
+                *beside(output / case.name),
+            ],
         )
     return cases
+
+
+def with_previous_stage(cases: Sequence[Case], request: PredictionRequest, dataset_json: dict) -> list[Case]:
+    """Return the cases with the label maps that a cascade's first stage has predicted of them, to be checked as such.
+
+    They lie on the images' grids and hold labels of dataset.json, or the second stage reads something else than it was
+    trained on.
+    """
+    if request.previous_stage is None:
+        return list(cases)
+    folder, labels = Path(request.previous_stage), label_values(dataset_json)
+    ending = dataset_json["file_ending"]
+    return [replace(case, label=folder / f"{case.name}{ending}", labels=labels) for case in cases]
 
 
 def check_and_predict(
@@ -39,7 +65,7 @@ def check_and_predict(
     checked: Callable[[], None] = lambda: None,
     probabilities: bool = False,
 ) -> None:
-    """Check every image of the cases, then predict them.
+    """Check every image of the cases and what a first stage has predicted of them, then predict them.
 
     Args:
         checked: called between the two, for a look at what belongs to the cases.
@@ -51,7 +77,8 @@ def check_and_predict(
     if predictor.memory_limit is not None:
         predictor.memory_limit.check(cases, predictor, request.save_probabilities, probabilities)
     doing = f"Checking {len(cases)} cases"
-    check_cases(list(cases), predictor.dataset_json, request.checking_processes, request.progress, doing=doing)
+    checkable = with_previous_stage(cases, request, predictor.dataset_json)
+    check_cases(checkable, predictor.dataset_json, request.checking_processes, request.progress, doing=doing)
     checked()
     predict_files(predictor, [[str(image) for image in case.images] for case in cases], request)
 

@@ -14,8 +14,9 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically, write_json
 from nnunet_xmodal.files.model_files import check_model, find_checkpoint, read_model_dataset_json, read_model_plans
 from nnunet_xmodal.files.model_temperature import NAME as TEMPERATURE
-from nnunet_xmodal.files.model_temperature import read_temperature
+from nnunet_xmodal.files.model_temperature import not_fitted_on, read_temperature
 from nnunet_xmodal.files.model_zip import BESIDE_FOLDS, CARD, sha256_of
+from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.files.temporary import temporary_folder
 from nnunet_xmodal.files.trust import trusting
 from nnunet_xmodal.files.trusted_names import find_trainer
@@ -84,11 +85,18 @@ def export(request: ExportRequest) -> str:
 
 def _files(folder: Path, request: ExportRequest) -> Iterator[tuple[str, Path]]:
     for name in BESIDE_FOLDS:
-        if (folder / name).is_file():
+        if (folder / name).is_file() and not (name == TEMPERATURE and _is_of_other_folds(folder, request)):
             yield name, folder / name
     for fold in request.model.folds:
         file = find_checkpoint(folder, fold, request.model.checkpoint)
         yield f"fold_{fold}/{file.name}", file
+
+
+def _is_of_other_folds(folder: Path, request: ExportRequest) -> bool:
+    others = not_fitted_on(folder, request.model.folds)
+    if others:
+        remark(f"{folder / TEMPERATURE} was not fitted on the folds {' '.join(others)}, and is left out.")
+    return bool(others)
 
 
 def _plans_with_axes(folder: Path, plans: dict, dataset_json: dict, work: Path) -> dict[str, Path]:

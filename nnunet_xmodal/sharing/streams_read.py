@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_xmodal.datasets.streams import Streams, as_one_input, channel_names_of, describe_streams, streams_of
+from nnunet_xmodal.datasets.streams import Streams, as_one_input, describe_streams, distinct_channel_names, streams_of
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 
@@ -31,7 +31,7 @@ def streams_read_by(trainer: type, plans: Mapping, configuration: str, dataset_j
         return None
     elif "streams" not in architecture.get("arch_kwargs", {}):
         streams = as_one_input(streams)
-    return _told(streams, channel_names_of(dataset_json))
+    return _told(streams, distinct_channel_names(dataset_json))
 
 
 def _builds_the_network_of_plans(trainer: type) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnunet_xmodal.comparison.case_table import read_label_map
 from nnunet_xmodal.comparison.probabilities import check_prediction_of, probabilities_on
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.evaluation.detection import probability_channel
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground
@@ -58,7 +58,7 @@ def panels_of(files: CaseFiles, dataset_json: dict) -> list[Panel]:
 
 
 def _channels(files: CaseFiles, dataset_json: dict) -> Iterator[Panel]:
-    names = channel_names_of(dataset_json)
+    names = distinct_channel_names(dataset_json)
     for file in files.images:
         image, geometry = read_image(file, dataset_json, is_label=False)
         number = int(file.name[: -len(dataset_json["file_ending"])].rpartition("_")[2])

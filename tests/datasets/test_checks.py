@@ -192,3 +192,23 @@ def test_natural_images_hold_all_channels_in_one_file(tmp_path):
     check(tmp_path, dataset)
     with pytest.raises(XModalError, match=r"a_0000\.png holds 3 channels, but dataset\.json names 2"):
         check(tmp_path, {**dataset, "channel_names": {"0": "R", "1": "G"}})
+
+
+def test_a_picture_with_colours_is_no_single_channel(tmp_path):
+    """Two files of a case, one of them saved as RGB."""
+    dataset = {
+        "channel_names": {"0": "stain", "1": "fluorescence"},
+        "labels": {"background": 0, "cell": 1},
+        "numTraining": 1,
+        "file_ending": ".png",
+    }
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+    grey = sitk.GetImageFromArray(np.zeros((8, 8), "uint8"))
+    colour = sitk.GetImageFromArray(np.zeros((8, 8, 3), "uint8"), isVector=True)
+    for name, image in (("imagesTr/a_0000", grey), ("imagesTr/a_0001", grey), ("labelsTr/a", grey)):
+        sitk.WriteImage(image, str(tmp_path / f"{name}.png"))
+    check(tmp_path, dataset)
+    sitk.WriteImage(colour, str(tmp_path / "imagesTr" / "a_0001.png"))
+    with pytest.raises(XModalError, match=r"a_0001\.png holds 3 channels, but a has a file for each"):
+        check(tmp_path, dataset)

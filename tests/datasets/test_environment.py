@@ -5,7 +5,7 @@ import os
 import pytest
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.environment import check_numbers_of_processes, require_variables
+from nnunet_xmodal.files.environment import check_numbers_of_processes, require_variables, with_a_loader
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,15 @@ def test_numbers_of_processes_that_are_none(name, monkeypatch):
         monkeypatch.setenv(name, value)
         with pytest.raises(XModalError, match=f"variable {name} is '{value}': write a number of processes, or unset"):
             check_numbers_of_processes()
+
+
+@pytest.mark.parametrize("value, within", [("0", "1"), ("3", "3"), (None, None)])
+def test_nnunet_plans_with_a_loader_at_least(monkeypatch, value, within):
+    if value is None:
+        monkeypatch.delenv("nnUNet_n_proc_DA", raising=False)
+    else:
+        monkeypatch.setenv("nnUNet_n_proc_DA", value)
+    with pytest.raises(ZeroDivisionError), with_a_loader():
+        assert os.environ.get("nnUNet_n_proc_DA") == within
+        _ = 1 / 0
+    assert os.environ.get("nnUNet_n_proc_DA") == value

@@ -84,6 +84,8 @@ def test_a_channels_intensities_and_the_crop_come_of_what_there_is(raw, tmp_path
     folder, dataset_json = raw({"a": (0, 1, 2), "b": (0, 2), "c": (1,)})
     cases = incomplete_training_cases(folder, dataset_json, [[0, 2], [1]])
     assert missing_by_name(cases, dataset_json) == {"b": ["T1c"], "c": ["T1", "T2"]}
+    phases = {**dataset_json, "channel_names": {"0": "CT", "1": "CT", "2": "T2"}}  # nnU-Net normalises by name
+    assert missing_by_name(cases, phases) == {"b": ["CT (1)"], "c": ["CT (0)", "T2"]}
     made = fingerprint(cases, dataset_json, tmp_path / "ours")
     assert made["shapes_after_crop"] == [[4, 16, 16], [4, 16, 16], [4, 14, 14]]
     properties = made["foreground_intensity_properties_per_channel"]

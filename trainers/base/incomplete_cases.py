@@ -14,7 +14,7 @@ from torch import nn
 
 from nnunet_xmodal.datasets.absence_marks import AbsenceMarkedClass
 from nnunet_xmodal.datasets.presence import check_some_stream, missing_of, present_streams
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import channel_names_of, distinct_channel_names
 from nnunet_xmodal.evaluation.by_presence import add_presence
 from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.networks.of_present_streams import OfMarkedStreams, OfSamplesStreams
@@ -43,7 +43,7 @@ class TrainsOnIncompleteCases(_Trainer):
     def get_tr_and_val_datasets(self) -> tuple[nnUNetBaseDataset, nnUNetBaseDataset]:
         """Return the datasets of training and validation, once every case has a stream."""
         datasets = super().get_tr_and_val_datasets()
-        names = channel_names_of(self.dataset_json)
+        names = distinct_channel_names(self.dataset_json)
         check_some_stream(self.missing, self.can_be_absent, names)
         if self.missing:
             lacking = [channel for channels in self.missing.values() for channel in channels]
@@ -89,7 +89,7 @@ class TrainsOnIncompleteCases(_Trainer):
         _, cases = self.do_split()
         missing = missing_of([self.dataset_class(self.preprocessed_dataset_folder, cases)])
         if missing:
-            names = channel_names_of(self.dataset_json)
+            names = distinct_channel_names(self.dataset_json)
             lacking = {case: [names[channel] for channel in channels] for case, channels in missing.items()}
             summary = Path(self.output_folder) / "validation" / "summary.json"
             for sentence in add_presence(summary, lacking, self.dataset_json["file_ending"]):

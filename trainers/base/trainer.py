@@ -18,7 +18,7 @@ from torch import nn
 from nnunet_xmodal.datasets.batch_check import check_batch, check_labels
 from nnunet_xmodal.datasets.case_files import check_files
 from nnunet_xmodal.datasets.presence import Missing, missing_of, named
-from nnunet_xmodal.datasets.streams import Streams, as_one_input, channel_names_of, describe_streams, streams_of
+from nnunet_xmodal.datasets.streams import Streams, as_one_input, describe_streams, distinct_channel_names, streams_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.complete import is_complete
@@ -159,7 +159,7 @@ class XModalTrainer(nnUNetTrainer):
         if self.current_epoch >= self.num_epochs and self.local_rank == 0:
             # a training that was interrupted between its last checkpoint and the picture that follows it
             self.logger.plot_progress_png(self.output_folder)
-        names = channel_names_of(self.dataset_json)
+        names = distinct_channel_names(self.dataset_json)
         self.print_to_log_file("Streams:", describe_streams(self.plans_manager.plans["xmodal"]["streams"], names))
 
     def network_input(self, dataset: nnUNetBaseDataset, case: str) -> torch.Tensor:
@@ -185,7 +185,7 @@ class XModalTrainer(nnUNetTrainer):
         self.missing = missing_of([dataset_tr, dataset_val])
         if self.missing and not self.takes_incomplete_cases:
             case, channels = min(self.missing.items())
-            lacking = named(channels, channel_names_of(self.dataset_json))
+            lacking = named(channels, distinct_channel_names(self.dataset_json))
             raise XModalError(needs_every_channel(type(self).__name__, len(self.missing), case, lacking))
         return dataset_tr, dataset_val
 

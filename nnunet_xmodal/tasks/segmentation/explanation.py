@@ -14,7 +14,7 @@ from nnunet_xmodal.files.labels import foreground, ignore_label
 from nnunet_xmodal.files.whole_labels import rounded_labels
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 from nnunet_xmodal.prediction.turning import as_stored
-from nnunet_xmodal.prediction.whole_cases import cases_to_segment
+from nnunet_xmodal.prediction.whole_cases import cases_to_segment, with_previous_stage
 from nnunet_xmodal.tasks.segmentation.explanation_files import ExplainedCase, ExplanationFiles
 from nnunet_xmodal.tasks.segmentation.explanation_maps import HeatMap, attention_heat, grad_cam_heat
 from nnunet_xmodal.tasks.segmentation.explanation_record import check_record, write_record
@@ -58,6 +58,9 @@ class Explanation:
         cases = cases_to_segment(cases, asked, dataset_json)
         doing = f"Checking {len(cases)} cases"
         check_cases(cases, dataset_json, asked.checking_processes, asked.progress, doing=doing)
+        if asked.previous_stage is not None:
+            staged, doing = with_previous_stage(cases, asked, dataset_json), "Checking the first stage's label maps"
+            check_cases(staged, dataset_json, asked.checking_processes, asked.progress, doing=doing)
         names = [case.name for case in cases]
         check_record(Path(asked.output), self.request, names)
         self.predictor.crop(cases, asked)

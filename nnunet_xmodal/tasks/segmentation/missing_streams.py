@@ -10,7 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_xmodal.datasets.checks import Case, check_cases
 from nnunet_xmodal.datasets.partial_cases import PartialCase
-from nnunet_xmodal.datasets.streams import channel_names_of
+from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.temporary import temporary_folder
 from nnunet_xmodal.networks.of_present_streams import OfPresentStreams, knows_absence
@@ -20,7 +20,7 @@ from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.preprocessed import preprocessed
 from nnunet_xmodal.prediction.provenance import provenance_file, record_origins
 from nnunet_xmodal.prediction.request import PredictionRequest
-from nnunet_xmodal.prediction.whole_cases import predict_files
+from nnunet_xmodal.prediction.whole_cases import predict_files, with_previous_stage
 from nnunet_xmodal.replaced import replaced
 from nnunet_xmodal.tasks.segmentation.imputation import Imputation
 from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
@@ -65,7 +65,7 @@ class _Prediction:
     ) -> None:
         self.predictor, self.request, self.options, self.roi = predictor, request, options, roi
         self.dataset_json = predictor.dataset_json
-        self.names = channel_names_of(self.dataset_json)
+        self.names = distinct_channel_names(self.dataset_json)
         self.streams: list[list[int]] = []
         if options.allow_missing:
             check_knows_absent_streams(predictor)
@@ -131,8 +131,9 @@ class _Prediction:
             groups.append((given, group, self._channels_of(given)))
         for _, group, channels in groups:
             has_all = not group[0].missing(self.dataset_json)
+            read = [Case(case.name, [case.files[channel] for channel in channels]) for case in group]
             check_cases(
-                [Case(case.name, [case.files[channel] for channel in channels]) for case in group],
+                with_previous_stage(read, self.request, self.dataset_json),
                 self.dataset_json if has_all else self._with_channels(channels)[2],
                 self.request.checking_processes,
                 self.request.progress,

@@ -16,7 +16,7 @@ from nnunet_xmodal.datasets.partial_cases import partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.folders import check_no_file
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
-from nnunet_xmodal.files.model_temperature import read_temperature
+from nnunet_xmodal.files.model_temperature import not_fitted_on, noted_folds, read_temperature
 from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.prediction.export import WholeFilesPredictor, signed_like
 from nnunet_xmodal.prediction.request import PredictionRequest
@@ -31,7 +31,7 @@ from nnunet_xmodal.tasks.segmentation.fold_probabilities import FoldProbabilitie
 from nnunet_xmodal.tasks.segmentation.missing_streams import predict_partial_cases
 from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
 from nnunet_xmodal.tasks.segmentation.organ_roi import OrganRoi, crop_to_organ, organ_roi
-from nnunet_xmodal.tasks.segmentation.uncertainty import write_uncertainty
+from nnunet_xmodal.tasks.segmentation.uncertainty import map_files, write_uncertainty
 
 
 class SegmentationPredictor(WholeFilesPredictor):
@@ -80,6 +80,12 @@ class SegmentationPredictor(WholeFilesPredictor):
         options = self.options
         if options.temperature:
             self.temperature = read_temperature(model)
+            if others := not_fitted_on(model, request.folds):
+                fitted = " ".join(map(str, noted_folds(model)))
+                remark(
+                    f"the temperature of {model.name} was fitted on the folds {fitted}, not on {' '.join(others)}: "
+                    "probabilities of the latter need not be calibrated by it."
+                )
         self._roi = organ_roi(options.roi, options.roi_label, options.margin, read_model_dataset_json(model))
 
     def predict_folder(self, request: PredictionRequest) -> None:
@@ -103,10 +109,13 @@ class SegmentationPredictor(WholeFilesPredictor):
                     "one fold alone cannot disagree: --uncertainty writes entropy, and neither forecasts nor mutual "
                     "information; give several folds with -f."
                 )
+        beside = map_files if self.options.uncertainty else lambda case: []
         if self.options.allow_missing or self.options.impute is not None:
-            partial = cases_to_segment(partial_cases(request.images, self.dataset_json), request, self.dataset_json)
+            partial = partial_cases(request.images, self.dataset_json)
+            partial = cases_to_segment(partial, request, self.dataset_json, beside)
             return predict_partial_cases(self, partial, request, self.options, self._roi)
-        cases = cases_to_segment(cases_in_folder(request.images, self.dataset_json), request, self.dataset_json)
+        cases = cases_in_folder(request.images, self.dataset_json)
+        cases = cases_to_segment(cases, request, self.dataset_json, beside)
         check_and_predict(self, cases, request, lambda: self.crop(cases, request), self.sums_probabilities)
 
     def crop(self, cases: list[Case], request: PredictionRequest) -> None:

@@ -25,6 +25,14 @@ COLUMNS = ("case", "label", "folds", FORECAST, "entropy", "mutual_information")
 """Of the table: the forecast is the mean Dice between folds, the others are means over the label's voxels, in nats."""
 
 
+MAPS = ("entropy", "mutual_information")
+
+
+def map_files(case: Path) -> list[Path]:
+    """Name the maps of a case, given by the folder of its prediction and its name."""
+    return [case.parent / TABLE / f"{case.name}_{name}.nii.gz" for name in MAPS]
+
+
 def write_uncertainty(
     found: CaseProbabilities, predictor: nnUNetPredictor, properties: dict, output: Path, case: str, part: str = ""
 ) -> None:
@@ -38,11 +46,10 @@ def write_uncertainty(
     Raises:
         XModalError: if a file cannot be written.
     """
-    folder = output / TABLE
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("entropy", "mutual_information"):
+    (output / TABLE).mkdir(parents=True, exist_ok=True)
+    for name, file in zip(MAPS, map_files(output / case)):
         volume = map_on_case(getattr(found, name), predictor, properties)
-        write_volume(with_geometry(volume, properties), folder / f"{case}_{name}.nii.gz")
+        write_volume(with_geometry(volume, properties), file)
     _add_rows(output / f"{TABLE}{part}.csv", case, rows_of(found, predictor, case))
 
 
@@ -55,8 +62,7 @@ def rows_of(found: CaseProbabilities, predictor: nnUNetPredictor, case: str) -> 
     for label, values in labels.items():
         mask = np.isin(segmentation, values)
         means = {
-            name: float(getattr(found, name).numpy()[mask].mean()) if mask.any() else float("nan")
-            for name in ("entropy", "mutual_information")
+            name: float(getattr(found, name).numpy()[mask].mean()) if mask.any() else float("nan") for name in MAPS
         }
         numbers = {FORECAST: forecasts[label], **means}
         written = {name: "" if np.isnan(number) else f"{number:.6g}" for name, number in numbers.items()}

@@ -13,7 +13,7 @@ from organ_scans import ORGAN, image_of, voxels, write
 from nnunet_xmodal.commands import export, predict
 from nnunet_xmodal.datasets.stored_axes import axes_of_model
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
-from nnunet_xmodal.files.model_temperature import write_temperature
+from nnunet_xmodal.files.model_temperature import not_fitted_on, write_temperature
 from nnunet_xmodal.files.model_zip import BESIDE_FOLDS, CARD, unpack_model
 from nnunet_xmodal.model import Model
 from nnunet_xmodal.tasks.segmentation.options import SegmentationOptions
@@ -108,6 +108,16 @@ def test_a_damaged_temperature_is_not_packed(folder_of, exported, tmp_path, caps
         exported(folder)
     assert 'temperature.json holds no "temperature" above 0' in capsys.readouterr().err
     assert not (tmp_path / "model.zip").exists()
+
+
+def test_a_temperature_of_other_folds_is_not_packed(folder_of, exported, capsys):
+    folder = folder_of()
+    write_temperature(2.5, {"folds": ["0", "1"]}, folder)
+    assert not_fitted_on(folder, [1, "all"]) == ["all"] and not_fitted_on(folder, ["0", 1]) == []
+    write_temperature(2.5, {"folds": ["3"]}, folder)
+    with zipfile.ZipFile(exported(folder)) as opened:
+        assert not any(name.endswith("temperature.json") for name in opened.namelist())
+    assert "temperature.json was not fitted on the folds 0, and is left out" in "".join(capsys.readouterr())
 
 
 def test_the_card_says_that_a_model_is_calibrated(folder_of, exported, capsys):

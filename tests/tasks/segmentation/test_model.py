@@ -263,3 +263,27 @@ def test_fifty_calls_take_no_more_memory_than_ten(model, scans, tmp_path):
         for _ in range(40):
             loaded(images)
         assert resident() - before < 8e6
+
+
+def change_dataset_json(folder, **changes):
+    file = folder / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_channels_of_one_name_are_told_apart(model):
+    """Two phases of a CT: one image is not taken for both."""
+    _, folder = model
+    change_dataset_json(folder, channel_names={"0": "CT", "1": "CT"})
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(6, 32, 32)).astype(np.float32))
+    with Model.load(folder, device="cpu") as loaded:
+        assert loaded.channels == ["CT (0)", "CT (1)"]
+        with pytest.raises(XModalError, match=r"CT \(1\)"):
+            loaded({"CT (0)": image})
+        assert loaded({"CT (0)": image, "CT (1)": image}).GetSize() == image.GetSize()
+
+
+def test_a_model_of_pictures_is_refused_before_it_is_called(model):
+    _, folder = model
+    change_dataset_json(folder, file_ending=".png")
+    with pytest.raises(XModalError, match=r"reads pictures \(\.png\), .* nnUNetXModal_predict -i"):
+        Model.load(folder, device="cpu")
