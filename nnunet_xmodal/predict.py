@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
 from nnunet_xmodal import discovery
 from nnunet_xmodal.files.claim import claimed
 from nnunet_xmodal.files.folders import check_apart, check_input_folder, check_output_folder
 from nnunet_xmodal.files.remarks import repeated_remarks
 from nnunet_xmodal.files.trust import trusting
+from nnunet_xmodal.files.trusted_names import trainer_called
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.prediction.model_place import opened_model
 from nnunet_xmodal.prediction.request import PredictionRequest
@@ -57,5 +56,5 @@ def predict_cases(request: PredictionRequest, model: Path, file_ending: str | No
 
 def predictor_class(trainer_name: str) -> type[GuardedPredictor]:
     """Return the predictor of a trainer's models, nnU-Net's for trainers from elsewhere."""
-    trainer = recursive_find_trainer_class_by_name(trainer_name)
+    trainer = trainer_called(trainer_name)
     return getattr(trainer, "predictor_class", SegmentationPredictor)

@@ -2,14 +2,11 @@
 
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from statistics import mean
 
 import pandas as pd
 import torch
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,6 +15,7 @@ from nnunet_xmodal.comparison.sources import TrainedModel
 from nnunet_xmodal.files.model_files import read_model_dataset_json, read_model_plans
 from nnunet_xmodal.files.training_log import TrainingLog, read_training_log
 from nnunet_xmodal.files.trusted_checkpoints import only_weights
+from nnunet_xmodal.files.trusted_names import trainer_called
 from nnunet_xmodal.physics.field_inputs import FieldInputs
 from nnunet_xmodal.prediction.building import building
 
@@ -54,10 +52,9 @@ def network_cost(model: Path, trainer: str, configuration: str) -> tuple[int, in
     computed = FieldInputs.of_entry(entry.get("field_inputs"))
     read = channels - ("target_channel" in entry) + (0 if computed is None else computed.channels)
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
-    # prints every folder that it looks into, and warns of all that these import
-    with redirect_stdout(StringIO()), warnings.catch_warnings():
+    with warnings.catch_warnings():  # of all that nnU-Net's folders import
         warnings.simplefilter("ignore", FutureWarning)
-        build = recursive_find_trainer_class_by_name(trainer).build_network_architecture
+        build = trainer_called(trainer).build_network_architecture
     with torch.device("meta"), building("predictor"), only_weights():
         network = build(plans, settings, channels, heads, enable_deep_supervision=False).eval()
         patch = torch.empty(1, read, *settings.patch_size)  # (1, C, *patch)

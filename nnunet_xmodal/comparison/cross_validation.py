@@ -5,15 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.metrics import Direction
+from nnunet_xmodal.evaluation.metrics import COUNTS, Direction
 from nnunet_xmodal.files.dataset_json import read_dataset_json as read_dataset_json_as_nnunet
 from nnunet_xmodal.files.dataset_labels import check_labels
 from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.labels import foreground, name_of_key
 from nnunet_xmodal.files.remarks import remark
-
-_COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
 
 Reported = Mapping[str, Mapping[str, float]]
 """Label or region by name → metric → value, as in a `summary.json`."""
@@ -153,7 +151,7 @@ def _cases_of(summary: Mapping, fold: str, validation: Path, dataset_json: dict)
             raise XModalError(f"{validation / (case + ending)} is missing, but summary.json lists it: validate again.")
         listed.add(case)
         reported = {
-            name_of_key(key, labels): {name: _number(value) for name, value in values.items() if name not in _COUNTS}
+            name_of_key(key, labels): {name: _number(value) for name, value in values.items() if name not in COUNTS}
             for key, values in metrics.items()
         }
         yield CaseResult(fold, case, files[case] if is_segmentation else None, reported)

@@ -1,18 +1,16 @@
 """The jobs of a request, in the order of a cascade's stages."""
 
 from collections.abc import Iterable
-from contextlib import redirect_stdout
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_xmodal.crossval.job import Job, jobs_of
 from nnunet_xmodal.crossval.request import CrossvalRequest
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.trusted_names import trainer_called
 from nnunet_xmodal.files.trusted_plans import check_plans
 
 
@@ -86,8 +84,7 @@ def trainer_class(name: str) -> type:
         XModalError: for one that it does not find.
     """
     try:
-        with redirect_stdout(StringIO()):  # it prints where it searches, and --executor print is piped into shells
-            return recursive_find_trainer_class_by_name(name)
+        return trainer_called(name)
     except (RuntimeError, ImportError, AssertionError) as error:
         raise XModalError(f"-tr {name} is no trainer that nnU-Net finds ({str(error).splitlines()[0]}).") from error
 

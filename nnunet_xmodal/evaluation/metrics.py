@@ -7,6 +7,10 @@ from typing import Literal
 Direction = Literal["higher", "lower"]
 
 
+COUNTS = frozenset(("TP", "FP", "FN", "TN", "n_pred", "n_ref"))
+"""What nnU-Net's summaries hold beside metrics: numbers of voxels."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric: its meaning, its unit, and which way is better.

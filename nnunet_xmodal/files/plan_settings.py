@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.inherited import with_inherited
 from nnunet_xmodal.files.trusted_names import find_in_nnunet
 
 _LARGEST_SIDE = 1 << 14  # voxels of a patch
@@ -41,7 +42,7 @@ def check_settings(plans: Mapping, name: str, source: str | Path) -> None:
         source,
     )
 
-    settings = _resolved(plans["configurations"], name)
+    settings = with_inherited(plans["configurations"], name)
     where = f"configuration {name} of {source}"
     patch: Any = settings.get("patch_size")
     fits = _is_list(patch, int) and len(patch) in (2, 3) and all(0 < side <= _LARGEST_SIDE for side in patch)
@@ -66,13 +67,6 @@ def check_settings(plans: Mapping, name: str, source: str | Path) -> None:
         key = f"resampling_fn_{of}_kwargs"
         if callable(function):  # else somebody else's, by --trust
             _check(set(settings[key]) <= set(inspect.signature(function).parameters), key, settings[key], where)
-
-
-def _resolved(configurations: Mapping, name: str) -> dict:
-    """With what it inherits, whose end `check_plans` has seen."""
-    settings = configurations[name]
-    parent = settings.get("inherits_from")
-    return dict(settings) if parent is None else {**_resolved(configurations, parent), **settings}
 
 
 def _is_list(value: object, kind: Any) -> bool:

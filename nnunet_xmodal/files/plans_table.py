@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nnunet_xmodal.files.inherited import with_inherited
+
 _HEADER = ("configuration", "spacing (mm)", "patch", "batch", "levels", "widths", "network")
 
 
@@ -13,15 +15,9 @@ def plans_table(plans: Mapping[str, Any]) -> str:
         plans: as in plans.json; configurations may inherit from others.
     """
     configurations = plans["configurations"]
-    rows = [_HEADER, *(_row(name, _whole(configurations, name)) for name in configurations)]
+    rows = [_HEADER, *(_row(name, with_inherited(configurations, name)) for name in configurations)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
-
-
-def _whole(configurations: Mapping[str, Mapping], name: str) -> dict[str, Any]:
-    own = configurations[name]
-    parent = own.get("inherits_from")
-    return {**(_whole(configurations, parent) if parent else {}), **own}
 
 
 def _row(name: str, configuration: Mapping[str, Any]) -> tuple[str, ...]:

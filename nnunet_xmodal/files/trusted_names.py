@@ -9,12 +9,15 @@ from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from torch import nn
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.trust import WAY_OUT, is_trusted
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 PACKAGES = ("torch.nn", "dynamic_network_architectures", "batchgeneratorsv2", "nnunetv2", "nnunet_xmodal")
 """Where what plans name has to be defined."""
@@ -98,6 +101,18 @@ def lies_in(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
+def trainer_called(name: str) -> "type[nnUNetTrainer]":
+    """Return the trainer that nnU-Net finds by a name, without what it prints of every folder that it looks into.
+
+    Raises:
+        RuntimeError: where it finds none; it raises other errors, too, for what is no name of a trainer.
+    """
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    with redirect_stdout(StringIO()):
+        return recursive_find_trainer_class_by_name(name)
+
+
 def find_trainer(name: object, source: str) -> type:
     """Return the trainer that a checkpoint names, from nnU-Net's folders and those of `nnUNet_extTrainer`.
 
@@ -107,13 +122,10 @@ def find_trainer(name: object, source: str) -> type:
     Raises:
         XModalError: for what is no name, and for one of no trainer.
     """
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
     try:
         if not isinstance(name, str) or not name.isidentifier():
             raise TypeError("it is no name")
-        with redirect_stdout(StringIO()):  # it tells every folder that it looks into
-            return recursive_find_trainer_class_by_name(name)
+        return trainer_called(name)
     except (RuntimeError, TypeError, AssertionError) as error:  # also for the name of a function or module
         raise XModalError(
             f"{source} was written by the trainer {name!r}, of which nnU-Net finds none: install the package that "

@@ -1,7 +1,6 @@
 """A model's card: what it reads and finds, what it was trained on, how well it did, and what it is for."""
 
 import json
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -13,8 +12,10 @@ from nnunet_xmodal import __version__
 from nnunet_xmodal.catalogue.entry import Entry
 from nnunet_xmodal.catalogue.trainers import TRAINERS
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.inherited import with_inherited
 from nnunet_xmodal.files.model_zip import CARD, read_card
 from nnunet_xmodal.sharing.request import LICENCE, USE, ExportRequest
+from nnunet_xmodal.trainers.base.names import without_length
 
 UNSAID = "not stated"
 _CALIBRATED = "temperature {:.4g}, which nnUNetXModal_predict --temperature divides the logits by"
@@ -39,7 +40,7 @@ def make_card(
         temperature: with which the model is calibrated; None for a model that is not.
     """
     model = request.model
-    configuration = _inherited(plans["configurations"], model.configuration)
+    configuration = with_inherited(plans["configurations"], model.configuration)
     entry = _entry_of(model.trainer)
     return {
         "model": f"{model.dataset}, {model.trainer}, {model.configuration}",
@@ -147,14 +148,7 @@ def _cards_in_zip(file: Path) -> list[dict[str, Any]]:
 
 
 def _entry_of(trainer: str) -> Entry | None:
-    plain = re.sub(r"_\d+epochs(_\d+its)?$", "", trainer)
-    return next((entry for entry in TRAINERS if plain in entry.names), None)
-
-
-def _inherited(configurations: Mapping, name: str) -> dict:
-    own = configurations[name]
-    parent = own.get("inherits_from")
-    return {**(_inherited(configurations, parent) if parent else {}), **own}
+    return next((entry for entry in TRAINERS if without_length(trainer) in entry.names), None)
 
 
 def _words(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Metric
+from nnunet_xmodal.evaluation.metrics import COUNTS, SEGMENTATION_METRICS, Metric
 from nnunet_xmodal.files.csv_cells import as_written
 from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.labels import foreground, name_of_key
@@ -19,8 +19,6 @@ Score = dict[str, Any]
 
 TRAINED_ON = "the cases that the model was trained on (fold all)"
 """Where the scores of a fold `all` come from."""
-
-_COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
 
 
 def scores_of_report(report: Path, name: str, trainer: str) -> list[Score]:
@@ -74,7 +72,7 @@ def scores_of_validation(model: Path, folds: Sequence[int | str], dataset_json: 
             for case in summary["metric_per_case"]:
                 for key, metrics in case["metrics"].items():
                     for metric, value in metrics.items():
-                        if metric not in _COUNTS and isinstance(value, int | float):
+                        if metric not in COUNTS and isinstance(value, int | float):
                             values.setdefault((name_of_key(str(key), labels), metric), []).append(float(value))
         except (KeyError, TypeError, AttributeError) as error:
             raise XModalError(f"{file} is no summary of a validation ({error!r}): validate anew with --val.") from error

@@ -13,13 +13,13 @@ from time import perf_counter
 
 import numpy as np
 import SimpleITK as sitk
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from tqdm import tqdm
 
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.evaluation.figures.checkerboard import draw_checkerboards
 from nnunet_xmodal.files.folders import check_apart
 from nnunet_xmodal.files.transform_writer import write_transform
+from nnunet_xmodal.files.trusted_names import trainer_called
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.files.volumes import read_volume
 from nnunet_xmodal.geometry.grid_chain import physical_matrix
@@ -84,7 +84,7 @@ class RegistrationPredictor(GuardedPredictor):
         return self._of_trainer("turns_about_corner")
 
     def _of_trainer(self, attribute: str) -> bool:
-        return getattr(recursive_find_trainer_class_by_name(self.trainer_name), attribute, False)
+        return getattr(trainer_called(self.trainer_name), attribute, False)
 
     def predict_folder(self, request: PredictionRequest) -> None:
         """Register every case.
@@ -190,7 +190,7 @@ class RegistrationPredictor(GuardedPredictor):
 
     def _second_stage(self, request: PredictionRequest, trainer: str) -> "RegistrationPredictor":
         folder = find_model(replace(request, trainer=trainer))
-        kind = getattr(recursive_find_trainer_class_by_name(trainer), "predictor_class", None)
+        kind = getattr(trainer_called(trainer), "predictor_class", None)
         if kind is None or not issubclass(kind, RegistrationPredictor):
             raise XModalError(f"--stage2 {trainer} is no trainer of registration networks: name one that is.")
         on_device = self.perform_everything_on_device  # nnU-Net's default prints that a CPU is none

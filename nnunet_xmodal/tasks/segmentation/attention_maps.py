@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.trusted_names import trainer_called
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
 from nnunet_xmodal.numerics import unwrapped
@@ -39,7 +39,7 @@ def attention_maps(predictor: nnUNetPredictor, image: torch.Tensor) -> dict[Stre
         XModalError: if the network has no streams.
     """
     check_has_attention_maps(predictor)
-    trainer = recursive_find_trainer_class_by_name(predictor.trainer_name)
+    trainer = trainer_called(predictor.trainer_name)
     amgb = AttentionMapGenerationBlock(getattr(trainer, "attention_normalisation", "sum"))  # as the model was trained
     image, undo_padding = padded(predictor, image)
     slicers = predictor._internal_get_sliding_window_slicers(image.shape[1:])
