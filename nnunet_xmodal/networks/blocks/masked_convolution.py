@@ -69,7 +69,7 @@ def masked_convolution(
 
 def _summed(parts: torch.Tensor, mask: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     """Of every mask and neighbour the sum of what the mask shows, `(N, O, h, w)`."""
-    number, row, column = mask.nonzero(as_tuple=True)  # E each
+    number, row, column = _shown(mask)  # E each
     shown = parts[image[number], row, column] * mask[number, row, column][:, None, None]  # E 9 O
     # tap k of the kernel is what a position adds k − 1 before it; one row and column around take what falls outside
     height, width = mask.shape[1] + 2, mask.shape[2] + 2
@@ -78,3 +78,10 @@ def _summed(parts: torch.Tensor, mask: torch.Tensor, image: torch.Tensor) -> tor
     total = parts.new_zeros(len(mask) * height * width, parts.shape[-1])
     total = total.index_add(0, neighbour.flatten(), shown.flatten(0, 1))
     return total.view(len(mask), height, width, -1)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+
+
+def _shown(mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The positions where a mask is not 0; all of them where it has no values (device "meta")."""
+    if not mask.is_meta:
+        return mask.nonzero(as_tuple=True)
+    return torch.unravel_index(torch.arange(mask.numel(), device=mask.device), mask.shape)

@@ -70,3 +70,10 @@ def test_a_mask_costs_what_it_shows_or_hides(shown, rows, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "index_add", lambda *args: added.append(len(args[3])) or index_add(*args))
     masked_convolution(products, mask)
     assert added == [9 * rows]
+
+
+def test_where_there_are_no_values_all_positions_are_counted():
+    """FLOPs are counted on the device "meta"."""
+    x, kernels = torch.empty(2, 3, 8, 8, device="meta"), torch.empty(2, 4, 3, 3, 3, device="meta")
+    found = masked_convolution(neighbour_products(x, *kernels), torch.empty(2, 8, 8, device="meta"))
+    assert [part.shape for part in found] == [(2, 4, 8, 8)] * 2
