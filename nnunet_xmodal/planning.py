@@ -19,7 +19,8 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnunet_xmodal.datasets.checks import Case, check_cases, training_cases
+from nnunet_xmodal.datasets.cases import Case, training_cases
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.datasets.foreground_check import check_some_foreground
 from nnunet_xmodal.datasets.incomplete_cases import incomplete_training_cases, missing_by_name
 from nnunet_xmodal.datasets.presence import MISSING_FILE, write_missing

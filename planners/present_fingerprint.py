@@ -8,7 +8,8 @@ from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor impo
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-from nnunet_xmodal.datasets.checks import Case, map_cases
+from nnunet_xmodal.datasets.cases import Case
+from nnunet_xmodal.datasets.checks import map_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json

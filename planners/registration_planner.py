@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
-from nnunet_xmodal.datasets.checks import Case
+from nnunet_xmodal.datasets.cases import Case
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image

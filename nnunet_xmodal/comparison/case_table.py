@@ -13,7 +13,7 @@ import pandas as pd
 
 from nnunet_xmodal.comparison.case_cache import CaseCache, keep, kept, recall
 from nnunet_xmodal.comparison.cross_validation import ModelResults, Reported
-from nnunet_xmodal.datasets.checks import label_values
+from nnunet_xmodal.datasets.cases import label_values
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.case_metrics import MetricSettings, case_metrics
 from nnunet_xmodal.evaluation.metrics import SEGMENTATION_METRICS, Direction, Metric

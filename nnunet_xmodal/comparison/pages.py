@@ -9,7 +9,7 @@ from urllib.parse import quote
 from nnunet_xmodal.comparison.case_table import reference_file
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.comparison.report.contents import Overlay
-from nnunet_xmodal.datasets.checks import SEVERAL_CHANNELS_IN_A_FILE, files_by_channel
+from nnunet_xmodal.datasets.cases import SEVERAL_CHANNELS_IN_A_FILE, files_by_channel
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.labels import foreground

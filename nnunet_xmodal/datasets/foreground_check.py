@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nnunet_xmodal.datasets.checks import Case
+from nnunet_xmodal.datasets.cases import Case
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import ignore_label, inside

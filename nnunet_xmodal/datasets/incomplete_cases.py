@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_xmodal.datasets.checks import Case, check_labelled, label_values
+from nnunet_xmodal.datasets.cases import Case, check_labelled, label_values
 from nnunet_xmodal.datasets.partial_cases import partial_cases
 from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.errors import XModalError

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_xmodal.datasets.checks import SEVERAL_CHANNELS_IN_A_FILE, files_by_channel
+from nnunet_xmodal.datasets.cases import SEVERAL_CHANNELS_IN_A_FILE, files_by_channel
 from nnunet_xmodal.datasets.streams import channel_names_of, distinct_channel_names
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image

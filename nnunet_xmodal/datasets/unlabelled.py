@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-from nnunet_xmodal.datasets.checks import Case, cases_in_folder, label_values
+from nnunet_xmodal.datasets.cases import Case, cases_in_folder, label_values
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image

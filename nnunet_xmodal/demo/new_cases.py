@@ -37,7 +37,7 @@ class Case:
 
 def new_cases(demo: Demo) -> tuple[list[Case], list[int]]:
     """Return the cases of `imagesTs` and all folds; without such cases, those that fold 0 validates on, and [0]."""
-    from nnunet_xmodal.datasets.checks import cases_in_folder, training_cases
+    from nnunet_xmodal.datasets.cases import cases_in_folder, training_cases
 
     ending = demo.dataset_json["file_ending"]
     new = demo.raw / "imagesTs"

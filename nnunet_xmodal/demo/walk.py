@@ -125,7 +125,8 @@ def _plan_and_preprocess(demo: Demo, progress: Progress) -> None:
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
-    from nnunet_xmodal.datasets.checks import check_cases, training_cases
+    from nnunet_xmodal.datasets.cases import training_cases
+    from nnunet_xmodal.datasets.checks import check_cases
 
     dataset_id = int(demo.dataset_name[7:10])
     plans_file = demo.preprocessed / f"{PLANS}.json"
@@ -163,7 +164,8 @@ def _check_trainers_and_new_cases(demo: Demo) -> None:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_xmodal import trainers
-    from nnunet_xmodal.datasets.checks import cases_in_folder, check_cases
+    from nnunet_xmodal.datasets.cases import cases_in_folder
+    from nnunet_xmodal.datasets.checks import check_cases
 
     plans = read_json(demo.preprocessed / f"{PLANS}.json")
     streams = streams_of(plans, {}, demo.dataset_json)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_xmodal.datasets.checks import files_by_channel
+from nnunet_xmodal.datasets.cases import files_by_channel
 from nnunet_xmodal.datasets.stored_axes import (
     axes_of_cases,
     axes_of_model,

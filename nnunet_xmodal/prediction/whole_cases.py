@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_xmodal.datasets.checks import Case, check_cases, label_values
+from nnunet_xmodal.datasets.cases import Case, label_values
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.finished import remaining_cases, segmentation_files
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor

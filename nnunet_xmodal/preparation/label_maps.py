@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_xmodal.datasets.checks import label_values
+from nnunet_xmodal.datasets.cases import label_values
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files import dataset_labels
 from nnunet_xmodal.files.whole_labels import rounded_labels

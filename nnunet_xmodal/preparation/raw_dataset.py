@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from nnunet_xmodal.datasets.checks import cases_in_folder, training_cases
+from nnunet_xmodal.datasets.cases import cases_in_folder, training_cases
 from nnunet_xmodal.datasets.streams import channel_names_of, streams_of_dataset
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import read_trainable

@@ -2,7 +2,7 @@
 
 import colorsys
 
-from nnunet_xmodal.datasets.checks import label_values
+from nnunet_xmodal.datasets.cases import label_values
 from nnunet_xmodal.files.labels import foreground, ignore_label
 from nnunet_xmodal.viewing.panels import Colours
 

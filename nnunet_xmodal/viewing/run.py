@@ -5,7 +5,7 @@ import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
-from nnunet_xmodal.datasets.checks import files_by_channel
+from nnunet_xmodal.datasets.cases import files_by_channel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_atomically
 from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json

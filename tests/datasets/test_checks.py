@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.datasets.checks import cases_in_folder, check_cases, training_cases
+from nnunet_xmodal.datasets.cases import cases_in_folder, training_cases
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.errors import XModalError
 
 DATASET = {

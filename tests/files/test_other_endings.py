@@ -2,7 +2,7 @@
 
 import pytest
 
-from nnunet_xmodal.datasets.checks import files_by_channel
+from nnunet_xmodal.datasets.cases import files_by_channel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.other_endings import images_of_other_endings
 

@@ -6,7 +6,8 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xmodal.comparison.case_table import read_label_map
-from nnunet_xmodal.datasets.checks import check_cases, training_cases
+from nnunet_xmodal.datasets.cases import training_cases
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.datasets.organ_mask import organ_on_grid
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.datasets.checks import check_cases, training_cases
+from nnunet_xmodal.datasets.cases import training_cases
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.scan import read_volume_file
 from nnunet_xmodal.files.volumes import check_not_constant, read_volume

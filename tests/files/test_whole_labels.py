@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from nnunet_xmodal.comparison.case_table import read_label_map
-from nnunet_xmodal.datasets.checks import check_cases, training_cases
+from nnunet_xmodal.datasets.cases import training_cases
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.scan import read_volume_file
 from nnunet_xmodal.files.whole_labels import cut_labels, rounded_labels

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_xmodal.datasets.checks import Case
+from nnunet_xmodal.datasets.cases import Case
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.planners import planner_class
 

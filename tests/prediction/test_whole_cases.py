@@ -6,7 +6,8 @@ import SimpleITK as sitk
 from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
 
 from nnunet_xmodal.commands.predict import parser, request_of
-from nnunet_xmodal.datasets.checks import cases_in_folder, check_cases, files_by_channel
+from nnunet_xmodal.datasets.cases import cases_in_folder, files_by_channel
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.prediction.whole_cases import cases_to_segment, with_previous_stage
 from nnunet_xmodal.tasks.segmentation.uncertainty import map_files

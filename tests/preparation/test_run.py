@@ -8,7 +8,8 @@ import pytest
 import SimpleITK as sitk
 from preparation_runs import ADC, NAME, T2W, USUAL, image, rows_of, run, written
 
-from nnunet_xmodal.datasets.checks import check_cases, training_cases
+from nnunet_xmodal.datasets.cases import training_cases
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.geometry.resampling import same_grid
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_xmodal.datasets.checks import label_values
+from nnunet_xmodal.datasets.cases import label_values
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.preparation.label_maps import mapped, parse_labels, parse_map, regions_class_order, values_of
 from nnunet_xmodal.preparation.patterns import paths_by_case

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xmodal.datasets.checks import Case
+from nnunet_xmodal.datasets.cases import Case
 from nnunet_xmodal.datasets.stored_axes import stored_axes
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.tables import read_columns

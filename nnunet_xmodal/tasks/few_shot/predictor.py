@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from nnunet_xmodal.datasets.checks import Case, cases_in_folder, check_cases, training_cases
+from nnunet_xmodal.datasets.cases import Case, cases_in_folder, training_cases
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json

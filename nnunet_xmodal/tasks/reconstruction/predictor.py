@@ -10,7 +10,8 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 
-from nnunet_xmodal.datasets.checks import Case, check_cases, files_by_channel
+from nnunet_xmodal.datasets.cases import Case, files_by_channel
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.datasets.target_channel import TargetChannel
 from nnunet_xmodal.errors import XModalError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_xmodal.datasets.checks import cases_in_folder, files_by_channel
+from nnunet_xmodal.datasets.cases import cases_in_folder, files_by_channel
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.tasks.registration.given_alignment import alignment_files
 from nnunet_xmodal.tasks.registration.initial_transform import INITS

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_xmodal.datasets.checks import Case, cases_in_folder, check_cases, label_values
+from nnunet_xmodal.datasets.cases import Case, cases_in_folder, label_values
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image
 from nnunet_xmodal.files.labels import foreground, ignore_label

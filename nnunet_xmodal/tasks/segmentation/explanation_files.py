@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_xmodal.datasets.checks import Case
+from nnunet_xmodal.datasets.cases import Case
 from nnunet_xmodal.evaluation.figures.cases import clearest_slice
 from nnunet_xmodal.evaluation.figures.heat import HeatPanel, draw_heat
 from nnunet_xmodal.evaluation.figures.shapley_bars import Bars, draw_bars

@@ -8,7 +8,8 @@ from pathlib import Path
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xmodal.datasets.checks import Case, check_cases
+from nnunet_xmodal.datasets.cases import Case
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.datasets.partial_cases import PartialCase
 from nnunet_xmodal.datasets.streams import distinct_channel_names
 from nnunet_xmodal.errors import XModalError

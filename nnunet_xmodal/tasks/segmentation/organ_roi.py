@@ -15,7 +15,8 @@ import SimpleITK as sitk
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xmodal.datasets.checks import Case, map_cases
+from nnunet_xmodal.datasets.cases import Case
+from nnunet_xmodal.datasets.checks import map_cases
 from nnunet_xmodal.datasets.organ_mask import in_organ, mask_file, organ_on_grid
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.images import read_image

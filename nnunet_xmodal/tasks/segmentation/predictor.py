@@ -11,7 +11,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_xmodal.datasets.checks import Case, cases_in_folder
+from nnunet_xmodal.datasets.cases import Case, cases_in_folder
 from nnunet_xmodal.datasets.partial_cases import partial_cases
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.folders import check_no_file

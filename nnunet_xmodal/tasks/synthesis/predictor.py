@@ -9,7 +9,8 @@ import SimpleITK as sitk
 from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_xmodal.datasets.checks import Case, check_cases
+from nnunet_xmodal.datasets.cases import Case
+from nnunet_xmodal.datasets.checks import check_cases
 from nnunet_xmodal.datasets.partial_cases import PartialCase, partial_cases
 from nnunet_xmodal.datasets.streams import channel_names_of
 from nnunet_xmodal.errors import XModalError
