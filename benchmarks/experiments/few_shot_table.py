@@ -20,7 +20,6 @@ from few_shot_trial import WAYS
 from scipy import stats
 
 from nnunet_xmodal.commands.one_sentence import one_sentence_errors
-from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.statistics import compare_pair, holm
 
 TASK = ["dataset", "size", "steps"]
@@ -76,13 +75,8 @@ def against(results: pd.DataFrame, first: str, way: str) -> pd.DataFrame:
 
     Columns: trainer, scans, ahead (scans in which `first` is), gain (of `first`, in points), low and high (95 %,
     Student's, over folds), p (Wilcoxon, over scans) and p_holm.
-
-    Raises:
-        XModalError: where `first` has no trial.
     """
     wide = results.groupby([*SCAN, "trainer"])[way].mean().unstack("trainer")
-    if first not in wide:
-        raise XModalError(f"there is no trial of {first}, with which the others are compared: choose another --first.")
     rows = []
     for trainer in wide.columns.drop(first):
         pairs = wide[[first, trainer]].dropna()
@@ -126,6 +120,9 @@ def main() -> None:
         results.to_csv(args.o, index=False)
     for task, of_task in results.groupby(TASK):
         print("\n## " + ", ".join(map(str, task)) + f" steps\n\n{by_protocol(of_task)}\n\n{by_way(of_task)}")
+        if args.first not in set(of_task["trainer"]):
+            print(f"\n{args.first} has no trial here, with which the others could be compared.")
+            continue
         for way in ("protocol", "best", "position"):
             compared = against(of_task, args.first, way).to_string(index=False, float_format="{:.2g}".format)
             print(f"\n{args.first}, {way}:\n{compared}")
