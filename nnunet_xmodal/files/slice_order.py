@@ -12,6 +12,8 @@ _SAME_SIZE_TO = 1e-3  # of pixels, as a share
 EVEN_TO = 0.1
 """Of the distance between slices."""
 _MISSING_FROM = 1.5
+_MOST_ALONG = 0.5  # of the distance between slices, by which one may lie off its place
+_MOST_TILT = 0.005  # rad, what is left where directions are written with two decimals
 
 
 def slice_order(
@@ -40,6 +42,7 @@ def slice_order(
         raise XModalError(f"the slices in {source} are not parallel, as those of a localiser: give another series.")
     _check_pixels(source, names, pixels)
     normal = np.cross(*axes[0])
+    normal /= np.linalg.norm(normal)
     order = np.argsort(positions @ normal, kind="stable").tolist()
     steps = np.diff(positions[order], axis=0)
     along = steps @ normal
@@ -66,7 +69,28 @@ def slice_order(
             f"the slices in {source} are shifted against each other by {sideways.max():.3g} mm, as with a tilted "
             "gantry: resample the series onto axes at right angles."
         )
+    _check_places(source, positions[order], normal, pixels)
     return order
+
+
+def _check_places(source: Path, positions: np.ndarray, normal: np.ndarray, pixels: np.ndarray) -> None:
+    """Small differences add up: every slice has to lie where a volume of even distances puts it."""
+    extent = float((positions[-1] - positions[0]) @ normal)
+    distance = extent / (len(positions) - 1)
+    away = positions - positions[0] - distance * np.arange(len(positions))[:, None] * normal
+    along = np.abs(away @ normal).max()
+    if along > _MOST_ALONG * distance:
+        raise XModalError(
+            f"the slices in {source} lie unevenly: in a volume of even distances one of them would be {along:.3g} mm "
+            "from its place; resample them."
+        )
+    sideways = np.linalg.norm(away - (away @ normal)[:, None] * normal, axis=1).max()
+    largest_pixel = float(np.nanmax(pixels)) if np.isfinite(pixels).any() else 0.0
+    if sideways > max(largest_pixel / 2, _MOST_TILT * extent):
+        raise XModalError(
+            f"the slices in {source} are shifted against each other by {sideways:.3g} mm in all, as with a tilted "
+            "gantry: resample the series onto axes at right angles."
+        )
 
 
 def _check_pixels(source: Path, names: Sequence[str], pixels: np.ndarray) -> None:

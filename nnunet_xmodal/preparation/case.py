@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.datasets.organ_mask import in_organ, organ_on_grid
@@ -156,6 +157,9 @@ def _label_notes(label: sitk.Image, on_grid: sitk.Image, cropped: sitk.Image, sc
     if alike and not any(same_grid(label, scan.image) for scan in scans.values()):
         notes.append(f"has as many voxels as {alike[0]} but another place in space: its header may be wrong")
     before, after, inside = volume_mm3(label), volume_mm3(on_grid), volume_mm3(cropped)
+    drawn, kept = (np.unique(sitk.GetArrayViewFromImage(image)).tolist() for image in (label, on_grid))
+    if gone := [str(value) for value in drawn if value and value not in kept]:
+        notes.append(f"nothing of value {', '.join(gone)} is left on the reference's grid: it was drawn too small")
     if before and abs(after / before - 1) > _VOLUME_TO:
         notes.append(f"has {100 * after / before:.1f} % of its volume on the reference's grid")
     if after and inside < after:

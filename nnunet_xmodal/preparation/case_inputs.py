@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dicom_kinds import is_segmentation
-from nnunet_xmodal.files.dicom_seg import read_dicom_seg
+from nnunet_xmodal.files.dicom_seg import patient_of, read_dicom_seg
 from nnunet_xmodal.files.scan import Scan, read_volume_file
 from nnunet_xmodal.files.two_places import check_moved_alike
 from nnunet_xmodal.preparation.case_task import CaseTask
@@ -36,12 +36,13 @@ def read_scans(source: SourceCase, settings: PreparationSettings) -> dict[str, S
     scans = {name: read_scan(source.images[name]) for name in settings.channels}
     known = [(name, scan.patient) for name, scan in scans.items() if scan.patient]
     for name, patient in known:
-        first, expected = known[0]
-        if patient != expected:
-            raise XModalError(
-                f"{first} is of the patient {expected} but {name} of {patient}: sort the scans by patient."
-            )
+        _check_same_patient(name, patient, *known[0])
     return scans
+
+
+def _check_same_patient(name: str, patient: str, first: str, expected: str) -> None:
+    if patient != expected:
+        raise XModalError(f"{first} is of the patient {expected} but {name} of {patient}: sort the scans by patient.")
 
 
 def read_label(source: SourceCase, settings: PreparationSettings, scans: Mapping[str, Scan]) -> sitk.Image | None:
@@ -52,7 +53,7 @@ def read_label(source: SourceCase, settings: PreparationSettings, scans: Mapping
 
     Raises:
         XModalError: see `read_scan`, `read_dicom_seg`, `png_labels.read_png_labels` and `label_maps.mapped`; for a
-            folder of several segmentations.
+            folder of several segmentations, and a label of another patient.
     """
     if source.label is None:
         return None
@@ -60,15 +61,23 @@ def read_label(source: SourceCase, settings: PreparationSettings, scans: Mapping
     segmentation = _segmentation_in(source.label)
     if segmentation is not None:
         image = read_dicom_seg(segmentation, settings.labels, settings.label_map)
+        _check_of_scans(patient_of(segmentation), scans)
         return mapped(image, segmentation, settings.label_map, settings.labels)
     if is_png_folder(source.label):
         first = [scans[settings.fixed], *scans.values()]
         image = read_png_labels(source.label, first)
-    elif source.label.is_dir():
-        image = read_series(source.label).image
     else:
-        image = read_volume_file(source.label, settings.label_component).image
+        is_folder = source.label.is_dir()
+        scan = read_series(source.label) if is_folder else read_volume_file(source.label, settings.label_component)
+        _check_of_scans(scan.patient, scans)
+        image = scan.image
     return mapped(image, source.label, settings.label_map, settings.labels)
+
+
+def _check_of_scans(patient: str | None, scans: Mapping[str, Scan]) -> None:
+    known = [(name, scan.patient) for name, scan in scans.items() if scan.patient]
+    if patient and known:
+        _check_same_patient("the label", patient, *known[0])
 
 
 def _segmentation_in(label: Path) -> Path | None:

@@ -5,6 +5,7 @@ A case is done when its record says so, which is written last.
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,6 +62,9 @@ def record_file(dataset: Path, case: str) -> Path:
     return dataset / FOLDER / "records" / f"{case}.json"
 
 
+_DATA_FILE = re.compile(r"^(?:ElementDataFile *=|data file:)(.+)$", re.MULTILINE)
+
+
 def read_records(dataset: Path) -> dict[str, Record]:
     """Read the records of all cases, by name.
 
@@ -89,6 +93,16 @@ def fingerprint_of(inputs: Sequence[Path], settings: dict) -> str:
 
 def _files_of(path: Path) -> list[Path]:
     try:
-        return sorted(path.iterdir()) if path.is_dir() else [path]
+        if path.is_dir():
+            return sorted(file for file in path.iterdir() if file.name[0] != ".")  # what systems leave beside files
+        return [path, *_data_beside(path)]
     except PermissionError:  # said when the case is read
         return [path]
+
+
+def _data_beside(header: Path) -> list[Path]:
+    """The file with the voxels of a header that stands alone, `.mhd` or `.nhdr`."""
+    if header.suffix.lower() not in (".mhd", ".nhdr") or not header.is_file():
+        return []
+    named = _DATA_FILE.search(header.read_text(encoding="utf-8", errors="replace"))
+    return [header.with_name(named[1].strip())] if named else []

@@ -5,6 +5,8 @@ where ImagePositionPatient and ImageOrientationPatient say. Values are those of 
 may differ from slice to slice.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from nnunet_xmodal.files.slice_order import slice_order
 
 _SERIES, _PATIENT, _POSITION, _ORIENTATION = "0020|000e", "0010|0020", "0020|0032", "0020|0037"
 _PIXELS = "0028|0030"
+_NUMBERS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ def read_series(folder: Path) -> Scan:
             and raw data are passed over.
     """
     files = [file for file in sorted(folder.iterdir()) if _visible(file)]
-    slices = [header for file in files if (header := _header(file))]
+    headers = {file: _header(file) for file in files}
+    slices = [header for header in headers.values() if header]
+    _check_none_is_cut(headers)
     if not slices:
         for file in files:
             refuse_contours(file)
@@ -74,14 +79,26 @@ def read_series(folder: Path) -> Scan:
     return Scan(image, slices[0].patient, tuple(header.file for header in slices))
 
 
+def _check_none_is_cut(headers: Mapping[Path, _Slice | None]) -> None:
+    """Refuse what is no DICOM file and has the name of a slice, but for its numbers: it is cut off, or empty."""
+    names = {_NUMBERS.sub("#", file.name) for file, header in headers.items() if header}
+    for file, header in headers.items():
+        if header is None and _NUMBERS.sub("#", file.name) in names and not _is_dicom(file):
+            raise XModalError(f"{file} cannot be read as DICOM: replace it by an intact file.")
+
+
+def _is_dicom(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        return opened.read(132)[128:] == b"DICM"
+
+
 def _visible(file: Path) -> bool:
     return file.is_file() and file.name[0] != "."  # macOS puts ._names beside files
 
 
 def _header(file: Path) -> _Slice | None:
     """Read a header; None for what is not DICOM, or no image."""
-    with open(file, "rb") as opened:
-        is_dicom = opened.read(132)[128:] == b"DICM"
+    is_dicom = _is_dicom(file)
     if file.name == "DICOMDIR" or (not is_dicom and file.suffix.lower() not in ("", ".dcm", ".ima")):
         return None
     storage = storage_class(file) if is_dicom else ""
@@ -105,6 +122,7 @@ def _header(file: Path) -> _Slice | None:
     try:
         position = np.array([float(mm) for mm in tag(_POSITION).split("\\")])
         axes = np.array([float(cosine) for cosine in tag(_ORIENTATION).split("\\")]).reshape(2, 3)
+        axes /= np.linalg.norm(axes, axis=1, keepdims=True)  # written with few decimals they are not of length 1
     except ValueError:  # a volume in one file has them elsewhere
         position, direction = np.array(reader.GetOrigin()), np.reshape(reader.GetDirection(), (3, 3))
         axes = direction[:, :2].T

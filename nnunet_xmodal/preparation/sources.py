@@ -109,6 +109,7 @@ def _collected(
     if label and not faults and SUB_SES in pattern:
         channels = [suffix_of(Path(of_channel)) for of_channel in wanted.channels.values()]
         faults += space_faults(label, groups["image"].values(), channels, pattern)
+    faults += _used_twice(groups["image"], groups["label"])
     if not faults and not allow_missing:
         faults = _missing(groups["image"], wanted.channels)
     return SourceCase(
@@ -175,10 +176,22 @@ def _listed(case: str, rows: list[dict], folder: Path, channels: Sequence[str], 
                 faults.append(f"the rows of {case} name two {what}, {of_kind[key].name} and {path.name}: keep one.")
             elif not path.exists():
                 faults.append(f"{path} does not exist.")
-    faults = list(dict.fromkeys(faults)) or ([] if allow_missing else _missing(groups["file"], channels))
+    faults = list(dict.fromkeys(faults)) + _used_twice(groups["file"], groups["label"])
+    faults = faults or ([] if allow_missing else _missing(groups["file"], channels))
     return SourceCase(
         case, groups["file"], groups["label"].get(""), groups["transform"], groups["landmarks"], tuple(faults)
     )
+
+
+def _used_twice(images: Mapping[str, Path], label: Mapping[str, Path]) -> list[str]:
+    """A file is one channel, or the label: what is drawn may not be what is read."""
+    used: dict[Path, str] = {}
+    faults = []
+    for what, path in [*images.items(), *(("the label", path) for path in label.values())]:
+        if path in used:
+            faults.append(f"{path} would be both {used[path]} and {what}: narrow their patterns, or correct the table.")
+        used[path] = what
+    return faults
 
 
 def _missing(images: Mapping[str, Path], channels: Iterable[str]) -> list[str]:

@@ -7,9 +7,12 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.geometry.resampling import same_grid
-from nnunet_xmodal.preparation.case_inputs import read_scan
+from nnunet_xmodal.geometry.resampling import onto_grid, same_grid
+from nnunet_xmodal.preparation.case import _label_notes
+from nnunet_xmodal.preparation.case_inputs import read_label, read_scan
 from nnunet_xmodal.preparation.png_labels import is_png_folder, read_png_labels
+from nnunet_xmodal.preparation.settings import PreparationSettings
+from nnunet_xmodal.preparation.sources import SourceCase
 
 
 @pytest.fixture
@@ -110,6 +113,78 @@ def test_a_tilted_gantry_is_refused(scans, volume, tmp_path):
         scans.write_dicom(part, folder, names=lambda _, index=index: f"IMG{index}")
     with pytest.raises(XModalError, match="tilted gantry"):
         read_scan(folder)
+
+
+@pytest.mark.parametrize(
+    "step, sentence",
+    [
+        ((0, 0.4, 0), "shifted against each other by 15.6 mm in all, as with a tilted gantry"),  # under 6°
+        ((0.02, 0, 0), None),  # what directions of two decimals leave
+    ],
+)
+def test_what_is_small_between_two_slices_adds_up(scans, tmp_path, step, sentence):
+    folder = tmp_path / "ct"
+    volume = filled(scans.grid_around((6, 5, 40), (2.0, 2.0, 5.0), np.eye(3)))
+    for index in range(40):
+        part = volume[:, :, index : index + 1]
+        part.SetOrigin((np.array(part.GetOrigin()) + index * np.array(step)).tolist())
+        scans.write_dicom(part, folder, names=lambda _, index=index: f"IMG{index:02d}")
+    if sentence is None:
+        assert read_scan(folder).image.GetSize() == (6, 5, 40)
+    else:
+        with pytest.raises(XModalError, match=sentence):
+            read_scan(folder)
+
+
+def test_distances_that_drift_are_uneven(scans, tmp_path):
+    """Thirty slices 3 mm apart, then thirty 3.28 mm apart: none differs by a tenth, and one is 4 mm off."""
+    folder = tmp_path / "ct"
+    volume = filled(scans.grid_around((4, 4, 60), (2.0, 2.0, 3.0), np.eye(3)))
+    for index in range(60):
+        part = volume[:, :, index : index + 1]
+        part.SetOrigin((np.array(part.GetOrigin()) + [0, 0, 0.28 * max(0, index - 30)]).tolist())
+        scans.write_dicom(part, folder, names=lambda _, index=index: f"IMG{index:02d}")
+    with pytest.raises(XModalError, match=r"lie unevenly: .* 4\.\d* mm from its place"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize("name, left", [("IM0009", 0), ("IM0009", 60), ("1.2.840.109", 100)])
+def test_a_slice_that_is_cut_off_is_not_passed_over(scans, volume, tmp_path, name, left):
+    stem = name[:-1]
+    folder = scans.write_dicom(volume, tmp_path / "t2", names=lambda index: f"{stem}{index}")
+    for file in list(folder.iterdir()):
+        file.rename(folder / file.name.removesuffix(".dcm"))
+    (folder / name).write_bytes((folder / f"{stem}3").read_bytes()[:left])
+    (folder / "README").write_text("Slices of Anna")
+    (folder / "notes1.txt").write_text("")
+    with pytest.raises(XModalError, match=f"{name} cannot be read as DICOM"):
+        read_scan(folder)
+    (folder / name).unlink()
+    assert read_scan(folder).image.GetSize() == volume.GetSize()
+
+
+def test_a_label_of_another_patient_is_refused(scans, volume, tmp_path):
+    scan = read_scan(scans.write_dicom(volume, tmp_path / "t2"))
+    drawn = sitk.Cast(volume > 300, sitk.sitkInt16)
+    settings = PreparationSettings(channels=("T2W",), reference="T2W", labels={"background": 0, "lesion": 1})
+    for patient in ("Anna", "Bert"):
+        case = SourceCase("anna", {}, scans.write_dicom(drawn, tmp_path / patient, patient=patient))
+        if patient == "Anna":
+            assert np.array_equal(voxels(read_label(case, settings, {"T2W": scan})), voxels(drawn))
+        else:
+            with pytest.raises(XModalError, match="T2W is of the patient Anna but the label of Bert"):
+                read_label(case, settings, {"T2W": scan})
+
+
+def test_a_value_that_is_lost_on_the_grid_is_told():
+    """Of two lesions the small one falls between voxels; the volume of both hardly changes."""
+    fine, coarse = (sitk.Image(side, side, side, sitk.sitkUInt8) for side in (40, 10))
+    coarse.SetSpacing([4.0] * 3)
+    fine[10:30, 10:30, 10:30], fine[35, 35, 35] = 1, 2
+    on_grid = onto_grid(fine, coarse, "nearest")
+    assert any("nothing of value 2 is left" in note for note in _label_notes(fine, on_grid, on_grid, {}))
+    fine[35, 35, 35] = 1
+    assert not any("is left" in note for note in _label_notes(fine, on_grid, on_grid, {}))
 
 
 def png_labels(labels, folder, name):

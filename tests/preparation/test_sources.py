@@ -68,6 +68,33 @@ def test_what_is_missing_or_there_twice_is_a_fault_of_its_case(tmp_path):
         cases_in_folder(tmp_path, SourcePatterns({"T2W": "t2*", "ADC": "y*"}))
 
 
+def test_a_file_is_one_channel_or_the_label(tmp_path):
+    touch(tmp_path, "a/t1.nii", "a/t1c.nii", "a/mask.nii", "b/t1_tc.nii", "b/mask.nii", "c/t1.nii", "c/tc_mask.nii")
+    cases = cases_in_folder(tmp_path, SourcePatterns({"T1": "*t1*|*t1.nii", "T1c": "*tc*"}, "*mask*"), True)
+    faults = {case.name: " ".join(case.faults) for case in cases}
+    assert faults["a"] == "" or "match the pattern" in faults["a"]
+    assert "t1_tc.nii would be both T1 and T1c: narrow their patterns" in faults["b"]
+    assert "tc_mask.nii would be both T1c and the label" in faults["c"]
+    table = tmp_path / "cases.csv"
+    table.write_text("case,channel,file,label\na,T1,a/t1.nii,a/t1.nii\n")
+    (case,), _ = cases_in_csv(table)
+    assert "t1.nii would be both T1 and the label" in case.faults[0]
+
+
+@pytest.mark.parametrize("header, line", [("t2.mhd", "ElementDataFile = t2.raw"), ("t2.nhdr", "data file: t2.raw")])
+def test_an_input_is_its_voxels_and_nothing_that_systems_leave(tmp_path, header, line):
+    (tmp_path / header).write_text(f"of a header\n{line}\n")
+    (tmp_path / "t2.raw").write_bytes(b"12")
+    before = fingerprint_of([tmp_path / header], {})
+    (tmp_path / "t2.raw").write_bytes(b"123")
+    assert fingerprint_of([tmp_path / header], {}) != before
+    before = fingerprint_of([tmp_path], {})
+    touch(tmp_path, ".DS_Store", "._t2.raw")
+    assert fingerprint_of([tmp_path], {}) == before
+    touch(tmp_path, "another")
+    assert fingerprint_of([tmp_path], {}) != before
+
+
 def test_names_become_file_names(tmp_path):
     touch(tmp_path, "Meier, Anna/t2.nii")
     assert cases_in_folder(tmp_path, SourcePatterns({"T2W": "t2*"}))[0].name == "Meier_Anna"
