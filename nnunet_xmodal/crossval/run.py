@@ -22,7 +22,7 @@ from nnunet_xmodal.crossval.supervised import RUNS_ELSEWHERE
 from nnunet_xmodal.crossval.trusted_jobs import check_trusted
 from nnunet_xmodal.crossval.waves import data_folders, waves_of
 from nnunet_xmodal.crossval.whole_files import check_inputs, input_files, restore_model_files, validate_again
-from nnunet_xmodal.datasets.grouped_split import subjects_of
+from nnunet_xmodal.datasets.grouped_split import subjects_of, tell_of_shared_subjects
 from nnunet_xmodal.datasets.split_file import check_split, known_cases
 from nnunet_xmodal.files.dataset_names import dataset_name
 from nnunet_xmodal.files.environment import require_variables
@@ -100,6 +100,7 @@ def _ready_files(
     split = split_of_jobs(request.folds, preprocessed, results, cases, subjects)
     known = known_cases(data_folders(request, preprocessed))
     check_split(split, request.folds, preprocessed / "splits_final.json", known)
+    tell_of_shared_subjects(split, request.folds, preprocessed / "splits_final.json")
     cases_of: dict[int | str, Mapping[str, Sequence[str]]] = {
         **dict(enumerate(split)),
         "all": {"train": cases, "val": cases},

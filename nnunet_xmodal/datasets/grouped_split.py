@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_xmodal.datasets.split_file import read_split_file
+from nnunet_xmodal.datasets.split_file import Split, read_split_file
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.atomic import write_json
+from nnunet_xmodal.files.json_files import read_json
+from nnunet_xmodal.files.remarks import remark
 from nnunet_xmodal.files.tables import read_columns, read_rows
 
 N_FOLDS = 5
@@ -183,6 +185,32 @@ def write_grouped_split(
         write_json(split, file)
     write_json(dict(subjects), preprocessed / GROUPS_FILE)
     return before != split
+
+
+def tell_of_shared_subjects(split: Split, folds: Sequence[int | str], file: Path) -> None:
+    """Remark on folds that validate on subjects which they train on, by the groups that were noted beside the split.
+
+    Args:
+        folds: that are to be trained.
+        file: of the split.
+    """
+    groups_file = file.with_name(GROUPS_FILE)
+    if not groups_file.is_file():
+        return
+    try:
+        groups = dict(read_json(groups_file))
+    except (ValueError, TypeError):  # a comparison, which needs it, says so
+        return
+    for number in folds:
+        if number == "all" or int(number) >= len(split):
+            continue
+        train, val = ({groups.get(case, case) for case in split[int(number)][part]} for part in ("train", "val"))
+        if shared := sorted(train & val):
+            others = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+            remark(
+                f"{file}: fold {number} validates on cases of {shared[0]}{others}, on others of which it trains, as "
+                f"{groups_file.name} has it: its results say little about new subjects."
+            )
 
 
 def trained_folds(results: Path) -> Iterator[Path]:

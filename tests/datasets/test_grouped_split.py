@@ -13,10 +13,12 @@ from nnunet_xmodal.datasets.grouped_split import (
     read_split,
     split_by_pattern,
     subjects_of,
+    tell_of_shared_subjects,
     trained_folds,
     write_grouped_split,
 )
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.atomic import write_json
 
 CASES = [f"patient{patient}_visit{visit}" for patient in range(7) for visit in range(patient % 3 + 1)]
 VISITS = r"^(.+)_visit\d+$"
@@ -184,3 +186,17 @@ def test_subjects_stay_together_where_patterns_are_balanced(folders):
     preprocessed, results = folders
     assert write_grouped_split(preprocessed, results, subjects, patterns)
     assert json.loads((preprocessed / "splits_final.json").read_text()) == split
+
+
+def test_a_split_that_divides_a_subject_is_remarked_on(tmp_path, capsys):
+    split = [
+        {"train": ["anna_1", "bert_1"], "val": ["anna_2"]},
+        {"train": ["bert_1"], "val": ["anna_1", "anna_2"]},
+    ]
+    file = tmp_path / "splits_final.json"
+    tell_of_shared_subjects(split, [0, 1, "all"], file)  # nothing was noted
+    write_json({"anna_1": "anna", "anna_2": "anna", "bert_1": "bert"}, tmp_path / GROUPS_FILE)
+    assert not "".join(capsys.readouterr())
+    tell_of_shared_subjects(split, [0, 1, "all"], file)
+    told = "".join(capsys.readouterr())
+    assert "fold 0 validates on cases of anna, on others of which it trains" in told and "fold 1" not in told
