@@ -40,7 +40,7 @@ def read_landmarks(file: Path) -> dict[str, np.ndarray]:
         raise
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         raise XModalError(
-            f"{file} holds no landmarks: give .fcsv or .mrk.json of 3D Slicer, a .csv with x,y,z in LPS mm, or a label "
+            f"{file} holds no landmarks ({error}): give .fcsv or .mrk.json of 3D Slicer, a .csv with x,y,z in LPS mm, or a label "
             "map."
         ) from error
 
@@ -97,5 +97,5 @@ def _centres(labels: sitk.Image) -> dict[int, np.ndarray]:
 def _add(points: dict[str, np.ndarray], name: str | None, xyz: list[float]) -> None:
     name = name or str(len(points))
     if name in points or not np.isfinite(xyz).all():
-        raise ValueError(name)
+        raise ValueError(f"the point {name} comes twice, or has no place")
     points[name] = np.array(xyz)

@@ -60,12 +60,10 @@ def follow_axes_of_training(predictor: nnUNetPredictor, model: Path, request: Pr
             "stored; train anew, or give --support."
         )
     usual = wanted or most_common(axes)
-    tell_of_other_axes(
-        axes,
-        f"turn them as the others are with nnUNetXModal_prepare --orientation {usual}, or train on a dataset that it "
-        "has turned, whose models turn cases by themselves",
-        wanted,
-    )
+    advice = f"turn them as the others are with nnUNetXModal_prepare --orientation {usual}"
+    if turns != NEVER:
+        advice += ", or train on a dataset that it has turned, whose models turn cases by themselves"
+    tell_of_other_axes(axes, advice, wanted)
 
 
 def _axes_of_support(folder: Path) -> str | None:

@@ -31,6 +31,8 @@ TOLD_ANGLE = 10.0
 """Degrees between a main field and the nearest of the training from which on it is told."""
 
 _SHARE = 99.0  # percentile
+_FEW_OUTSIDE = 0.1  # of the mask's voxels: as many may be left around it
+_NOISE_OUTSIDE = 3.0  # times the deviation inside, at most, of a field that goes on: an eroded mask is no fault
 
 
 def check_mask(mask: Path, image: Path, dataset_json: dict, flag: str = "--mask") -> None:
@@ -101,6 +103,23 @@ def check_field(field: np.ndarray, mask: np.ndarray, case: str, one_ppm: float, 
         raise XModalError(
             f"the field of {case}, read as {unit}, reaches {value:.4g} ppm inside the mask, more than any local field "
             "does: say its unit with --field_unit, --B0 and --TE, and remove the background field beforehand."
+        )
+
+
+def check_ends_with_mask(field: np.ndarray, mask: np.ndarray, name: str, mask_name: str) -> None:
+    """Check that a field does not go on outside of its mask as noise, which the inversion would take for the brain's.
+
+    Raises:
+        XModalError: where it varies much more outside than inside.
+    """
+    outside = field[~mask & (field != 0)]
+    if len(outside) < _FEW_OUTSIDE * mask.sum():
+        return
+    inside, beyond = float(field[mask].std()), float(outside.std())
+    if beyond > _NOISE_OUTSIDE * inside:
+        raise XModalError(
+            f"{name} varies {beyond / inside:.3g} times as much outside of {mask_name} as inside, and the inversion "
+            "reads all of it: a local field is 0 outside the brain, so set it to 0 there."
         )
 
 

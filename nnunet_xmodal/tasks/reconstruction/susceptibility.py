@@ -14,7 +14,13 @@ from nnunet_xmodal.physics.consistency import consistent
 from nnunet_xmodal.physics.field_inputs import FieldInputs, known_voxels, magnitude_channel, trust
 from nnunet_xmodal.physics.measured_field import FieldGeometry, MeasuredField, direction_in_array, mirror_axes
 from nnunet_xmodal.prediction.request import PredictionRequest
-from nnunet_xmodal.tasks.reconstruction.checks import check_field, check_like_training, check_mask, tell_of_angle
+from nnunet_xmodal.tasks.reconstruction.checks import (
+    check_ends_with_mask,
+    check_field,
+    check_like_training,
+    check_mask,
+    tell_of_angle,
+)
 from nnunet_xmodal.tasks.reconstruction.options import WHOLE_MASK, SusceptibilityOptions
 from nnunet_xmodal.tasks.reconstruction.predictor import CaseToReconstruct, ReconstructionPredictor
 
@@ -73,6 +79,8 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         else:
             mask = inside_mask(reader.read_seg(str(case.mask))[0][0])
         name = str(case.images[0])
+        if case.mask is not None:
+            check_ends_with_mask(field[0], mask, name, str(case.mask))
         check_field(field[0], mask, name, self.field.one_ppm, self.field.unit)
         check_like_training(field[0] / self.field.one_ppm, mask, name, self._deviation(), self.field.unit)
         along = direction[list(self.plans_manager.transpose_forward)]

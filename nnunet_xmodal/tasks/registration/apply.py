@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError, first_of
 from nnunet_xmodal.files.claim import claimed
-from nnunet_xmodal.files.folders import check_input_folder, check_output_folder
+from nnunet_xmodal.files.folders import check_apart, check_input_folder, check_output_folder
 from nnunet_xmodal.files.scan import read_volume_file
 from nnunet_xmodal.files.volume_writer import write_volume
 
@@ -79,8 +79,7 @@ def apply_folder(request: ApplyRequest) -> list[Path]:
 def _jobs(request: ApplyRequest) -> list[_Job]:
     for folder in (request.volumes, request.transforms, request.onto):
         check_input_folder(folder)
-    if request.output.resolve() in (request.volumes.resolve(), request.onto.resolve()):
-        raise XModalError(f"-o {request.output} is a folder of input images: write to another one.")
+    check_apart(request.output, {"-i": request.volumes, "-t": request.transforms, "--onto": request.onto})
     transforms = {file.name.removesuffix(".tfm"): file for file in sorted(request.transforms.glob("*.tfm"))}
     if not transforms:
         raise XModalError(f"the folder {request.transforms} holds no transforms, <case>.tfm of nnUNetXModal_predict.")

@@ -10,6 +10,7 @@ from nnunet_xmodal.physics.dipole import field_direction
 from nnunet_xmodal.physics.measured_field import FieldGeometry
 from nnunet_xmodal.physics.units import one_ppm_in
 from nnunet_xmodal.tasks.reconstruction.checks import (
+    check_ends_with_mask,
     check_field,
     check_field_of_map,
     check_mask,
@@ -93,3 +94,18 @@ def test_a_field_of_another_head_is_told(capsys):
     check_field_of_map(field, phantom.susceptibility, phantom.mask > 0, geometry, "anna", "ppm")
     assert "little in common" in capsys.readouterr().err
     check_field_of_map(0 * field, phantom.susceptibility, phantom.mask > 0, geometry, "anna", "ppm")
+
+
+def test_a_field_that_goes_on_as_noise_outside_of_its_mask_is_refused():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((10, 20, 20), bool)
+    mask[2:8, 5:15, 5:15] = True
+    field = np.where(mask, rng.normal(0, 0.02, mask.shape), 0)
+    check_ends_with_mask(field, mask, "f", "m")
+    check_ends_with_mask(rng.normal(0, 0.02, mask.shape), mask, "f", "m")  # an eroded mask
+    border = field.copy()
+    border[2, 4, 5:15] = 1.0  # a few voxels around it
+    check_ends_with_mask(border, mask, "f", "m")
+    noisy = np.where(mask, field, rng.normal(0, 0.08, mask.shape))
+    with pytest.raises(XModalError, match="f varies [34].* times as much outside of m as inside"):
+        check_ends_with_mask(noisy, mask, "f", "m")

@@ -100,3 +100,21 @@ def test_two_volumes_that_would_become_one_file_are_named(folders, capsys):
         run(folders)
     assert "would both become anna_targets.nii.gz" in capsys.readouterr().err
     assert not (folders / "out").exists()
+
+
+@pytest.mark.parametrize("folder, flag", [("volumes", "-i"), ("transforms", "-t"), ("fixed", "--onto")])
+def test_nothing_is_written_among_what_is_read(folders, capsys, folder, flag):
+    sitk.WriteImage(image(), str(folders / "volumes" / "anna.nii.gz"))
+    words = (
+        "-i",
+        folders / "volumes",
+        "-t",
+        folders / "transforms",
+        "--onto",
+        folders / "fixed",
+        "-o",
+        folders / folder,
+    )
+    with pytest.raises(SystemExit, match="2"):
+        main([str(word) for word in words])
+    assert f"is the folder that {flag} reads" in capsys.readouterr().err
