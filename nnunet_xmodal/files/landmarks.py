@@ -40,8 +40,8 @@ def read_landmarks(file: Path) -> dict[str, np.ndarray]:
         raise
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         raise XModalError(
-            f"{file} holds no landmarks ({error}): give .fcsv or .mrk.json of 3D Slicer, a .csv with x,y,z in LPS mm, or a label "
-            "map."
+            f"{file} holds no landmarks ({error}): give .fcsv or .mrk.json of 3D Slicer, a .csv with x,y,z in LPS mm, "
+            "or a label map."
         ) from error
 
 
