@@ -13,7 +13,7 @@ from nnunet_xmodal.networks.blocks.masked_convolution import (
 from nnunet_xmodal.networks.blocks.pairs import of_shots
 from nnunet_xmodal.numerics import full_precision
 
-_ROWS = 4  # of a map in one product; 1 to 16 take longer on 32×32 positions
+_ROWS = 4  # of a map in one product; fewer and more take longer on 32×32 positions, forwards and backwards
 
 
 def local_correlation(a: torch.Tensor, b: torch.Tensor, radius: int) -> torch.Tensor:
