@@ -1,14 +1,20 @@
 """Along which axes the cases of a few-shot model are stored, and all of them turned that way."""
 
+from typing import TYPE_CHECKING
+
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnunet_xmodal.datasets.stored_axes import axes_noted, most_common
 from nnunet_xmodal.datasets.turned_cases import TurnedCases
-from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
+
+if TYPE_CHECKING:
+    from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer as _Trainer
+else:
+    _Trainer = object
 
 
-class AlongOneAxis(OwnTaskTrainer):
-    """Notes, in the plans that the model keeps, how most cases are stored, and turns the others.
+class AlongOneAxis(_Trainer):
+    """A mixin before a trainer: notes, in the plans that the model keeps, how most cases are stored, and turns the others.
 
     Support and query are matched by where they lie in the patient, whatever way their slices run.
     """

@@ -8,10 +8,11 @@ from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.tasks.few_shot.support import cases_of_support
 from nnunet_xmodal.tasks.few_shot.validation import add_protocol
 from nnunet_xmodal.trainers.base.few_shot_axes import AlongOneAxis
+from nnunet_xmodal.trainers.base.own_task import OwnTaskTrainer
 from nnunet_xmodal.trainers.base.trainer import XModalTrainer
 
 
-class TwoValidations(AlongOneAxis):
+class TwoValidations(AlongOneAxis, OwnTaskTrainer):
     """Validates on labels as nnU-Net does, then by the protocol; on no case that the support is of."""
 
     saves_probabilities = True
