@@ -14,7 +14,7 @@ else:
 
 
 class AlongOneAxis(_Trainer):
-    """A mixin before a trainer: notes, in the plans that the model keeps, how most cases are stored, and turns the others.
+    """A mixin before a trainer: notes in the model's plans how most cases are stored, and turns the others.
 
     Support and query are matched by where they lie in the patient, whatever way their slices run.
     """
