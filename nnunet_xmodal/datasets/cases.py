@@ -14,7 +14,7 @@ from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.other_endings import images_of_other_endings, sentence_about, tell_of_other_endings
 
 SEVERAL_CHANNELS_IN_A_FILE = (".png", ".bmp", ".tif")
-"""File endings of pictures."""
+"""File endings of nnU-Net's natural images, which hold all channels of a case."""
 
 
 @dataclass(frozen=True)

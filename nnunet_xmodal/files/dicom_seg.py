@@ -178,9 +178,8 @@ def _slices(labels: sitk.Image, sources: Sequence[Any], file: Path) -> np.ndarra
 def patient_of(file: Path) -> str:
     """Return the PatientID of a DICOM segmentation, "" without one."""
     _, pydicom = load_dicom_libraries(f"{file} is a DICOM segmentation")
-    return str(
-        pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or ""
-    ).strip()
+    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
+    return str(header.get("PatientID") or "").strip()
 
 
 def _description(highdicom: Any, segment: Segment, number: int, identification: Any) -> Any:

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from sklearn.metrics import brier_score_loss
 
 from nnunet_xmodal.commands.compare import parser, request_of
-from nnunet_xmodal.comparison.calibration_table import CalibrationRequest, calibrate
+from nnunet_xmodal.comparison.calibration_table import Calibration, CalibrationRequest, calibrate, temperature_notes
 from nnunet_xmodal.comparison.case_cache import CaseCache
 from nnunet_xmodal.comparison.cross_validation import read_model
 from nnunet_xmodal.comparison.run import compare
@@ -91,6 +91,14 @@ def test_a_report_with_calibration_and_the_stored_temperature(results, add, undr
     assert {"ECE", "Brier", "ECE_T", "Brier_T"} <= set(cases) and cases["ECE_T"].notna().all()
     assert len(pd.read_csv(tmp_path / "report" / "reliability.csv"))
     assert "reliability: below the diagonal" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("temperature, told", [(0.1, True), (1.0, False), (9.9, False), (10.0, True)])
+def test_a_temperature_at_the_end_of_what_was_tried_is_told(results, add, temperature, told):
+    model = read_model("A", add("A", 1), [0, 1, 2])
+    calibration = Calibration(pd.DataFrame(), {}, pd.DataFrame(), {"A": temperature})
+    (note,) = temperature_notes(calibration, [model])
+    assert ("at the end of what was tried" in note) == told
 
 
 def test_without_probabilities_or_folds_it_is_a_sentence(results, add, tmp_path):

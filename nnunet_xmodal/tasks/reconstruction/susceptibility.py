@@ -79,9 +79,9 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         else:
             mask = inside_mask(reader.read_seg(str(case.mask))[0][0])
         name = str(case.images[0])
+        check_field(field[0], mask, name, self.field.one_ppm, self.field.unit)
         if case.mask is not None:
             check_ends_with_mask(field[0], mask, name, str(case.mask))
-        check_field(field[0], mask, name, self.field.one_ppm, self.field.unit)
         check_like_training(field[0] / self.field.one_ppm, mask, name, self._deviation(), self.field.unit)
         along = direction[list(self.plans_manager.transpose_forward)]
         tell_of_angle(along.tolist(), self.plans_manager.plans["xmodal"].get("directions"), name)

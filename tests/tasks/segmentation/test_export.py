@@ -110,7 +110,7 @@ def test_a_damaged_temperature_is_not_packed(folder_of, exported, tmp_path, caps
     assert not (tmp_path / "model.zip").exists()
 
 
-def test_a_temperature_of_other_folds_is_not_packed(folder_of, exported, capsys):
+def test_a_temperature_of_other_folds_is_not_packed_and_told_of(folder_of, exported, scans, tmp_path, capsys):
     folder = folder_of()
     write_temperature(2.5, {"folds": ["0", "1"]}, folder)
     assert not_fitted_on(folder, [1, "all"]) == ["all"] and not_fitted_on(folder, ["0", 1]) == []
@@ -118,6 +118,10 @@ def test_a_temperature_of_other_folds_is_not_packed(folder_of, exported, capsys)
     with zipfile.ZipFile(exported(folder)) as opened:
         assert not any(name.endswith("temperature.json") for name in opened.namelist())
     assert "temperature.json was not fitted on the folds 0, and is left out" in "".join(capsys.readouterr())
+    scans(cases=["anna"])
+    words = ("-m", folder, "-i", tmp_path / "in", "-o", tmp_path / "out", "--temperature", *QUICK)
+    predict.main([str(word) for word in words])
+    assert "was fitted on the folds 3, not on 0: probabilities" in "".join(capsys.readouterr())
 
 
 def test_the_card_says_that_a_model_is_calibrated(folder_of, exported, capsys):
