@@ -118,8 +118,8 @@ def check_ends_with_mask(field: np.ndarray, mask: np.ndarray, name: str, mask_na
     inside, beyond = float(field[mask].std()), float(outside.std())
     if beyond > _NOISE_OUTSIDE * inside:
         raise XModalError(
-            f"{name} has a standard deviation of {beyond:.3g} outside of {mask_name} and of {inside:.3g} inside, and the "
-            "inversion reads all of it: a local field is 0 outside the brain, so set it to 0 there."
+            f"{name} has a standard deviation of {beyond:.3g} outside of {mask_name} and of {inside:.3g} inside, and "
+            "the inversion reads all of it: a local field is 0 outside the brain, so set it to 0 there."
         )
 
 
