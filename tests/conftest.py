@@ -22,6 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("dist") == "no" or config.getoption("collectonly"):
         _judge_no_speed()
         config.pluginmanager.import_plugin("tiny_models")
+        config.pluginmanager.import_plugin("pretended_gpu")
 
 
 def _judge_no_speed() -> None:

@@ -20,6 +20,8 @@ from nnunet_xmodal.networks.unet_plan import UNetPlan
 
 torch.set_num_threads(1)  # networks of a few channels gain nothing from more, and on a busy machine lose much
 
+DEVICE = torch.device("cpu")
+"""That trainers are on."""
 CHANNEL_NAMES = ("T1", "T1c", "T2", "FLAIR")
 
 
@@ -162,7 +164,7 @@ def nnunet_folders(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def make_trainer(nnunet_folders):
-    """`(name or class, plans, dataset_json, initialize)` → trainer on the CPU in folders of its own."""
+    """`(name or class, plans, dataset_json, initialize)` → trainer on DEVICE in folders of its own."""
 
     def make(trainer, plans: dict, dataset_json: dict | None = None, initialize: bool = True):
         trainer = getattr(trainers, trainer) if isinstance(trainer, str) else trainer
@@ -172,7 +174,7 @@ def make_trainer(nnunet_folders):
         (preprocessed / "case.b2nd").touch()  # tells nnU-Net the file format
         channels = len(plans["foreground_intensity_properties_per_channel"])
         plans["continue_training"] = False
-        made = trainer(plans, name, 0, dataset_json or dataset_json_of(channels=channels), torch.device("cpu"))
+        made = trainer(plans, name, 0, dataset_json or dataset_json_of(channels=channels), DEVICE)
         if initialize:
             made.initialize()
         return made

@@ -1,6 +1,7 @@
 """Facts that hold of every trainer with a task of its own: registration, few-shot, reconstruction, synthesis."""
 
 import pickle
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel  # torch does not count what the CPU's fused kernel does
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -135,6 +137,20 @@ class OwnTask:
         case = batch["keys"][-1]
         with pytest.raises(XModalError, match=f"the preprocessed case {case} holds NaN or infinite voxels"):
             trainer.train_step(batch)
+
+    def is_all_on_a_gpu(self, gpu: FakeTensorMode, make: Make, batch_for: BatchFor) -> None:
+        """A step of the training and one of the validation mix no tensors of the CPU with those of a GPU."""
+        with gpu, pytest.warns(UserWarning, match="CUDA is not available"):  # nnU-Net's scaler of gradients
+            trainer = make()
+        assert {parameter.device.type for parameter in trainer.network.parameters()} == {"cuda"}
+        batches = batch_for(trainer), batch_for(trainer)
+        with gpu, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # autocast's
+            trainer.network.train()
+            trainer.train_step(batches[0])
+            trainer.network.eval()
+            with torch.no_grad():
+                trainer.validation_step(batches[1])
 
     def stops_at_nan(self, trainer: nnUNetTrainer, parameter: nn.Parameter, batch_for: BatchFor, message: str) -> None:
         """A weight that is NaN stops the training with a message that matches."""

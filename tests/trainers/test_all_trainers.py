@@ -272,3 +272,8 @@ def _chain(kind: type) -> list[str]:
 def test_no_chain_of_classes_is_deeper_than_five(name):
     chain = [each for each in _chain(getattr(trainers, name)) if each != "OwnSteps"]
     assert len(chain) <= 5, chain
+
+
+@pytest.mark.parametrize("name", one_fast_in(4, TRAINERS))
+def test_nothing_stays_on_the_cpu_where_there_is_a_gpu(make, pretended_gpu, name, own_task):
+    own_task.is_all_on_a_gpu(pretended_gpu, lambda: make(name), batch_for)

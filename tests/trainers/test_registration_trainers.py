@@ -243,3 +243,16 @@ def test_deep_supervision_cannot_be_switched(make):
     trainer = make("nnUNetTrainerAttentionReg")
     trainer.set_deep_supervision_enabled(True)
     assert trainer.network.eval()(torch.zeros(1, 2, *GRID)).shape == (1, 6)
+
+
+@pytest.mark.parametrize("name", one_fast_in(4, NAMES))
+def test_nothing_stays_on_the_cpu_where_there_is_a_gpu(make, pretended_gpu, name, own_task, monkeypatch):
+    def drawn(points, exists, sre):  # until an error is as wanted, which takes values
+        return torch.zeros(len(points), 6, device=points.device)
+
+    monkeypatch.setattr(registration_base, "random_perturbations", drawn)
+
+    def with_start(trainer):
+        return batch_for(trainer) | {"perturbation": torch.zeros(trainer.batch_size, 6)}
+
+    own_task.is_all_on_a_gpu(pretended_gpu, lambda: make(name), with_start)

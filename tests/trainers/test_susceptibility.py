@@ -328,3 +328,8 @@ def test_plans_keep_where_the_main_field_of_the_training_pointed(make):
     assert trainer.plans_manager.plans["xmodal"]["directions"] == [[1.0, 0.0, 0.0], [0.8, 0.6, 0.0]]
     assert trainer._mirrored_in_training() == (0, 1, 2) != trainer.inference_allowed_mirroring_axes
     assert make("nnUNetTrainerQSMDirect")._mirrored_in_training() == ()
+
+
+@pytest.mark.parametrize("name", one_fast_in(6, NAMES))
+def test_nothing_stays_on_the_cpu_where_there_is_a_gpu(make, pretended_gpu, name, own_task):
+    own_task.is_all_on_a_gpu(pretended_gpu, lambda: make(name), batch_for)

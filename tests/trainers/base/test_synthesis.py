@@ -216,3 +216,8 @@ def test_the_identity_term_is_part_of_the_loss(make):
     assert losses["identity"] > 0 and make("nnUNetTrainerCMFT").train_step(batch_for(trainer))["identity"] == 0
     with pytest.raises(XModalError, match="needs streams with as many channels, and these have 1 and 3"):
         make("nnUNetTrainerCMFTIdentity", streams=[[0], [1, 2, 3]])
+
+
+@pytest.mark.parametrize("name", one_fast_in(4, NAMES))
+def test_nothing_stays_on_the_cpu_where_there_is_a_gpu(make, pretended_gpu, name, own_task):
+    own_task.is_all_on_a_gpu(pretended_gpu, lambda: make(name), batch_for)

@@ -24,6 +24,7 @@ NAMES = [name for name in TRAINERS if issubclass(getattr(trainers, name), FewSho
 FORMER = [name for name in NAMES if "OneSuperpixel" in name]
 LITE = [name for name in NAMES if name.endswith("Lite")]
 SMALL = [name for name in NAMES if name.endswith("R18") and name not in FORMER]
+NO_POSITIONS = [name for name in SMALL + LITE if "RPNet" not in name]  # a mask's, which takes values
 LARGE = [name for name in NAMES if not name.endswith(("R18", "Lite")) and name not in FORMER]
 
 
@@ -293,3 +294,8 @@ def test_a_validation_by_itself_turns_cases_as_the_training_did(make, tmp_path):
     assert alone.along_one_axis(None).axes is None
     alone.load_checkpoint(file)
     assert alone.along_one_axis(None).axes == "LPI"
+
+
+@pytest.mark.parametrize("name", one_fast_in(6, NO_POSITIONS))
+def test_nothing_stays_on_the_cpu_where_there_is_a_gpu(make, pretended_gpu, name, own_task):
+    own_task.is_all_on_a_gpu(pretended_gpu, lambda: make(name), batch_for)
