@@ -18,7 +18,8 @@ from nnunet_xmodal.evaluation.calibration import (
     reliability,
 )
 from nnunet_xmodal.evaluation.detection import probability_channel
-from nnunet_xmodal.files.labels import foreground, has_regions, ignore_label
+from nnunet_xmodal.files.dataset_labels import has_regions
+from nnunet_xmodal.files.labels import foreground, ignore_label
 
 CURVE = "nll"
 """Key of what is kept of a case's likelihoods."""
@@ -58,7 +59,7 @@ def measure(task: CalibrationTask) -> str | None:
         reference = reference.reshape(-1, *reference.shape[-2:])  # files of one slice may lack z
         spacing = [float(side) for side in geometry["spacing"]][-3:]
         spacing = [1.0] * (3 - len(spacing)) + spacing
-        labels, regions = foreground(task.dataset_json), has_regions(task.dataset_json)
+        labels, regions = foreground(task.dataset_json), has_regions(task.dataset_json["labels"])
         channels = {label: probability_channel(task.dataset_json, label) for label in labels}
         probabilities = probabilities_on(
             task.probabilities, task.reference, reference.shape, geometry, task.dataset_json

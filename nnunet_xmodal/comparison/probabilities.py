@@ -8,8 +8,9 @@ import numpy as np
 from nnunet_xmodal.comparison.cross_validation import ModelResults
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.evaluation.detection import probability_channel, read_probabilities, written_values
+from nnunet_xmodal.files.dataset_labels import has_regions
 from nnunet_xmodal.files.images import nnunet_reader
-from nnunet_xmodal.files.labels import foreground, has_regions
+from nnunet_xmodal.files.labels import foreground
 from nnunet_xmodal.files.nifti import is_nifti
 from nnunet_xmodal.geometry.orientation import code_of, turned
 
@@ -81,7 +82,7 @@ def check_prediction_of(
         XModalError: where more than a hundredth of the labelled voxels has another label.
     """
     predicted = predicted.reshape(-1, *predicted.shape[-2:])
-    largest = None if has_regions(dataset_json) else probabilities.argmax(0)
+    largest = None if has_regions(dataset_json["labels"]) else probabilities.argmax(0)
     labelled = differing = 0
     for channel, value in enumerate(written_values(dataset_json)):
         here = predicted == value

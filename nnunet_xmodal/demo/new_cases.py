@@ -158,13 +158,14 @@ def draw(demo: Demo, dice: pd.DataFrame | None) -> None:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_xmodal.evaluation.figures.conditions import draw_rows
-    from nnunet_xmodal.files.labels import foreground, has_regions
+    from nnunet_xmodal.files.dataset_labels import has_regions
+    from nnunet_xmodal.files.labels import foreground
 
     reader = PlansManager(str(demo.preprocessed / f"{PLANS}.json")).image_reader_writer_class()
     shares = {} if dice is None else known_shares(demo, dice)
     rows = [_row(demo, reader, case, dice, shares) for case in new_cases(demo)[0][:DRAWN]]
     labels = foreground(demo.dataset_json)
-    if has_regions(demo.dataset_json):  # label maps hold the values that regions are made of
+    if has_regions(demo.dataset_json["labels"]):  # label maps hold the values that regions are made of
         labels = {f"label {value}": (value,) for values in labels.values() for value in values}
     named = {values[0]: name for name, values in labels.items()}
     write_atomically(demo.folder / "cases.png", lambda file: draw_rows(rows, named, file))

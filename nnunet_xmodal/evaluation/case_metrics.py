@@ -102,6 +102,11 @@ def _mask(label_map: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
+def voxel_volume_ml(spacing: Sequence[float]) -> float:
+    """Return how many ml a voxel has, by its sides in mm; of a 2D image it is 1 mm thick."""
+    return float(np.prod([1.0 if side == NO_THICKNESS else side for side in spacing])) / 1000
+
+
 def _label_metrics(
     prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], n_voxels: int, settings: MetricSettings
 ) -> dict[str, float]:
@@ -114,7 +119,7 @@ def _label_metrics(
     )
     fp, fn = n_predicted - tp, n_reference - tp
     distances = surface_distances(prediction, reference, spacing)
-    voxel_ml = float(np.prod([1.0 if side == NO_THICKNESS else side for side in spacing])) / 1000
+    voxel_ml = voxel_volume_ml(spacing)
     values = {
         **voxel_metrics(tp, fp, fn, n_voxels - tp - fp - fn),
         "HD95": distances.hd95,

@@ -186,14 +186,16 @@ def wrongly_written(regions: Mapping[str, tuple[int, ...]], order: Sequence[int]
 
 def suggested_order(regions: Mapping[str, tuple[int, ...]]) -> list[int] | None:
     """Return for each region a value that no later one has; None where one has none of its own."""
-    order, names = [], list(regions)
-    for index, name in enumerate(names):
-        later = {value for other in names[index + 1 :] for value in regions[other]}
-        own = sorted(set(regions[name]) - later)
-        if not own:
-            return None
-        order.append(own[0])
-    return order
+    values = own_values(regions).values()
+    order = [value for value in values if value is not None]
+    return order if len(order) == len(values) else None
+
+
+def own_values(regions: Mapping[str, tuple[int, ...]]) -> dict[str, int | None]:
+    """Return region → its smallest value that no later one has, None where it has none of its own."""
+    names = list(regions)
+    later = {name: {value for other in names[n + 1 :] for value in regions[other]} for n, name in enumerate(names)}
+    return {name: min(set(regions[name]) - later[name], default=None) for name in names}
 
 
 def _advice(regions: Mapping[str, tuple[int, ...]]) -> str:

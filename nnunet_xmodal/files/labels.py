@@ -3,22 +3,20 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
+from nnunet_xmodal.files.dataset_labels import IGNORE, values_of
+
 if TYPE_CHECKING:  # torch is not imported for a type
     import numpy as np
     import torch
 
-Labels = TypeVar("Labels", "np.ndarray", "torch.Tensor")
+LabelMap = TypeVar("LabelMap", "np.ndarray", "torch.Tensor")
 
 
 def foreground(dataset_json: Mapping) -> dict[str, tuple[int, ...]]:
     """Return name → values in a label map, without background and ignore label, in the order of dataset.json."""
-    values = {name: _tuple(value) for name, value in dataset_json["labels"].items() if name != "ignore"}
+    labels = dataset_json["labels"]
+    values = {name: values_of(labels, name) for name in labels if name != IGNORE}
     return {name: value for name, value in values.items() if value != (0,)}
-
-
-def has_regions(dataset_json: Mapping) -> bool:
-    """Return whether any label stands for several values, as in nnU-Net."""
-    return any(len(_tuple(value)) > 1 for value in dataset_json["labels"].values())
 
 
 def ignore_label(dataset_json: Mapping) -> int | None:
@@ -27,7 +25,7 @@ def ignore_label(dataset_json: Mapping) -> int | None:
     return None if value is None else int(value)
 
 
-def inside(labels: Labels, ignore: int | None) -> Labels:
+def inside(labels: LabelMap, ignore: int | None) -> LabelMap:
     """Return bool of a label map's shape, True for foreground; nnU-Net's −1 for outside of its crop is none.
 
     Args:
@@ -63,7 +61,3 @@ def name_of_key(key: str, labels: Mapping[str, tuple[int, ...]]) -> str:
     if len(values) > 1 and 0 in values:
         return "image"
     return next((name for name, value in labels.items() if tuple(sorted(value)) == values), key)
-
-
-def _tuple(value: int | list | tuple) -> tuple[int, ...]:
-    return tuple(map(int, value)) if isinstance(value, list | tuple) else (int(value),)

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from nnunet_xmodal.networks.blocks.at_most import at_most
 from nnunet_xmodal.networks.blocks.distillation_paths import DistillationPaths
+from nnunet_xmodal.networks.blocks.resized import resized
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.multi_stream_encoder import Fusion, MultiStreamEncoder
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.unet_plan import encoder_of, unused_heads_without_gradient, with_unnamed
 
 _POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
-_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class LateFusionDecoder(nn.Module):
@@ -72,10 +72,9 @@ class LateFusionDecoder(nn.Module):
 
     def _spatially_correlated(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         size = features[0].shape[2:]
-        dimensions = len(size)
         pooled_size = at_most(size, self.max_positions)
-        fused = self.fusion([_POOL[dimensions](stream, pooled_size) for stream in features])  # B S·C *pooled_size
-        return F.interpolate(fused, size, mode=_INTERPOLATION[dimensions], align_corners=False)
+        fused = self.fusion([_POOL[len(size)](stream, pooled_size) for stream in features])  # B S·C *pooled_size
+        return resized(fused, size)
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:
         """Count the numbers in the outputs of its convolutions for one sample of the *encoder's* input size."""

@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from nnunet_xmodal.networks.blocks.resized import resized
 from nnunet_xmodal.networks.multi_stream_encoder import MultiStreamEncoder
 from nnunet_xmodal.networks.plan_layers import PlanLayers
 from nnunet_xmodal.networks.segmenting_unet import SegmentingUNet
 from nnunet_xmodal.networks.unet_plan import encoder_of, unused_heads_without_gradient, with_unnamed
-
-_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class HyperFusion(nn.Module):
@@ -42,10 +40,7 @@ class HyperFusion(nn.Module):
         size = maps[0].shape[2:]
         fused = 0
         for part, features in zip(self.parts, maps):
-            reduced = part(features)
-            if reduced.shape[2:] != size:
-                reduced = F.interpolate(reduced, size, mode=_MODE[len(size)], align_corners=False)
-            fused = fused + reduced
+            fused = fused + resized(part(features), size)
         return fused
 
 

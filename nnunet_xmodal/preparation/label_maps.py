@@ -77,14 +77,9 @@ def check_labels(labels: Labels) -> None:
             f"the label ignore has the value {labels['ignore']}, and nnU-Net wants it last: {values[-1]}."
         )
     single = [value for name, value in labels.items() if isinstance(value, int)]
-    if not has_regions(labels) and len(set(single)) < len(single):
+    if not dataset_labels.has_regions(labels) and len(set(single)) < len(single):
         raise XModalError("two labels have one value: give each its own, or write a region as name=1,2.")
     dataset_labels.check_labels(labels, regions_class_order(labels), "--labels")  # as planning will
-
-
-def has_regions(labels: Labels) -> bool:
-    """Return whether a label is a region, of several values."""
-    return any(isinstance(value, list) for value in labels.values())
 
 
 def regions_class_order(labels: Labels) -> list[int] | None:
@@ -96,22 +91,15 @@ def regions_class_order(labels: Labels) -> list[int] | None:
     Raises:
         XModalError: for a region that has no value of its own: the larger ones have to come first.
     """
-    if not has_regions(labels):
+    if not dataset_labels.has_regions(labels):
         return None
-    regions = [
-        (name, [value] if isinstance(value, int) else value)
-        for name, value in labels.items()
-        if name not in ("background", "ignore")
-    ]
     order = []
-    for index, (name, values) in enumerate(regions):
-        later = {value for _, others in regions[index + 1 :] for value in others}
-        own = sorted(set(values) - later)
-        if not own:
+    for name, value in dataset_labels.own_values(dataset_labels.regions_of(labels)).items():
+        if value is None:
             raise XModalError(
                 f"all values of the region {name} belong to later regions as well: name larger regions first."
             )
-        order.append(own[0])
+        order.append(value)
     return order
 
 

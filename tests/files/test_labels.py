@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from nnunet_xmodal.files.labels import foreground, has_regions, ignore_label, inside, name_of_key
+from nnunet_xmodal.files.dataset_labels import has_regions
+from nnunet_xmodal.files.labels import foreground, ignore_label, inside, name_of_key
 
 REGIONS = {"labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3], "ignore": 4}}
 LABELS = {"labels": {"background": 0, "zone": 1, "lesion": 2}}
@@ -14,7 +15,7 @@ def test_foreground_has_neither_background_nor_ignore_label():
 
 def test_ignore_label_and_regions():
     assert (ignore_label(REGIONS), ignore_label(LABELS)) == (4, None)
-    assert has_regions(REGIONS) and not has_regions(LABELS)
+    assert has_regions(REGIONS["labels"]) and not has_regions(LABELS["labels"])
 
 
 def test_what_is_inside_is_foreground_and_not_to_be_ignored():

@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.networks.blocks.norms import batch_norm_of
-
-_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+from nnunet_xmodal.networks.blocks.resized import resized
 
 
 class AttentionGate(nn.Module):
@@ -49,18 +48,14 @@ class AttentionGate(nn.Module):
         # a side of 1, or of the anisotropic axis of a patch, cannot be halved
         padded = F.pad(skip, [p for side in reversed(skip.shape[2:]) for p in (0, 1 if side == 1 else 0)])
         theta = self.theta(padded)  # B C *spatial/2
-        phi = _to_size(self.phi(gating), theta.shape[2:])
-        return _to_size(self.psi(F.relu(theta + phi)).sigmoid(), skip.shape[2:])
+        phi = resized(self.phi(gating), theta.shape[2:])
+        return resized(self.psi(F.relu(theta + phi)).sigmoid(), skip.shape[2:])
 
     def compute_conv_feature_map_size(self, size: Sequence[int], gating_size: Sequence[int]) -> int:
         """Count the numbers in the outputs of its convolutions, nnU-Net's measure of memory."""
         half = torch.Size(max(1, side // 2) for side in size).numel()
         channels = self.w.out_channels
         return channels * (half + torch.Size(gating_size).numel() + torch.Size(size).numel()) + half
-
-
-def _to_size(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    return x if x.shape[2:] == size else F.interpolate(x, size=tuple(size), mode=_MODE[len(size)])
 
 
 class AttentionGates(nn.Module):

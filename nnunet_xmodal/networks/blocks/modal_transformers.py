@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.networks.blocks.present_streams import zero_where_absent
+from nnunet_xmodal.networks.blocks.resized import resized
 
 HEADS = 8
 _LARGEST_EMBEDDING = 512
-_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class TransformerLayer(nn.Module):
@@ -94,9 +94,7 @@ class ModalTransformers(nn.Module):
         return self.decode(torch.cat(maps, 1))
 
     def _positions(self, size: torch.Size) -> list[torch.Tensor]:
-        positions = self.positions  # S E *spatial
-        if size != self.size:
-            positions = F.interpolate(positions, size, mode=_MODE[len(size)], align_corners=False)
+        positions = resized(self.positions, size)  # S E *spatial
         return list(positions.flatten(2).mT.split(1))
 
     def compute_conv_feature_map_size(self, size: Sequence[int]) -> int:

@@ -5,17 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from torch.nn import functional as F
 
 from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.trusted_names import trainer_called
 from nnunet_xmodal.files.volume_writer import write_volume
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
+from nnunet_xmodal.networks.blocks.resized import resized
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.native_geometry import in_native_geometry, with_geometry
 from nnunet_xmodal.prediction.tiles import padded, tile_weight
-
-_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 StreamLevel = tuple[int, int]
 """Number of the network's encoder from 0, and m of the paper, from 1 (fine) to N (bottleneck)."""
@@ -78,7 +76,7 @@ def check_has_attention_maps(predictor: nnUNetPredictor) -> None:
 def _relative_attention(log_map: torch.Tensor, size: torch.Size) -> torch.Tensor:
     """Attention times its number of positions, on the tile's grid: `(1, *spatial)` → `size`."""
     relative = log_map.exp() * log_map[0].numel()
-    return F.interpolate(relative[None], tuple(size), mode=_INTERPOLATION[len(size)], align_corners=False)[0, 0]
+    return resized(relative[None], size)[0, 0]
 
 
 def write_attention_maps(

@@ -12,11 +12,10 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
+from nnunet_xmodal.networks.blocks.resized import resized
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.attributions import captum_attr
 from nnunet_xmodal.prediction.tiles import padded, tile_weight
-
-_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 def grad_cam(
@@ -64,5 +63,4 @@ def _of_tile(network: nn.Module, tile: torch.Tensor, head: int, layer_name: str,
     with torch.enable_grad():
         cam = attr.LayerGradCam(logit_of_predicted_voxels, network.get_submodule(layer_name))
         at_positions = cam.attribute(tile, relu_attributions=True).detach()
-    patch = tuple(tile.shape[2:])
-    return attr.LayerAttribution.interpolate(at_positions, patch, interpolate_mode=_INTERPOLATION[len(patch)])[0, 0]
+    return resized(at_positions, tile.shape[2:])[0, 0]

@@ -8,7 +8,7 @@ import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_xmodal.evaluation.case_metrics import NO_THICKNESS
+from nnunet_xmodal.evaluation.case_metrics import voxel_volume_ml
 from nnunet_xmodal.evaluation.shapley import credit, shapley_values, subsets
 from nnunet_xmodal.tasks.segmentation.players import Players, with_players_only
 
@@ -95,7 +95,7 @@ def shares_of(
     Returns:
         Per label the volume in ml, then the Dice, which is undefined (NaN) where the reference lacks the label.
     """
-    voxel_ml = float(np.prod([1.0 if side == NO_THICKNESS else side for side in spacing])) / 1000
+    voxel_ml = voxel_volume_ml(spacing)
     counted = None if reference is None or ignore is None else reference != ignore
     found = []
     for label, values in labels.items():
