@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "there are any, label, transform, landmarks",
         "-i",
         type=Path,
-        metavar="FOLDER|CSV",
+        metavar="FOLDER|CSV|TSV",
     )
     flags.add("output", "in nnUNet_raw, for example Dataset510_Prostate", "-o", metavar="DATASET")
     flags.add("processes", "processes", "-np", type=positive, metavar="N")

@@ -1,13 +1,13 @@
 """Points of one image by name, in LPS millimetres, from markups, tables and label maps."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
-from nnunet_xmodal.files.json_files import read_json
 from nnunet_xmodal.files.scan import read_whole
 from nnunet_xmodal.files.tables import decimal, read_columns
 
@@ -38,7 +38,7 @@ def read_landmarks(file: Path) -> dict[str, np.ndarray]:
         return _of_label_map(file)
     except XModalError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, AttributeError) as error:
         raise XModalError(
             f"{file} holds no landmarks ({error}): give .fcsv or .mrk.json of 3D Slicer, a .csv with x,y,z in LPS mm, "
             "or a label map."
@@ -63,7 +63,7 @@ def _of_fcsv(file: Path) -> dict[str, np.ndarray]:
 
 def _of_markups(file: Path) -> dict[str, np.ndarray]:
     points: dict[str, np.ndarray] = {}
-    for markup in read_json(file)["markups"]:
+    for markup in json.loads(file.read_text(encoding="utf-8-sig"))["markups"]:
         sign = _LPS_OF[str(markup.get("coordinateSystem", "LPS"))]
         for point in markup["controlPoints"]:
             x, y, z = point["position"]

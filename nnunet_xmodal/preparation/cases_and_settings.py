@@ -71,12 +71,12 @@ def _of_raw_dataset(
 
 
 def _cases_and_channels(request: PreparationRequest, recipe: dict) -> tuple[list[SourceCase], list[str]]:
-    if request.input.suffix.lower() != ".csv":
+    if request.input.suffix.lower() not in (".csv", ".tsv"):
         patterns = _patterns(request, recipe)
         return cases_in_folder(request.input, patterns, request.allow_missing), list(patterns.channels)
     for name in _FOR_FOLDERS:
         if getattr(request, name) is not None:
-            raise XModalError(f"--{name} looks for files in folders, and a CSV names them: leave it out.")
+            raise XModalError(f"--{name} looks for files in folders, and a table names them: leave it out.")
     names = [word.partition("=")[0] for word in request.channels or ()]
     return cases_in_csv(request.input, names, request.allow_missing)
 

@@ -168,7 +168,7 @@ def test_it_is_validated_again_with_the_support_of_its_checkpoint(trained):
     train(trained, TRAINER, "--val", "--npz")
     after = summary_of(trained)
     assert after["foreground_mean"] == before["foreground_mean"] and after["mean"] == before["mean"]
-    assert log_of(trained).count("Support: label 1") == 1
+    assert log_of(trained).count("Support: label liver") == 1
     assert len(list((fold_of(trained) / "validation").glob("*.npz"))) == 1
 
 
@@ -183,7 +183,7 @@ def test_fold_all_and_a_training_that_goes_on(trained):
     (fold / "checkpoint_final.pth").unlink()
     train(trained, OTHER, "--c", fold="all")
     assert (fold / "checkpoint_final.pth").is_file()
-    assert sum(log.read_text().count("Support: label 1") for log in fold.glob("training_log_*.txt")) == 1
+    assert sum(log.read_text().count("Support: label liver") for log in fold.glob("training_log_*.txt")) == 1
 
 
 def test_crossval_lists_its_trainings(trained):

@@ -45,14 +45,16 @@ def test_the_labels_grid_wins_if_asked(patients, scans, raw):
         assert same_grid(image(raw, file), scans.grid_around((20, 20, 20), (2, 2, 2), np.eye(3)))
 
 
-def test_a_table_gives_the_same_dataset_as_a_folder(patients, raw, tmp_path):
+@pytest.mark.parametrize("ending, separator", [("csv", ","), ("tsv", "\t")])
+def test_a_table_gives_the_same_dataset_as_a_folder(patients, raw, tmp_path, ending, separator):
     lines = ["case,channel,file,label"]
     for name in ("anna", "bert", "carl"):
         lines += [f"{name},T2W,patients/{name}/t2w.nii.gz,patients/{name}/seg.nii.gz"]
         lines += [f"{name},ADC,patients/{name}/adc.mha,"]
-    (tmp_path / "cases.csv").write_text("\n".join(lines))
+    table = tmp_path / f"cases.{ending}"
+    table.write_text("\n".join(lines).replace(",", separator))
     run(patients, *USUAL)
-    run(tmp_path / "cases.csv", "--labels", "lesion=1", output="Dataset511_Table")
+    run(table, "--labels", "lesion=1", output="Dataset511_Table")
     for file in sorted((raw / NAME).rglob("*.nii.gz")):
         other = image(raw, file.relative_to(raw / NAME), "Dataset511_Table")
         assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(file))), sitk.GetArrayFromImage(other))

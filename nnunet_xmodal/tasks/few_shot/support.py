@@ -8,6 +8,7 @@ from nnunetv2.evaluation.evaluate_predictions import label_or_region_to_key
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_xmodal.datasets.preprocessed_cases import PreprocessedCases
+from nnunet_xmodal.files.labels import foreground, name_of_key
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.tasks.few_shot.episodes import on_patch
 from nnunet_xmodal.tasks.few_shot.file_slices import file_slices
@@ -44,6 +45,7 @@ def fill_support(
     labels = labels_to_segment(label_manager)
     chosen = choose_support(dataset, dataset.identifiers, labels, network.chunks, network.shots)
     network.clear_support()
+    names = foreground({"labels": label_manager.label_dict})
     lines = []
     for number, (key, chunks) in enumerate(chosen.items()):
         places = []
@@ -53,7 +55,8 @@ def fill_support(
                 if mask.any():  # a patch smaller than the image may cut off what the slice shows
                     network.set_support(number, chunk, shot, image, mask, position)
                     places.append(f"{case} {_named(dataset, case, index, transpose_forward)}")
-        lines.append(f"label {key}: {', '.join(places) or 'no case shows it, it will not be predicted'}")
+        shown = ", ".join(places) or "no case shows it, it will not be predicted"
+        lines.append(f"label {name_of_key(key, names)}: {shown}")
     return lines
 
 

@@ -6,7 +6,6 @@ the centre of the box around the fixed image's non-zero voxels, which is the org
 else.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.landmarks import read_landmarks
 from nnunet_xmodal.files.soft_masks import inside_mask
-from nnunet_xmodal.files.tables import decimal, read_columns
 from nnunet_xmodal.files.volumes import read_volume
 from nnunet_xmodal.geometry.volume_grid import any_inside, to_index, to_physical
 from nnunet_xmodal.tasks.registration.case import POINT_ENDINGS, RegistrationCase
@@ -86,17 +85,8 @@ def _box_centre(points: np.ndarray, fixed: sitk.Image) -> np.ndarray:
 
 def _point(file: Path) -> np.ndarray:
     try:
-        if file.name.endswith(".csv"):
-            ((_, row),) = read_columns(file, "xyz")
-            point = np.array([decimal(row[axis]) for axis in "xyz"])
-        else:
-            (markup,) = json.loads(file.read_text(encoding="utf-8-sig"))["markups"]
-            (control,) = markup["controlPoints"]
-            sign = {"LPS": (1, 1, 1), "RAS": (-1, -1, 1)}[markup["coordinateSystem"]]
-            point = np.array(control["position"], float) * sign
-        if point.shape != (3,) or not np.isfinite(point).all():
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        (point,) = read_landmarks(file).values()
+    except ValueError as error:  # XModalError is one, too
         raise XModalError(
             f"{file} does not hold a single point: write a .csv with the header x,y,z and one row of physical LPS "
             "coordinates in mm, or save one point list with one point as .mrk.json from 3D Slicer."

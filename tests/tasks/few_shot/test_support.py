@@ -99,8 +99,8 @@ class TestSupport:
         support = write_support({"stone": 1, "stent": 2}, scan(5), label_of=lambda volume: volume == 5)
         np.testing.assert_array_equal(run(tmp_path, scan(6, 5), "--support", support), scan(6, 5) == 5)
         said = capsys.readouterr().out
-        assert "Support: label 2: no case shows it, it will not be predicted" in said
-        assert "Support: label 1: own0 slice 1, own0 slice 3, own0 slice 5" in said
+        assert "Support: label stent: no case shows it, it will not be predicted" in said
+        assert "Support: label stone: own0 slice 1, own0 slice 3, own0 slice 5" in said
 
     def refused(self, support, sentence, tmp_path, channels=1):
         with pytest.raises(XModalError, match=sentence):

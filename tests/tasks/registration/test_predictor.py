@@ -194,9 +194,9 @@ def test_the_grid_lies_around_what_the_user_shows(make_predictor, run, write, tm
     np.testing.assert_allclose(of_point, place, atol=1e-3)
 
     (tmp_path / "points" / "anna.csv").unlink()
-    for system, sign in (("LPS", 1), ("RAS", -1)):
+    for system, sign in (({"coordinateSystem": "LPS"}, 1), ({"coordinateSystem": "RAS"}, -1), ({}, 1)):
         control = {"position": (place * (sign, sign, 1)).tolist()}
-        content = {"markups": [{"coordinateSystem": system, "controlPoints": [control]}]}
+        content = {"markups": [{**system, "controlPoints": [control]}]}
         (tmp_path / "points" / "anna.mrk.json").write_text(json.dumps(content))
         np.testing.assert_allclose(centre("--roi", tmp_path / "points")[0], place, atol=1e-3)
 
