@@ -70,6 +70,11 @@ class _Check:
                     f"{file} holds {len(array)} channels, but {case.name} has a file for each: save one channel in it "
                     "(a picture as grey)."
                 )
+            if file is case.label and len(array) != 1:
+                return (
+                    f"{file} holds {len(array)} channels, and a label map has one: save its values in it (a picture as "
+                    "grey, without a palette of colours)."
+                )
             if file is not case.label:
                 check_finite(file, array)
             if file is case.label:

@@ -34,15 +34,18 @@ class TappedDecoder(UNetDecoder):
         has them, are `(B, output_channels[0], *finest)`.
         """
         x, logits = skips[-1], []
-        for upsample, stage, head, skip in zip(self.transpconvs, self.stages, self.seg_layers, reversed(skips[:-1])):
-            first, *others = stage.convs
-            layers = [upsample(x)]
-            layers.append(first(torch.cat((layers[0], skip), 1)))
-            for conv in others:
-                layers.append(conv(layers[-1]))
-            x = layers[-1]
-            if self.deep_supervision or head is self.seg_layers[-1]:
+        *coarser, finest = zip(self.transpconvs, self.stages, self.seg_layers, reversed(skips[:-1]))
+        for upsample, stage, head, skip in coarser:
+            x = stage(torch.cat((upsample(x), skip), 1))
+            if self.deep_supervision:
                 logits.append(head(x))
+        upsample, stage, head, skip = finest
+        first, *others = stage.convs
+        layers = [upsample(x)]
+        layers.append(first(torch.cat((layers[0], skip), 1)))
+        for conv in others:
+            layers.append(conv(layers[-1]))
+        logits.append(head(layers[-1]))
         return logits[::-1], (layers[-2], layers[-1])
 
 
