@@ -260,16 +260,22 @@ class nnUNetTrainerQSMFA(nnUNetTrainerQSM):
 
     Attributes:
         residual_beta: steps are z + β·A z with β starting at 0, as the paper's number of parameters has it.
-        invert_channel: see FoldedAttention.
+        invert_channel, scale_logits: see FoldedAttention.
     """
 
     residual_beta = True
     invert_channel = False
+    scale_logits = False
 
     @classmethod
     def attention(cls) -> SkipAttention:
         """Return what makes folded attention at the bottom."""
-        block = partial(FoldedAttention, residual_beta=cls.residual_beta, invert_channel=cls.invert_channel)
+        block = partial(
+            FoldedAttention,
+            residual_beta=cls.residual_beta,
+            invert_channel=cls.invert_channel,
+            scale_logits=cls.scale_logits,
+        )
         return lambda conv_op, widths, norm_op: AtBottleneck(block, conv_op, widths)
 
 

@@ -68,8 +68,8 @@ def check_has_attention_maps(predictor: nnUNetPredictor) -> None:
     """
     if not hasattr(getattr(unwrapped(predictor.network), "encoder", None), "stream_features"):
         raise XModalError(
-            f"the network of {predictor.trainer_name} has no attention maps; they exist for nnUNetTrainerMultiStream, "
-            "nnUNetTrainerSCFF, nnUNetTrainerCSAD and their variants."
+            f"the network of {predictor.trainer_name} has no attention maps; networks of this package with encoders "
+            "have them, for example nnUNetTrainerMultiStream's and nnUNetTrainerCSAD's."
         )
 
 
