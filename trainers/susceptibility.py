@@ -29,6 +29,7 @@ from nnunet_xmodal.tasks.reconstruction import checks
 from nnunet_xmodal.tasks.reconstruction.inversion_files import InversionFiles
 from nnunet_xmodal.tasks.reconstruction.susceptibility import SusceptibilityPredictor
 from nnunet_xmodal.trainers.attention import nnUNetTrainerDualAttention, nnUNetTrainerRSA, nnUNetTrainerSA
+from nnunet_xmodal.trainers.base.field_augmentation import random_factors, randomly_mirrored
 from nnunet_xmodal.trainers.base.patches import FieldPatches, Patches
 from nnunet_xmodal.trainers.base.reconstruction import ReconstructionTrainer
 
@@ -193,14 +194,8 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         assert isinstance(patches, FieldPatches)  # `patches` makes no others
         index = patches.inputs.shape[1]
         volumes = torch.cat((patches.inputs, patches.target, patches.mask), 1)
-        volumes = volumes * self._factors(volumes)
-        direction = patches.direction
-        for axis in self._mirrored_in_training():
-            chosen = (torch.rand(len(volumes)) < 0.5).to(self.device)
-            volumes = torch.where(chosen.view(-1, 1, 1, 1, 1), volumes.flip(axis + 2), volumes)
-            sign = torch.ones_like(direction)
-            sign[chosen, axis] = -1
-            direction = direction * sign
+        volumes = volumes * random_factors(volumes, self.target.index, self.strengths, self.reversals)
+        volumes, direction = randomly_mirrored(volumes, patches.direction, self._mirrored_in_training())
         largest = np.deg2rad(self.rotation)
         angle = ((2 * torch.rand(len(volumes)) - 1) * largest).to(self.device)
         size = self.configuration_manager.patch_size
@@ -220,19 +215,6 @@ class nnUNetTrainerQSM(ReconstructionTrainer):
         if self.mirroring and self.field_inputs is not None and self.field_inputs.direction:
             return 0, 1, 2
         return self.inference_allowed_mirroring_axes or ()
-
-    def _factors(self, volumes: torch.Tensor) -> torch.Tensor:
-        """`(B, C, 1, 1, 1)`: one by case for field, inversions and target, 1 for other inputs and the mask."""
-        factor = torch.ones(len(volumes))
-        if self.strengths is not None:
-            low, high = np.log(self.strengths)
-            factor = torch.exp(low + (high - low) * torch.rand(len(volumes)))
-        if self.reversals:
-            factor = torch.where(torch.rand(len(volumes)) < 0.5, -factor, factor)
-        factors = factor.to(volumes).view(-1, 1).repeat(1, volumes.shape[1])
-        factors[:, 1 : self.target.index] = 1
-        factors[:, -1] = 1
-        return factors.view(*volumes.shape[:2], 1, 1, 1)
 
     def network_inputs(self, patches: Patches) -> torch.Tensor:
         """Return the inputs with the direction of the main field behind them."""
