@@ -97,6 +97,9 @@ class nnUNetTrainerRPNet(FewShotTrainer):
 
     prototypes = staticmethod(partial(RecurrentPrototypes, _FEATURES))
 
+    def _do_i_compile(self) -> bool:
+        return False  # where a mask has its positions is read back in every round, at which graphs break
+
 
 class nnUNetTrainerCRAPNet(FewShotTrainer):
     """CRAPNet (Ding et al., 2023), as far as it is public: cycle-resemblance attention, then local prototypes."""

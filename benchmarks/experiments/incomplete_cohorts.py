@@ -203,6 +203,7 @@ def main() -> None:
     measured.add_argument("--cmft_c", help="its configuration (default: that of -c)")
     measured.add_argument("--empty", default="nan", choices=["nan", "brats"], help="rule for empty labels")
     measured.add_argument("--processes", type=int, default=1, help="that compute metrics")
+    measured.add_argument("--disable_tta", action="store_true", help="no mirroring, as nnUNetXModal_predict has it")
     measured.add_argument("-device", default="cuda", choices=["cpu", "cuda", "mps"])
     measured.add_argument("-o", type=Path, required=True, help="folder of predictions and tables")
     measured.set_defaults(run=measure)

@@ -114,6 +114,7 @@ def predict_row(
             "-f",
         ]
         words += [number, "-device", args.device, "-npp", 0, "-nps", 0, "--disable_progress_bar"]
+        words += ["--disable_tta"] if args.disable_tta else []
         if row.instead == "left out":
             words += ["--allow_missing"]
         elif row.instead == "imputed":
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--stock", default="nnUNetTrainer", help="trainer without ('' for none)")
     parser.add_argument("--cmft", default="nnUNetTrainerCMFTPaired", help="trainer that makes a stream ('' for none)")
     parser.add_argument("--cmft_c", help="its configuration (default: that of -c)")
+    parser.add_argument("--disable_tta", action="store_true", help="no mirroring, as nnUNetXModal_predict has it")
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument("-o", type=Path, required=True, help="folder of the predictions")
     args = parser.parse_args()

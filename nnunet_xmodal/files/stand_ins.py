@@ -1,7 +1,7 @@
 """nnU-Net's own writing, made safe while it works for us: what it writes in place would be cut off by a full disk."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 
@@ -9,11 +9,11 @@ from nnunet_xmodal.files.atomic import write_atomically
 
 
 @contextmanager
-def stand_ins(functions: Mapping[str, Callable], *modules: ModuleType) -> Iterator[None]:
+def stand_ins(functions: Mapping[str, object], *modules: ModuleType) -> Iterator[None]:
     """Replace functions of these modules, within the block, by ours of the same signature, where a module has them.
 
     Args:
-        functions: by the name under which the modules call them.
+        functions: by the name under which the modules call them; a module, too.
     """
     before = [(module, name, vars(module)[name]) for module in modules for name in functions if name in vars(module)]
     for module, name, _ in before:

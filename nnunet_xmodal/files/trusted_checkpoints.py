@@ -10,14 +10,16 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch.serialization import add_safe_globals, get_unsafe_globals_in_checkpoint
 
 from nnunet_xmodal.errors import XModalError
+from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.files.trust import WAY_OUT, is_trusted
 
 _FORCE, _NEVER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -129,11 +131,13 @@ def guard_pretrained_weights() -> None:
     from nnunetv2.run import run_training
 
     load = original.load_pretrained_weights
+    # the optimiser of a GPU's training lies on it, and there may be none here
+    onto_cpu = SimpleNamespace(load=partial(torch.load, map_location="cpu"), device=torch.device)
 
     @wraps(load)
     def guarded(network: torch.nn.Module, fname: str, verbose: bool = False) -> None:
         check_checkpoint(fname)
-        with only_weights():
+        with only_weights(), stand_ins({"torch": onto_cpu}, original):
             load(network, fname, verbose)
 
     run_training.load_pretrained_weights = guarded

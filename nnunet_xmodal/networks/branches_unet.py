@@ -14,6 +14,7 @@ from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecod
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_xmodal.networks.blocks.some_channels import some_channels
 from nnunet_xmodal.networks.input_check import check_input
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.stream_grouping import StreamGrouping, check_two_streams
@@ -149,7 +150,7 @@ class BranchesUNet(nn.Module):
         return [branch.encoder(stream) for branch, stream in zip(self.branches.values(), self._streams(x))]
 
     def _streams(self, x: torch.Tensor) -> list[torch.Tensor]:
-        return [x[:, channels] for channels in self.stream_channels]
+        return [some_channels(x, channels) for channels in self.stream_channels]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor] | tuple:
         """Return the logits; see the class."""

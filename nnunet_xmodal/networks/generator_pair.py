@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnunet_xmodal.networks.blocks.some_channels import some_channels
 from nnunet_xmodal.networks.generator import Generator
 from nnunet_xmodal.networks.stream_grouping import StreamGrouping, check_two_streams
 
@@ -60,7 +61,7 @@ class GeneratorPair(nn.Module):
         """Return what both generators make; see the class."""
         if self.given != "AB":
             return self.branches[self.given](x)
-        made = [self.branches[name](x[:, self.streams[name]]) for name in "AB"]
+        made = [self.branches[name](some_channels(x, self.streams[name])) for name in "AB"]
         return torch.cat(made, 1)[:, self._position]  # B C *spatial
 
     def compute_conv_feature_map_size(self, input_size: list[int]) -> int:

@@ -10,6 +10,7 @@ import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from torch import nn
 
+from nnunet_xmodal.networks.blocks.some_channels import some_channels
 from nnunet_xmodal.networks.plan_layers import PlanLayers
 from nnunet_xmodal.networks.segmenting_unet import SegmentingUNet
 from nnunet_xmodal.networks.unet_plan import unused_heads_without_gradient, with_unnamed
@@ -63,7 +64,7 @@ class HyperDenseEncoder(nn.Module):
 
     def _run(self, x: torch.Tensor) -> tuple[list[list[torch.Tensor]], list[torch.Tensor]]:
         """Return the last layers' outputs, `[path][level]`, and all of the first path's x, `[level]`."""
-        reads = [x[:, channels] for channels in self.stream_channels]
+        reads = [some_channels(x, channels) for channels in self.stream_channels]
         last, dense = [], []
         for convolutions in self.levels:
             outputs: list[list[torch.Tensor]] = []  # [layer][path]

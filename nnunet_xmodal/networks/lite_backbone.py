@@ -41,7 +41,6 @@ class LiteBackbone(nn.Module):
         import timm  # takes as long as a small prediction: not for trainers on other backbones
 
         self.channels, self.features = channels, features
-        self._repeated = [index % channels for index in range(3)] if channels < 3 else None
         network = timm.create_model("tf_efficientnet_lite0", in_chans=max(3, channels), output_stride=self.stride)
         if weights is not None:
             network.load_state_dict(_named_as(network.state_dict(), _package_weights(weights), channels))
@@ -51,8 +50,8 @@ class LiteBackbone(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features; see the class."""
-        if self._repeated is not None:
-            x = x[:, self._repeated]
+        if x.shape[1] < 3:
+            x = x.repeat(1, 3, 1, 1)[:, :3]
         x = x.contiguous(memory_format=torch.channels_last)  # two thirds of the time on CPUs
         return self.project(self.blocks(self.bn1(self.conv_stem(x))))
 

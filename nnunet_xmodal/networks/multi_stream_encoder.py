@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_xmodal.networks.blocks.present_streams import other_where_absent, zero_where_absent
+from nnunet_xmodal.networks.blocks.some_channels import some_channels
 from nnunet_xmodal.networks.unet_plan import sizes_of_levels
 
 Fusion = Callable[..., nn.Module]
@@ -87,7 +88,9 @@ class MultiStreamEncoder(nn.Module):
         """Return F_m^k, `[stream k][level m]`, `(B, C_m, *spatial_m)`; 0 where bool `present` `(B, S)` is False."""
         if self.slice_size is not None:
             x = F.interpolate(x, self.slice_size, mode="bilinear", align_corners=False)
-        features = [encoder(_channels(x, channels)) for encoder, channels in zip(self.streams, self.stream_channels)]
+        features = [
+            encoder(some_channels(x, channels)) for encoder, channels in zip(self.streams, self.stream_channels)
+        ]
         if present is None:
             return features
         return [
@@ -129,10 +132,3 @@ class MultiStreamEncoder(nn.Module):
             elif self.fusion is not None:
                 size += self.fusion.compute_conv_feature_map_size(input_size)
         return size
-
-
-def _channels(x: torch.Tensor, channels: list[int]) -> torch.Tensor:
-    """The given channels of x; a view, not a copy, where they lie side by side."""
-    if channels == list(range(channels[0], channels[0] + len(channels))):
-        return x[:, channels[0] : channels[0] + len(channels)]
-    return x[:, channels]

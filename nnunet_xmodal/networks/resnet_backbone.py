@@ -59,7 +59,6 @@ class ResNetBackbone(nn.Module):
         if name not in _BUILDERS:
             raise XModalError(f"{name} is no backbone: take one of {', '.join(_BUILDERS)}.")
         self.name, self.channels, self.features = name, channels, features
-        self._repeated = [index % channels for index in range(3)] if channels < 3 else None
 
         resnet = _BUILDERS[name]()
         self.conv1 = resnet.conv1
@@ -76,8 +75,8 @@ class ResNetBackbone(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features; see the class."""
-        if self._repeated is not None:
-            x = x[:, self._repeated]
+        if x.shape[1] < 3:
+            x = x.repeat(1, 3, 1, 1)[:, :3]
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # B 64 H/4 W/4
         return self.project(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
 

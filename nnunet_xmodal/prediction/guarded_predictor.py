@@ -176,6 +176,8 @@ class GuardedPredictor(nnUNetPredictor):
         check_model(Path(model_training_output_dir), folds, checkpoint_name)
         with only_weights(), building("predictor"), _explained(Path(model_training_output_dir)):
             super().initialize_from_trained_model_folder(model_training_output_dir, folds, checkpoint_name)
+        # here, for nnU-Net moves it within inference mode, behind which no gradient passes: Grad-CAM needs some
+        self.network.to(self.device)
         for fold, weights in zip(folds, self.list_of_parameters):
             _check_finite(weights, Path(model_training_output_dir) / f"fold_{fold}" / checkpoint_name)
 
@@ -211,6 +213,8 @@ def _device(name: str) -> torch.device:
             raise XModalError("there is no CUDA device: add -device cpu.")
         # as nnU-Net does: threads of torch do not help a GPU
         torch.set_num_threads(1)
+    elif name == "mps" and not torch.backends.mps.is_available():
+        raise XModalError("there is no mps device: add -device cpu.")
     elif name == "cpu":
         torch.set_num_threads(multiprocessing.cpu_count())
     return torch.device(name)

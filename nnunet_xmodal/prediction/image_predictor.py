@@ -59,15 +59,20 @@ class ImagePredictor(GuardedPredictor):
         images = None  # how many channels there are is the network's to say
         # not everywhere, because autocast does not know every device
         exact = torch.autocast("cuda", enabled=False) if self.device.type == "cuda" else nullcontext()
-        with exact:
-            for slicer in tqdm(slicers, disable=not self.allow_tqdm):
-                tile = data[slicer][None].to(self.device).contiguous()
-                prediction = self._internal_maybe_mirror_and_predict(tile)[0].to(results_device, torch.float32)
-                if images is None:
-                    images = torch.zeros((len(prediction), *data.shape[1:]), device=results_device)
-                images[slicer] += prediction * weight_of_tile
-                weights[slicer[1:]] += weight_of_tile
-        images /= weights
+        try:
+            with exact:
+                for slicer in tqdm(slicers, disable=not self.allow_tqdm):
+                    tile = data[slicer][None].to(self.device).contiguous()
+                    prediction = self._internal_maybe_mirror_and_predict(tile)[0].to(results_device, torch.float32)
+                    if images is None:
+                        images = torch.zeros((len(prediction), *data.shape[1:]), device=results_device)
+                    images[slicer] += prediction * weight_of_tile
+                    weights[slicer[1:]] += weight_of_tile
+            images /= weights
+        except BaseException:
+            # nnU-Net tries again, with results on the CPU, while the error still holds this frame
+            tile = prediction = data = images = weights = weight_of_tile = None
+            raise
         if not torch.isfinite(images).all():
             raise XModalError(f"the network of {self.trainer_name} returned NaN or infinite voxels.")
         return images

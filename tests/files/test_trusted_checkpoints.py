@@ -185,3 +185,16 @@ def test_pretrained_weights_of_a_stranger_are_refused_by_stock_training(make, tm
     with pytest.raises(XModalError, match="system, which no checkpoint"):
         run_training.maybe_load_checkpoint(trainer, False, False, str(file))
     assert not command.file.exists()
+
+
+def test_pretrained_weights_of_a_gpu_are_read_without_one(make, tmp_path, monkeypatch):
+    """The optimiser's numbers lie on the GPU, in a checkpoint of nnU-Net as in one of ours."""
+    source, trainer, file = make(), make(), tmp_path / "weights.pth"
+    with monkeypatch.context() as on_gpu:
+        on_gpu.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        source.save_checkpoint(str(file))
+    with pytest.raises(RuntimeError, match="deserialize object on a CUDA device"):
+        torch.load(file, weights_only=False)
+    run_training.maybe_load_checkpoint(trainer, False, False, str(file))
+    ours, theirs = (next(t.network.parameters()) for t in (trainer, source))
+    assert torch.equal(ours, theirs)

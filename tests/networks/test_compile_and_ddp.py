@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._functorch import config as compilation
 
 from nnunet_xmodal import trainers
 from nnunet_xmodal.networks.blocks.attention_map import AttentionMapGenerationBlock
@@ -19,6 +20,7 @@ from nnunet_xmodal.networks.multi_res_unet import MultiResUNet
 from nnunet_xmodal.networks.multi_stream_unet import MultiStreamUNet
 from nnunet_xmodal.networks.octopus_net import OctopusNet
 from nnunet_xmodal.networks.unet_plus_plus import UNetPlusPlus
+from nnunet_xmodal.numerics import keep_full_precision_in_compiled_backward
 
 
 def paths(scheme):
@@ -169,3 +171,19 @@ def train_on_rank(rank: int, folder: Path) -> None:
         task["loss"](ddp(task["data"][rank]), task["target"][rank]).backward()
         optimizer.step()
     torch.save(network.state_dict(), folder / f"{rank}.pt")
+
+
+def test_backward_passes_are_as_precise_compiled_as_not(monkeypatch):
+    """Where autocast is switched off in the forward pass, torch.compile would take the backward one to bfloat16."""
+    monkeypatch.setattr(compilation, "backward_pass_autocast", "same_as_forward", raising=False)
+    keep_full_precision_in_compiled_backward()
+    fusion = SpatialCorrelatedFeatureFusion(torch.nn.Conv2d, 4, 2)
+    gradients = []
+    for run in (fusion, torch.compile(fusion, backend="aot_eager")):
+        torch.manual_seed(0)
+        streams = [torch.randn(1, 4, 5, 6, requires_grad=True) for _ in range(2)]
+        with torch.autocast("cpu", torch.bfloat16):
+            fused = run(streams)
+        fused.float().square().sum().backward()
+        gradients.append(streams[0].grad)
+    torch.testing.assert_close(*gradients)

@@ -247,3 +247,22 @@ def test_formats_that_hold_no_floats_give_way(tmp_path, ending, written):
 def test_numbers_that_do_not_fit_the_channels_are_named(tmp_path):
     with pytest.raises(XModalError, match=r"2 predicted channels cannot be numbered \[1\]"):
         write_images(*case(), tmp_path / "A", channel_numbers=[1])
+
+
+def test_who_tries_again_has_the_memory_of_the_first_try(make_predictor):
+    """nnU-Net does so, with results on the CPU, while the error holds the frame in which it was raised."""
+
+    class OutOfMemory(Scaled):
+        def forward(self, x):
+            raise RuntimeError("out of memory")
+
+    predictor, image = make_predictor(OutOfMemory()), torch.ones(2, 1, 16, 16)
+    slicers = predictor._internal_get_sliding_window_slicers(image.shape[1:])
+    with pytest.raises(RuntimeError, match="out of memory") as raised:
+        predictor._internal_predict_sliding_window_return_logits(image, slicers)
+    (held,) = [
+        entry.frame.f_locals
+        for entry in raised.traceback
+        if entry.name == "_internal_predict_sliding_window_return_logits"
+    ]
+    assert not [name for name, value in held.items() if isinstance(value, torch.Tensor)]

@@ -42,7 +42,7 @@ def randomly_mirrored(
     for axis in axes:
         chosen = (torch.rand(len(volumes)) < 0.5).to(volumes.device)
         volumes = torch.where(chosen.view(-1, 1, 1, 1, 1), volumes.flip(axis + 2), volumes)
-        sign = torch.ones_like(direction)
-        sign[chosen, axis] = -1
-        direction = direction * sign
+        mirrored = direction.clone()
+        mirrored[:, axis] *= -1
+        direction = torch.where(chosen[:, None], mirrored, direction)
     return volumes, direction

@@ -155,10 +155,11 @@ class RegistrationTrainer(OwnTaskTrainer):
         """
         check_batch(batch)
         check_batch(batch | {"data": batch["moving"]})
-        batch = self.on_device(batch)
         point = self.turning_point(batch)
+        # before the batch moves: a GPU would have two thousand small things to do, and be waited for
         perturbation = random_perturbations(batch["points"] - point[:, None], batch["exists"], self.sre_range)
-        base = matrix_about(perturbation, point)
+        base = matrix_about(perturbation, point).to(self.device, non_blocking=True)
+        batch = self.on_device(batch)
         x = self.network_input(batch, base)
         with self.mixed_precision():
             output = self.network(x, batch["spacing"])  # B 6

@@ -31,11 +31,12 @@ from nnunet_xmodal.files.trusted_plans import check_plans
 from nnunet_xmodal.files.trusted_properties import guard_properties
 from nnunet_xmodal.losses.finite import FiniteLosses
 from nnunet_xmodal.networks.unet_plan import UNetPlan
-from nnunet_xmodal.numerics import unwrapped
+from nnunet_xmodal.numerics import keep_full_precision_in_compiled_backward, unwrapped
 from nnunet_xmodal.prediction.export import WRITERS
 from nnunet_xmodal.prediction.guarded_predictor import GuardedPredictor
 from nnunet_xmodal.processes import tie_workers
 from nnunet_xmodal.tasks.segmentation.predictor import SegmentationPredictor
+from nnunet_xmodal.trainers.base.adam_counters import counters_on_cpu
 from nnunet_xmodal.trainers.base.names import needs_every_channel, without_length
 from nnunet_xmodal.trainers.base.same_plans import changed_settings
 from nnunet_xmodal.uncaught import end_in_a_sentence
@@ -94,6 +95,10 @@ class XModalTrainer(nnUNetTrainer):
         self._finite_losses = FiniteLosses()
         for name in SETTINGS:
             setattr(self, name, getattr(type(self), name, getattr(self, name)))
+
+    def _do_i_compile(self) -> bool:
+        keep_full_precision_in_compiled_backward()
+        return super()._do_i_compile()
 
     def set_up(self, plans: dict, configuration: str, dataset_json: dict) -> None:
         """Read what the trainer needs from the plans, and add to them what its models need, before anything is written.
@@ -234,6 +239,7 @@ class XModalTrainer(nnUNetTrainer):
         try:
             with only_weights():
                 super().load_checkpoint(filename_or_checkpoint)
+            counters_on_cpu(self.optimizer)
         except ValueError as error:
             if "parameter group" not in str(error):
                 raise

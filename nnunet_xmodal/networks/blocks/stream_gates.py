@@ -36,7 +36,7 @@ class StreamGates(nn.Module):
         levels = []
         for score, gain, features in zip(self.scores, self.gain, zip(*stream_features)):
             gates = self._gates(gain * score(torch.cat(features, 1)), present)
-            levels.append([stream * gates[:, [k]].to(stream.dtype) for k, stream in enumerate(features)])
+            levels.append([stream * gates[:, k : k + 1].to(stream.dtype) for k, stream in enumerate(features)])
         return [list(stream) for stream in zip(*levels)]
 
     def _gates(self, scores: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:

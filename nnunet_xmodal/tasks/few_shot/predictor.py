@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.inference import predict_from_raw_data
 from torch import nn
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from nnunet_xmodal.errors import XModalError
 from nnunet_xmodal.files.dataset_json import check_dataset_json, read_dataset_json
 from nnunet_xmodal.files.folders import check_input_folder
 from nnunet_xmodal.files.labels import foreground
+from nnunet_xmodal.files.stand_ins import stand_ins
 from nnunet_xmodal.networks.prototype_network import PrototypeNetwork
 from nnunet_xmodal.numerics import unwrapped
 from nnunet_xmodal.prediction.export import WholeFilesPredictor
@@ -201,11 +203,15 @@ class FewShotPredictor(WholeFilesPredictor):
             of_slice.setdefault(slicer[1], []).append((slicer[0], 0, *slicer[2:]))
         try:
             self.allow_tqdm = False
-            for index, tiles in tqdm(sorted(of_slice.items()), disable=not progress):
-                position = None if self.match == "best" else relative_position(index, slices)
-                self.network = _AtSlice(network, position, chunks[index])
-                part = data[:, index : index + 1]
-                logits.append(super()._internal_predict_sliding_window_return_logits(part, tiles, do_on_device))
+            with stand_ins({"empty_cache": lambda device: None}, predict_from_raw_data):  # not for every slice
+                for index, tiles in tqdm(sorted(of_slice.items()), disable=not progress):
+                    position = None if self.match == "best" else relative_position(index, slices)
+                    self.network = _AtSlice(network, position, chunks[index])
+                    part = data[:, index : index + 1]
+                    logits.append(super()._internal_predict_sliding_window_return_logits(part, tiles, do_on_device))
+        except BaseException:
+            logits.clear()  # nnU-Net tries again, with results on the CPU, while the error still holds this frame
+            raise
         finally:
             self.network, self.allow_tqdm = network, progress
         return torch.cat(logits, 1)

@@ -125,13 +125,18 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         if inputs is not None:
             geometry = self._geometry(in_ppm)
             if self._inversions is None:
-                self._inversions = inputs.of_field(in_ppm[0].cpu().numpy(), geometry, weight, self.device)
+                self._inversions = inputs.of_field(in_ppm[0].cpu().numpy(), geometry, weight, self._whole_case_on)
             self._direction = torch.tensor([geometry.direction])
             whole = torch.cat((in_ppm, torch.from_numpy(self._inversions).to(in_ppm)))
         images = super().predict_sliding_window_return_logits(whole)
         if self.options.consistency is not None:
             images = self._consistent(images, in_ppm[0], weight, self.options.consistency)
         return images
+
+    @property
+    def _whole_case_on(self) -> torch.device:
+        """Where whole cases are inverted: `--not_on_device` is for those that are too large for the GPU."""
+        return self.device if self.perform_everything_on_device else torch.device("cpu")
 
     def _geometry(self, image: torch.Tensor) -> FieldGeometry:
         return self.field.geometry(self._properties, image.shape[1:], self.plans_manager.transpose_forward)
@@ -140,8 +145,8 @@ class SusceptibilityPredictor(ReconstructionPredictor):
         self, images: torch.Tensor, field: torch.Tensor, magnitude: torch.Tensor | None, lam: float
     ) -> torch.Tensor:
         """The first channel in line with the field, see `physics.consistency`."""
-        inside = torch.from_numpy(known_voxels(field.cpu().numpy())).to(self.device)[None, None]
-        given, measured = images[:1].float().to(self.device)[None], field.to(self.device)[None, None]
+        inside = torch.from_numpy(known_voxels(field.cpu().numpy())).to(self._whole_case_on)[None, None]
+        given, measured = (part.float().to(self._whole_case_on)[None] for part in (images[:1], field[None]))
         weight = trust(magnitude, inside)
         made = consistent(given, measured, inside, *self._geometry(field[None]), lam, weight)[0]
         return torch.cat((made.to(images), images[1:]))

@@ -67,10 +67,10 @@ class ByNetwork(RegistrationMethod):
         for base in bases.split(self.batch_size):
             began = perf_counter()
             some = [image.expand(len(base), -1, -1, -1, -1) for image in images]
-            base = base.double().cpu()
+            base = base.cpu().double()
             with torch.no_grad():
                 x = network_input(some[0], some[1], base.float().to(self.device), millimetres, self.fixed_is_label)
-                output = self.network(x, millimetres).double().cpu()  # B 6, in float32 as at prediction
+                output = self.network(x, millimetres).cpu().double()  # B 6, in float32 as at prediction
             matrices.append(matrix_about(output, point) @ base)
             seconds += [(perf_counter() - began) / len(base)] * len(base)
         return torch.cat(matrices), torch.tensor(seconds, dtype=torch.float64)

@@ -77,12 +77,12 @@ class NetworkStep:
         grids = (grid, *grid.shifted)
         x = self.input_of(grids)
         spacing = torch.tensor(grid.chain.effective_spacing, dtype=torch.float32, device=self.device)
-        point = turning_point(grid.fixed.shape, spacing.double().cpu(), self.turns_about_corner)
+        point = turning_point(grid.fixed.shape, spacing.cpu().double(), self.turns_about_corner)
         opinions = []
         for parameters in self.parameters:
             self.network.load_state_dict(parameters)
             with torch.no_grad():
-                opinions.append(matrix_about(self.network(x, spacing).double().cpu(), point))  # G 4 4
+                opinions.append(matrix_about(self.network(x, spacing).cpu().double(), point))  # G 4 4
         found = torch.stack(opinions)  # F G 4 4
         if not torch.isfinite(found).all():
             raise XModalError(f"the network of {self.name} returned NaN or infinity.")

@@ -56,14 +56,13 @@ class FoldProbabilities:
         self._weights = torch.zeros(tuple(shape), device=tile_weight.device)
         self._tile_weight, self._slicers = tile_weight, iter(slicers)
 
-    def add_tile(self, copies: Sequence[torch.Tensor]) -> None:
+    def add_tile(self, probabilities: torch.Tensor) -> None:
         """Add the next tile.
 
         Args:
-            copies: logits `(heads, *patch)` of its mirrored copies, flipped back.
+            probabilities: `(heads, *patch)`, the mean over its mirrored copies, flipped back.
         """
         slicer = next(self._slicers)
-        probabilities = sum(self.label_manager.apply_inference_nonlin(logits) for logits in copies) / len(copies)
         self._sums[slicer] += probabilities.to(self._sums.device) * self._tile_weight
         self._weights[slicer[1:]] += self._tile_weight
 
@@ -74,7 +73,8 @@ class FoldProbabilities:
             undo_padding: slices `(channels, *spatial)` of the case in the padded one.
         """
         inside = (slice(None), *undo_padding[1:])
-        of_fold = (self._sums / self._weights)[inside].cpu()
+        self._sums /= self._weights
+        of_fold = self._sums[inside].cpu()
         regions = self.label_manager.has_regions
         if self._mean is None or self._entropies is None:
             self._mean, self._entropies = of_fold.clone(), entropy(of_fold, regions)

@@ -199,9 +199,16 @@ class SegmentationPredictor(WholeFilesPredictor):
         if self._probabilities is None:
             return super()._internal_maybe_mirror_and_predict(x)
         axes_of_copies = mirrorings(self.allowed_mirroring_axes if self.use_mirroring else None)
-        copies = [torch.flip(self.network(torch.flip(x, axes)), axes) for axes in axes_of_copies]
-        self._probabilities.add_tile([copy[0].float() / self.temperature for copy in copies])
-        total = copies[0]
-        for copy in copies[1:]:  # in nnU-Net's order, so that the bits are its
+        # one copy after the other, in nnU-Net's order, so that the bits are its
+        copies = (torch.flip(self.network(torch.flip(x, axes)), axes) for axes in axes_of_copies)
+        total = next(copies)
+        probabilities = self._of_logits(total)
+        for copy in copies:
             total += copy
-        return total / len(copies) if len(copies) > 1 else total
+            probabilities += self._of_logits(copy)
+        self._probabilities.add_tile(probabilities / len(axes_of_copies))
+        return total / len(axes_of_copies) if len(axes_of_copies) > 1 else total
+
+    def _of_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probabilities `(heads, *patch)` of a tile's logits `(1, heads, *patch)`."""
+        return self.label_manager.apply_inference_nonlin(logits[0].float() / self.temperature)

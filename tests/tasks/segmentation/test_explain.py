@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from organ_scans import ORGAN, image_of, noise, turn_files, voxels, write
 from PIL import Image
 from torch import nn
@@ -276,3 +277,18 @@ def test_absent_channels_hold_what_the_network_has_learnt(make_unet_arguments, z
         ),
     )
     assert players_of(predictor).means == means
+
+
+def test_a_network_is_moved_where_gradients_may_pass(make_model, scans, run, monkeypatch):
+    """On a GPU what moves within inference mode has no gradients afterwards, and Grad-CAM follows a prediction."""
+    to, without_gradients = nn.Module.to, []
+
+    def noted(module, *args, **kwargs):
+        without_gradients.append(torch.is_inference_mode_enabled())
+        return to(module, *args, **kwargs)
+
+    scans()
+    model = make_model()
+    monkeypatch.setattr(nn.Module, "to", noted)
+    run(model, "out")
+    assert without_gradients and not without_gradients[0]

@@ -299,3 +299,11 @@ def test_a_validation_by_itself_turns_cases_as_the_training_did(make, tmp_path):
 @pytest.mark.parametrize("name", one_fast_in(6, NO_POSITIONS))
 def test_nothing_stays_on_the_cpu_where_there_is_a_gpu(make, pretended_gpu, name, own_task):
     own_task.is_all_on_a_gpu(pretended_gpu, lambda: make(name), batch_for)
+
+
+@pytest.mark.parametrize("name, compiled", [("nnUNetTrainerRPNetR18", False), ("nnUNetTrainerCRTPR18", True)])
+def test_networks_that_read_positions_back_are_not_compiled(make, name, compiled, monkeypatch):
+    trainer = make(name)
+    monkeypatch.setenv("nnUNet_compile", "t")
+    monkeypatch.setattr(trainer, "device", torch.device("cuda"))
+    assert trainer._do_i_compile() == compiled
