@@ -14,8 +14,9 @@ complete images of every fold's validation cases with each of the 2^n − 1 subs
 same fold, and those of each trainer's twin, which was trained on the complete dataset, with all channels. With --cmft
 trainers of --stock get what it makes of the other stream.
 
-Writes `subsets.csv` (a row per trainer, subset and label), `statistics.csv` (paired comparisons of trainers, of every
-subset and of the mean over subsets per case), `subsets.png`, and prints the tables as far as they are about Dice.
+Writes `cases.csv`, `subsets.csv` (a row per trainer, subset and label), `statistics.csv` (paired comparisons of
+trainers, of every subset and of the mean over subsets per case, for every label and the mean over those that all
+trainers have a value of), `subsets.png`, and prints the tables as far as they are about Dice.
 Predictions stay in the output folder, and the same command goes on where it was interrupted.
 """
 
@@ -49,6 +50,7 @@ from nnunet_xmodal.files.environment import require_variables
 from nnunet_xmodal.files.json_files import read_json
 
 MEAN = "mean over subsets"
+OVER_LABELS = "mean over labels"
 METRICS = ("Dice", "HD95")
 TWIN = " (complete training)"
 
@@ -123,12 +125,22 @@ def predictions(args: argparse.Namespace, raw: Path) -> dict[tuple[str, str], Mo
         folder = predict_row(row, names, raw, folds, args, incomplete)
         found[trainer, subset] = read_predictions(f"{trainer}|{subset}", folder, described)
     output = args.o
-    for trainer in args.tr if args.twins else ():
+    twins = args.tr if args.twins == [] else args.twins or []
+    for trainer in twins:
         args.o = output / "twins"
         folder = predict_row(Row(trainer), names, raw, folds, args)
         found[trainer + TWIN, " ".join(names)] = read_predictions(f"{trainer}{TWIN}|", folder, described)
     args.o = output
     return found
+
+
+def with_mean_over_labels(part: pd.DataFrame) -> pd.DataFrame:
+    """Add the mean of each case over its labels; over those that are defined for all models, where some are empty."""
+    of_label = ["case", "label"]
+    defined = part.groupby(of_label)["Dice"].transform(lambda values: values.notna().all())
+    of_case = ["model", "fold", "case", "subject"]
+    means = part[defined].groupby(of_case, as_index=False, sort=False)[list(METRICS)].mean()
+    return pd.concat([part, means.assign(label=OVER_LABELS, empty="")], ignore_index=True)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -147,6 +159,8 @@ def measure(args: argparse.Namespace) -> None:
     table["model"] = [keys[name][0] for name in table["model"]]
     table["fold"] = table["case"].map(fold_of)
     draw(table, args.o / "subsets.png")
+    of_cases = ["model", "fold", "case", "subset", "label", *METRICS]
+    table[of_cases].round(4).to_csv(args.o / "cases.csv", index=False)
     chosen = {name: metrics[name] for name in METRICS}
     whole = next(subset for trainer, subset in found if trainer == args.tr[0])
     mean = (
@@ -159,7 +173,7 @@ def measure(args: argparse.Namespace) -> None:
     summaries, statistics = [], []
     for subset, part in parts.items():
         summaries.append(summarise(part, chosen).assign(subset=subset))
-        statistics.append(compare_all(part, chosen).assign(subset=subset))
+        statistics.append(compare_all(with_mean_over_labels(part), chosen).assign(subset=subset))
     summary, compared = pd.concat(summaries), pd.concat(statistics)
     summary.to_csv(args.o / "subsets.csv", index=False)
     compared.to_csv(args.o / "statistics.csv", index=False)
@@ -196,7 +210,10 @@ def main() -> None:
     measured.add_argument("-f", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="folds (default: all five)")
     measured.add_argument("-tr", nargs="+", required=True, help="trainers that take incomplete cases")
     measured.add_argument(
-        "--twins", action="store_true", help="the same trainers, trained on the complete dataset, too"
+        "--twins",
+        nargs="*",
+        metavar="TRAINER",
+        help="the same trainers (or these of them), trained on the complete dataset, too",
     )
     measured.add_argument("--stock", default="nnUNetTrainer", help="trainer that is given what --cmft makes")
     measured.add_argument("--cmft", help="trainer that makes a stream of the other, e.g. nnUNetTrainerCMFTUnpaired")

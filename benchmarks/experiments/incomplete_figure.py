@@ -6,6 +6,8 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from nnunet_xmodal.trainers.base.names import without_length
+
 _BREADTH = 0.7  # of a subset's group of trainers
 
 
@@ -34,7 +36,7 @@ def draw(table: pd.DataFrame, file: Path) -> None:
                 ax.plot([middle] * len(dice), dice, ".", color=colours[number], ms=4, alpha=0.5)
                 ax.hlines(dice.mean(), middle - step / 2.5, middle + step / 2.5, color=colours[number], lw=2.5)
         for number, model in enumerate(models):
-            ax.plot([], [], color=colours[number], lw=2.5, label=model.removeprefix("nnUNetTrainer"))
+            ax.plot([], [], color=colours[number], lw=2.5, label=without_length(model).removeprefix("nnUNetTrainer"))
         ax.set_xticks(range(len(subsets)), [subset.replace(" ", "\n") for subset in subsets], fontsize=8)
         ax.set_title(label, fontsize=10)
         ax.grid(axis="y", alpha=0.3)
