@@ -12,7 +12,12 @@ SUBSETS = ("T1c FLAIR", "FLAIR", "T1c")
 def test_the_table_is_that_of_the_values():
     table = pd.read_csv(RESULTS / "incomplete_cohorts.csv")
     table["Dice"] *= 100
-    rows = re.findall(r"^\| `(nnUNetTrainer\w+)` \|(.+)\|$", (RESULTS / "incomplete_cohorts.md").read_text(), re.M)
+    page = (RESULTS / "incomplete_cohorts.md").read_text()
+    rows = re.findall(r"^\| `(nnUNetTrainer\w+)` \|(.+)\|$", page, re.M)
+    twin = table["model"].str.endswith("(complete training)")
+    told = " / ".join(f"{dice:.1f}" for dice in table[twin].groupby("label", sort=False)["Dice"].mean())
+    assert f"has {told} with both sequences, {table[twin]['Dice'].mean():.1f} on average" in page
+    table = table[~twin]
     assert len(rows) == table["model"].nunique() == 4
     assert table.groupby(["model", "subset", "label"])["case"].nunique().eq(9).all()
     for model, cells in rows:
