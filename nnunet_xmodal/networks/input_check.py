@@ -10,8 +10,8 @@ from nnunet_xmodal.errors import XModalError
 def check_input(x: torch.Tensor, channels: int, strides: Sequence[int], training: bool) -> None:
     """Check one batch `(B, channels, *spatial)`.
 
-    The search for NaN would let a GPU wait and break graphs: it is for prediction on the CPU alone. In training the
-    trainer looks at the batch before it is transferred, and images that are predicted are checked when they are read.
+    The search for NaN costs a synchronisation on a GPU and breaks graphs: it is left out in training, where the
+    trainer looks at the batch before it is transferred, and under torch.compile.
 
     Raises:
         XModalError: for another number of channels, a side that the strides do not divide, NaN or infinity.
@@ -26,8 +26,8 @@ def check_input(x: torch.Tensor, channels: int, strides: Sequence[int], training
             f"the network halves its input {len(strides)} ways by {list(strides)} and got {list(x.shape[2:])}: "
             "take a patch size divisible by these numbers."
         )
-    on_cpu = not torch.compiler.is_compiling() and x.device.type == "cpu"
-    if not training and on_cpu and not torch.isfinite(x).all():
+    has_values = not torch.compiler.is_compiling() and not x.is_meta
+    if not training and has_values and not torch.isfinite(x).all():
         raise XModalError("an input image holds NaN or infinite voxels: replace them, for example by zero.")
 
 
